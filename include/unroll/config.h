@@ -1,0 +1,139 @@
+#ifndef UNROLL_CONFIG_H
+#define UNROLL_CONFIG_H
+
+/*
+ * Settings of a training run: one open struct, described by one table.
+ *
+ * The table (src/base/config.c) drives the command line, --help, the range
+ * checks, the man page and the /config group of the run file, so that none of
+ * them can disagree. Counts are 64-bit; `offset`s into this struct are safe
+ * because it is plain data without pointers, and so it can be copied freely.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes of a text option, with the final zero: PATH_MAX of Linux. */
+#define UNROLL_CONFIG_TEXT 4096
+
+/* The values of the choices; order and names as in the table. */
+typedef enum unroll_level { UNROLL_LEVEL_BYTE, UNROLL_LEVEL_CHAR, UNROLL_LEVEL_WORD } unroll_level;
+typedef enum unroll_partition {
+  UNROLL_PARTITION_SEQUENTIAL,
+  UNROLL_PARTITION_RANDOM
+} unroll_partition;
+typedef enum unroll_activation { UNROLL_ACTIVATION_TANH, UNROLL_ACTIVATION_RELU } unroll_activation;
+typedef enum unroll_init {
+  UNROLL_INIT_UNIFORM,
+  UNROLL_INIT_ORTHOGONAL,
+  UNROLL_INIT_IDENTITY
+} unroll_init;
+typedef enum unroll_bptt {
+  UNROLL_BPTT_TRUNCATED,
+  UNROLL_BPTT_FULL,
+  UNROLL_BPTT_RANDOMIZED
+} unroll_bptt;
+typedef enum unroll_optimizer {
+  UNROLL_OPTIMIZER_SGD,
+  UNROLL_OPTIMIZER_MOMENTUM,
+  UNROLL_OPTIMIZER_ADAM
+} unroll_optimizer;
+typedef enum unroll_schedule {
+  UNROLL_SCHEDULE_CONSTANT,
+  UNROLL_SCHEDULE_STEP,
+  UNROLL_SCHEDULE_COSINE,
+  UNROLL_SCHEDULE_PLATEAU
+} unroll_schedule;
+
+/* How often: every `count` of a unit; 0 is never. */
+typedef enum unroll_every_unit { UNROLL_EVERY_STEPS, UNROLL_EVERY_SECONDS } unroll_every_unit;
+typedef struct unroll_every {
+  uint64_t count;         /* [steps or seconds] */
+  unroll_every_unit unit; /* "500" is steps; "90s", "30m", "2h" are times */
+} unroll_every;
+
+typedef struct unroll_config {
+  /* data */
+  unroll_level level;
+  bool lowercase;
+  bool letters;
+  uint64_t min_count;
+  uint64_t max_vocab;             /* 0: no limit */
+  char valid[UNROLL_CONFIG_TEXT]; /* "": none */
+  double valid_fraction;
+  unroll_partition partition;
+  /* model */
+  uint64_t hidden;
+  uint64_t layers;
+  unroll_activation activation;
+  unroll_init init;
+  double init_scale; /* factor of the orthogonal or identity W_hh */
+  /* back-propagation through time */
+  unroll_bptt bptt;
+  uint64_t steps;
+  uint64_t stride; /* 0: as steps */
+  /* optimization */
+  uint64_t batch;
+  uint64_t epochs;
+  uint64_t max_steps; /* 0: no limit */
+  unroll_optimizer optimizer;
+  double lr;
+  double momentum;
+  double beta1;
+  double beta2;
+  double epsilon;
+  unroll_schedule schedule;
+  double lr_decay;      /* factor of schedules step and plateau */
+  uint64_t decay_every; /* [epochs] of schedule step */
+  double lr_min;        /* end of schedule cosine */
+  uint64_t patience;    /* [validations] of schedule plateau */
+  uint64_t warmup;      /* [steps] */
+  uint64_t early_stop;  /* [validations] without a new best; 0: off */
+  double clip;          /* theta; 0: off */
+  uint64_t max_skips;   /* updates skipped in a row before the run stops */
+  uint64_t seed;
+  /* output */
+  char out[UNROLL_CONFIG_TEXT];
+  unroll_every checkpoint_every;
+  uint64_t keep;
+  bool resume;
+  bool overwrite;
+  unroll_every valid_every; /* 0: at the end of every epoch */
+  uint64_t log_every;       /* [steps] */
+  /* parallel */
+  uint64_t shards; /* 0: 16, or the largest power of two below it that divides batch */
+  /* not an option: bit k is set when option k of the table was given on the command line */
+  uint64_t given;
+} unroll_config;
+
+/** Fill in every default. */
+void unroll_config_init(unroll_config *config);
+
+/**
+ * Set one option by name from text, as the command line would, for example
+ * ("hidden", "512"), ("clip", "1e-3"), ("checkpoint-every", "30m"), ("letters", "yes").
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: no such option (the nearest is named), not a value of its
+ *         type, or out of range (the range is named); config is unchanged then
+ *
+ * Collective: no
+ */
+unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value);
+
+/**
+ * Check what no single option can show (shards divides batch and so on) and fill in what is derived:
+ * shards and stride.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG
+ */
+unroll_status unroll_config_resolve(unroll_config *config);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

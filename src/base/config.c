@@ -1,0 +1,514 @@
+#include <unroll/config.h>
+
+#include "base/check.h"
+#include "base/options.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* Shards of a run unless told otherwise: up to 16 ranks, and short partial sums. */
+#define DEFAULT_SHARDS 16
+
+#define NO_LIMIT      0x1p64 /* of counts */
+#define AT(field)     .offset = offsetof(unroll_config, field)
+#define COUNT(field)  .type = OPTION_COUNT, AT(field)
+#define REAL(field)   .type = OPTION_REAL, AT(field)
+#define FLAG(field)   .type = OPTION_FLAG, AT(field), .fallback = "no"
+#define CHOICE(field) .type = OPTION_CHOICE, AT(field)
+#define TEXT(field)   .type = OPTION_TEXT, AT(field)
+#define EVERY(field)  .type = OPTION_EVERY, AT(field)
+
+_Static_assert(sizeof(unroll_level) == sizeof(int), "a choice is stored in an int");
+
+/* ------------------------------------------------------------------ table */
+
+static const option rows[] = {
+    {.name = "level",
+     CHOICE(level),
+     .fallback = "char",
+     .heading = "Data",
+     .choices = "byte|char|word",
+     .help = "a token is a byte, a Unicode character of UTF-8, or a word between white space"},
+    {.name = "lowercase",
+     FLAG(lowercase),
+     .heading = "Data",
+     .help = "turn capital letters into small ones first"},
+    {.name = "letters",
+     FLAG(letters),
+     .heading = "Data",
+     .help = "keep the letters a to z only, in lower case; all else becomes one space"},
+    {.name = "min-count",
+     COUNT(min_count),
+     .fallback = "1",
+     .low = 1,
+     .high = NO_LIMIT,
+     .heading = "Data",
+     .help = "rarer characters or words of the training text become <unk>"},
+    {.name = "max-vocab",
+     COUNT(max_vocab),
+     .fallback = "0",
+     .unit = "tokens",
+     .low = 0,
+     .high = NO_LIMIT,
+     .heading = "Data",
+     .help = "keep only the most frequent characters or words; 0: no limit"},
+    {.name = "valid",
+     TEXT(valid),
+     .fallback = "",
+     .unit = "file",
+     .heading = "Data",
+     .help = "validate on the text of this file or folder instead of a part of TEXT"},
+    {.name = "valid-fraction",
+     REAL(valid_fraction),
+     .fallback = "0.05",
+     .low = 0,
+     .high = 0.9,
+     .heading = "Data",
+     .help = "validate on this last part of TEXT, which is not trained on; 0: no validation"},
+    {.name = "partition",
+     CHOICE(partition),
+     .fallback = "sequential",
+     .heading = "Data",
+     .choices = "sequential|random",
+     .help = "windows follow each other and carry the hidden state, or start at random places "
+             "from a zero state"},
+
+    {.name = "hidden",
+     COUNT(hidden),
+     .fallback = "256",
+     .unit = "units",
+     .low = 1,
+     .high = 65536,
+     .heading = "Model",
+     .help = "size of each hidden layer"},
+    {.name = "layers",
+     COUNT(layers),
+     .fallback = "1",
+     .low = 1,
+     .high = 64,
+     .heading = "Model",
+     .help = "hidden layers, one above the other"},
+    {.name = "activation",
+     CHOICE(activation),
+     .fallback = "tanh",
+     .heading = "Model",
+     .choices = "tanh|relu",
+     .help = "nonlinearity of the hidden units"},
+    {.name = "init",
+     CHOICE(init),
+     .fallback = "uniform",
+     .heading = "Model",
+     .choices = "uniform|orthogonal|identity",
+     .help = "start of the recurrent weights W_hh; all others start uniform"},
+    {.name = "init-scale",
+     REAL(init_scale),
+     .fallback = "1",
+     .low = 0,
+     .high = 1000,
+     .above_low = true,
+     .heading = "Model",
+     .help = "factor of the orthogonal or identity W_hh"},
+
+    {.name = "bptt",
+     CHOICE(bptt),
+     .fallback = "truncated",
+     .choices = "truncated|full|randomized",
+     .heading = "Back-propagation through time",
+     .help = "how far gradients flow back"},
+    {.name = "steps",
+     COUNT(steps),
+     .fallback = "64",
+     .unit = "tokens",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Back-propagation through time",
+     .help = "length of a window"},
+    {.name = "stride",
+     COUNT(stride),
+     .fallback = "0",
+     .unit = "tokens",
+     .low = 0,
+     .high = 1e6,
+     .heading = "Back-propagation through time",
+     .help = "new tokens of each window; 0: as many as --steps"},
+
+    {.name = "batch",
+     COUNT(batch),
+     .fallback = "64",
+     .unit = "sequences",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Optimization",
+     .help = "size of the batch over all ranks together"},
+    {.name = "epochs",
+     COUNT(epochs),
+     .fallback = "10",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Optimization",
+     .help = "passes over the training text"},
+    {.name = "max-steps",
+     COUNT(max_steps),
+     .fallback = "0",
+     .unit = "updates",
+     .low = 0,
+     .high = NO_LIMIT,
+     .may_change = true,
+     .heading = "Optimization",
+     .help = "stop earlier, after so many updates, without changing the schedule; 0: never"},
+    {.name = "optimizer",
+     CHOICE(optimizer),
+     .fallback = "adam",
+     .choices = "sgd|momentum|adam",
+     .heading = "Optimization",
+     .help = "rule of the update"},
+    {.name = "lr",
+     REAL(lr),
+     .fallback = "2e-3",
+     .low = 0,
+     .high = INFINITY,
+     .above_low = true,
+     .heading = "Optimization",
+     .help = "learning rate at its highest"},
+    {.name = "momentum",
+     REAL(momentum),
+     .fallback = "0.9",
+     .low = 0,
+     .high = 0.999999,
+     .heading = "Optimization",
+     .help = "share of the old velocity, for --optimizer momentum"},
+    {.name = "beta1",
+     REAL(beta1),
+     .fallback = "0.9",
+     .low = 0,
+     .high = 0.999999,
+     .heading = "Optimization",
+     .help = "decay of Adam's mean of gradients"},
+    {.name = "beta2",
+     REAL(beta2),
+     .fallback = "0.999",
+     .low = 0,
+     .high = 0.999999,
+     .heading = "Optimization",
+     .help = "decay of Adam's mean of squared gradients"},
+    {.name = "epsilon",
+     REAL(epsilon),
+     .fallback = "1e-8",
+     .low = 0,
+     .high = 1,
+     .above_low = true,
+     .heading = "Optimization",
+     .help = "added to Adam's divisor"},
+    {.name = "schedule",
+     CHOICE(schedule),
+     .fallback = "cosine",
+     .choices = "constant|step|cosine|plateau",
+     .heading = "Optimization",
+     .help = "course of the learning rate: step decays every --decay-every, cosine falls to "
+             "--lr-min at the end of the last epoch, plateau decays when validation no longer "
+             "improves"},
+    {.name = "lr-decay",
+     REAL(lr_decay),
+     .fallback = "0.5",
+     .low = 0,
+     .high = 1,
+     .above_low = true,
+     .heading = "Optimization",
+     .help = "factor of one decay, for schedules step and plateau"},
+    {.name = "decay-every",
+     COUNT(decay_every),
+     .fallback = "1",
+     .unit = "epochs",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Optimization",
+     .help = "time between decays, for schedule step"},
+    {.name = "lr-min",
+     REAL(lr_min),
+     .fallback = "0",
+     .low = 0,
+     .high = INFINITY,
+     .heading = "Optimization",
+     .help = "learning rate at the end, for schedule cosine"},
+    {.name = "patience",
+     COUNT(patience),
+     .fallback = "2",
+     .unit = "validations",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Optimization",
+     .help = "validations without a new best before a decay, for schedule plateau"},
+    {.name = "warmup",
+     COUNT(warmup),
+     .fallback = "0",
+     .unit = "updates",
+     .low = 0,
+     .high = NO_LIMIT,
+     .heading = "Optimization",
+     .help = "raise the learning rate linearly over the first updates"},
+    {.name = "early-stop",
+     COUNT(early_stop),
+     .fallback = "0",
+     .unit = "validations",
+     .low = 0,
+     .high = 1e6,
+     .heading = "Optimization",
+     .help = "stop after so many validations without a new best; 0: never"},
+    {.name = "clip",
+     REAL(clip),
+     .fallback = "1",
+     .low = 0,
+     .high = INFINITY,
+     .heading = "Optimization",
+     .help = "largest norm of the gradient over all parameters and ranks, longer ones are scaled "
+             "down to it; 0: off"},
+    {.name = "max-skips",
+     COUNT(max_skips),
+     .fallback = "10",
+     .unit = "updates",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Optimization",
+     .help = "give up after so many updates in a row whose loss or gradient is not finite"},
+    {.name = "seed",
+     COUNT(seed),
+     .fallback = "1",
+     .low = 0,
+     .high = NO_LIMIT,
+     .heading = "Optimization",
+     .help = "of all random numbers"},
+
+    {.name = "out",
+     .letter = 'o',
+     TEXT(out),
+     .fallback = "run.h5",
+     .unit = "file",
+     .heading = "Output",
+     .may_change = true,
+     .help = "the run file, HDF5"},
+    {.name = "checkpoint-every",
+     EVERY(checkpoint_every),
+     .fallback = "10m",
+     .heading = "Output",
+     .may_change = true,
+     .help = "write the run file so often, in updates or time, and at the end; 0: only at the end"},
+    {.name = "keep",
+     COUNT(keep),
+     .fallback = "0",
+     .unit = "files",
+     .low = 0,
+     .high = 1e6,
+     .heading = "Output",
+     .may_change = true,
+     .help = "older checkpoints to keep"},
+    {.name = "resume",
+     FLAG(resume),
+     .heading = "Output",
+     .may_change = true,
+     .help = "go on from the run file where there is one, else start; options left out are read "
+             "from it"},
+    {.name = "overwrite",
+     FLAG(overwrite),
+     .heading = "Output",
+     .may_change = true,
+     .help = "replace an existing run file"},
+    {.name = "valid-every",
+     EVERY(valid_every),
+     .fallback = "0",
+     .unit = "updates",
+     .heading = "Output",
+     .help = "validate so often; 0: at the end of every epoch"},
+    {.name = "log-every",
+     COUNT(log_every),
+     .fallback = "100",
+     .unit = "updates",
+     .low = 1,
+     .high = 1e9,
+     .heading = "Output",
+     .may_change = true,
+     .help = "length of a report interval"},
+
+    {.name = "shards",
+     COUNT(shards),
+     .fallback = "0",
+     .low = 0,
+     .high = 1e6,
+     .heading = "Parallel",
+     .help = "equal parts of the batch that the ranks share out; they fix the order of "
+             "summation, so that the result does not depend on the ranks; 0: 16, or the largest "
+             "power of two below it that divides --batch"},
+};
+
+_Static_assert(sizeof rows / sizeof rows[0] <= 64, "unroll_config.given has a bit for each option");
+
+const option_table *config_table(void)
+{
+  static const option_table table = {rows, sizeof rows / sizeof rows[0]};
+  return &table;
+}
+
+void unroll_config_init(unroll_config *config)
+{
+  memset(config, 0, sizeof *config);
+  options_defaults(config_table(), config);
+}
+
+unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value)
+{
+  return options_set(config_table(), name, value, config, &config->given);
+}
+
+/* ---------------------------------------------------------------- resolve */
+
+static bool is_given(const unroll_config *config, size_t offset)
+{
+  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+    if (rows[k].offset == offset) { return (config->given >> k & 1) != 0; }
+  }
+  return false;
+}
+
+/* A program may have set fields directly: read each value as if it had been typed. */
+static unroll_status check_ranges(const unroll_config *config)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config scratch;
+  char text[UNROLL_CONFIG_TEXT];
+
+  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+    options_format(&rows[k], config, sizeof text, text);
+    UNROLL_TRY(options_set(config_table(), rows[k].name, text, &scratch, NULL));
+  }
+
+cleanup:
+  return st;
+}
+
+static unroll_status check_bptt(const unroll_config *config)
+{
+  if (config->bptt != UNROLL_BPTT_TRUNCATED) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--bptt %s is not available in this version; legal is truncated",
+                       config->bptt == UNROLL_BPTT_FULL ? "full" : "randomized");
+  }
+  if (config->stride != 0 && config->stride != config->steps) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--stride %" PRIu64 " is not available in this version; legal is --steps, "
+                       "here %" PRIu64,
+                       config->stride, config->steps);
+  }
+  return UNROLL_OK;
+}
+
+static unroll_status check_validation(const unroll_config *config)
+{
+  bool has_file = config->valid[0] != '\0';
+
+  if (has_file && config->valid_fraction > 0 &&
+      is_given(config, offsetof(unroll_config, valid_fraction))) {
+    return unroll_fail(UNROLL_ERR_ARG, "--valid and --valid-fraction are both given; legal is one");
+  }
+  if (!has_file && config->valid_fraction == 0 &&
+      (config->schedule == UNROLL_SCHEDULE_PLATEAU || config->early_stop > 0)) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "%s needs a validation: give --valid, or --valid-fraction above 0",
+                       config->early_stop > 0 ? "--early-stop" : "--schedule plateau");
+  }
+  return UNROLL_OK;
+}
+
+static unroll_status check_output(const unroll_config *config)
+{
+  if (config->out[0] == '\0') { return unroll_fail(UNROLL_ERR_ARG, "--out needs a file name"); }
+  if (config->resume && config->overwrite) {
+    return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");
+  }
+  return UNROLL_OK;
+}
+
+static unroll_status resolve_shards(unroll_config *config)
+{
+  if (config->shards == 0) {
+    config->shards = DEFAULT_SHARDS;
+    while (config->batch % config->shards != 0) { config->shards /= 2; }
+  }
+  if (config->batch % config->shards != 0) {
+    uint64_t legal = config->shards < config->batch ? config->shards : config->batch;
+    while (config->batch % legal != 0) { legal -= 1; }
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--shards %" PRIu64 " does not divide --batch %" PRIu64
+                       "; the largest below "
+                       "that does is %" PRIu64,
+                       config->shards, config->batch, legal);
+  }
+  return UNROLL_OK;
+}
+
+unroll_status unroll_config_resolve(unroll_config *config)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config resolved = *config;
+
+  UNROLL_TRY(check_ranges(config));
+  UNROLL_TRY(check_bptt(config));
+  UNROLL_TRY(check_validation(config));
+  UNROLL_TRY(check_output(config));
+  if (config->schedule == UNROLL_SCHEDULE_COSINE && config->lr_min > config->lr) {
+    st = unroll_fail(UNROLL_ERR_ARG, "--lr-min %g is above --lr %g; legal is at most --lr",
+                     config->lr_min, config->lr);
+    goto cleanup;
+  }
+  UNROLL_TRY(resolve_shards(&resolved));
+  resolved.stride = config->steps;
+  if (config->valid[0] != '\0') { resolved.valid_fraction = 0; } /* TEXT is not cut then */
+  *config = resolved;
+
+cleanup:
+  return st;
+}
+
+/* ----------------------------------------------------------------- resume */
+
+/* Options about this call of the program rather than about the run. */
+static bool is_of_this_call(const option *row)
+{
+  return row->offset == offsetof(unroll_config, out) ||
+         row->offset == offsetof(unroll_config, resume) ||
+         row->offset == offsetof(unroll_config, overwrite);
+}
+
+unroll_status config_resume(unroll_config *config, const unroll_config *file)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config merged = *config;
+  unroll_config resolved;
+
+  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+    bool given = (config->given >> k & 1) != 0;
+    if (!given && !is_of_this_call(&rows[k])) { options_copy(&rows[k], file, &merged); }
+  }
+  /* The file holds resolved values: `--shards 0` is the same as what it became. */
+  resolved = merged;
+  if (unroll_config_resolve(&resolved) != UNROLL_OK) { resolved = merged; }
+
+  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+    bool given = (config->given >> k & 1) != 0;
+    if (given && !rows[k].may_change && !options_equal(&rows[k], &resolved, file)) {
+      char mine[UNROLL_CONFIG_TEXT];
+      char its[UNROLL_CONFIG_TEXT];
+      options_format(&rows[k], config, sizeof mine, mine);
+      options_format(&rows[k], file, sizeof its, its);
+      st =
+          unroll_fail(UNROLL_ERR_ARG,
+                      "--%s %s: the run to resume has %s, and this option shapes the result; "
+                      "leave it out, or start a new run with another --out",
+                      rows[k].name, mine[0] == '\0' ? "\"\"" : mine, its[0] == '\0' ? "none" : its);
+      goto cleanup;
+    }
+  }
+  *config = merged;
+
+cleanup:
+  return st;
+}

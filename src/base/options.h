@@ -1,0 +1,108 @@
+#ifndef BASE_OPTIONS_H
+#define BASE_OPTIONS_H
+
+/*
+ * Options as a table: one row per option says its name, type, place, default,
+ * unit, range and help. Parsing (argp of the C library), --help with live
+ * defaults, range checks, the man page and the /config group of the run file
+ * are all read from the rows.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/status.h>
+
+typedef enum option_type {
+  OPTION_FLAG,   /* bool: --name; in text "yes" or "no" */
+  OPTION_COUNT,  /* uint64_t: "64", "64k" (1000s), "2M", "1e6" */
+  OPTION_REAL,   /* double: "0.5", "1e-3" */
+  OPTION_CHOICE, /* int-sized enum: index into the names of `choices`, separated by '|' */
+  OPTION_TEXT,   /* char[UNROLL_CONFIG_TEXT] */
+  OPTION_EVERY,  /* unroll_every: "500" steps, "90s", "30m", "2h", "0" never */
+} option_type;
+
+/* The tag differs from the type: getopt.h, which argp.h includes, owns `struct option`. */
+typedef struct option_row {
+  const char *name; /* long name without dashes */
+  int letter;       /* short name, or 0 */
+  option_type type;
+  size_t offset;        /* of the field in the settings struct */
+  const char *fallback; /* default as text, read by the same parser */
+  const char *unit;    /* "steps", "epochs", "nats"...; NULL where the number is pure; TEXT: "file";
+                           EVERY: NULL, or "updates": times are not legal */
+  double low, high;    /* legal range, inclusive; for COUNT, REAL */
+  bool above_low;      /* REAL: low itself is not legal */
+  const char *choices; /* CHOICE: "byte|char|word" */
+  const char *heading; /* group in --help: "Data", "Model", ...; equal for neighbours */
+  const char *help;    /* one sentence, without the default: that is printed from `fallback` */
+  bool may_change;     /* may differ when a run is resumed: it does not shape the result */
+} option;
+
+typedef struct option_table {
+  const option *rows;
+  size_t n_rows;
+} option_table;
+
+/** Fill in every default. An illegal default is a mistake in the table: asserted. */
+void options_defaults(const option_table *table, void *settings);
+
+/** Set one option from text; see unroll_config_set. `given`, if not NULL, gets the option's bit. */
+unroll_status options_set(const option_table *table, const char *name, const char *value,
+                          void *settings, uint64_t *given);
+
+/** Text of the current value, as options_set would read it back to the same bits. */
+void options_format(const option *row, const void *settings, size_t size, char *out);
+
+/** Are the two settings' values of this option the same? */
+bool options_equal(const option *row, const void *a, const void *b);
+
+/** Copy the value of this option from one settings struct to another. */
+void options_copy(const option *row, const void *from, void *to);
+
+/** How the option is written, for help and man page: "-o, --out FILE". */
+void options_spell(const option *row, size_t size, char *out);
+
+/** What it does, with default, unit and range: "tokens of a window (default 64, in steps; 1 to 9)". */
+void options_describe(const option *row, size_t size, char *out);
+
+/* What one subcommand's command line looks like. */
+typedef struct options_usage {
+  const char *command;  /* "train" */
+  const char *operands; /* "TEXT..." */
+  const char *purpose;  /* paragraphs above the options; its first line is the summary */
+  const char *notes;    /* paragraphs below the options, or NULL; indented lines are examples */
+  size_t min_operands, max_operands;
+} options_usage;
+
+/**
+ * Parse a command line: options in any place, "--" ends them, abbreviations are refused.
+ *
+ * @param[in]  argc, argv   from the word after the subcommand
+ * @param[out] settings     defaults filled in, then what was given
+ * @param[out] given        bit k is set when option k was given; may be NULL
+ * @param[out] operands     the words that are no options, borrowed from argv; to be freed
+ * @param[out] help         true: --help was given and printed to stdout; nothing else is to be done
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: unknown option (the nearest is suggested), option given twice,
+ *         value missing or illegal, too few or too many operands
+ */
+unroll_status options_parse(const option_table *table, const options_usage *usage, int argc,
+                            char **argv, void *settings, uint64_t *given, size_t *n_operands,
+                            const char ***operands, bool *help);
+
+/** The table behind unroll_config. */
+const option_table *config_table(void);
+
+/**
+ * Take from `file` every option that `config` was not given; see unroll_config.given. Only out, resume
+ * and overwrite stay: they are of this call. To be followed by unroll_config_resolve.
+ *
+ * @param[in] file  as resolved, which is what a run file holds
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: an option that shapes the result was given and differs from
+ *         the file's value; the message names the option and both values
+ */
+struct unroll_config;
+unroll_status config_resume(struct unroll_config *config, const struct unroll_config *file);
+
+#endif

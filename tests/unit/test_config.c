@@ -1,0 +1,325 @@
+#include "support.h"
+
+#include "base/options.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unroll/config.h>
+
+static unroll_config with(const char *name, const char *value)
+{
+  unroll_config config;
+  unroll_config_init(&config);
+  CHECK_OK(unroll_config_set(&config, name, value));
+  return config;
+}
+
+static bool is_power_of_two(uint64_t n)
+{
+  return n != 0 && (n & (n - 1)) == 0;
+}
+
+/* ------------------------------------------------------------------- table */
+
+static void test_table_rows_are_complete_and_distinct(void)
+{
+  const option_table *t = config_table();
+  CU_ASSERT(t->n_rows <= 64);
+  for (size_t k = 0; k < t->n_rows; ++k) {
+    const option *row = &t->rows[k];
+    CU_ASSERT(row->help != NULL && row->help[strlen(row->help) - 1] != '.');
+    CU_ASSERT(row->heading != NULL && row->fallback != NULL);
+    CU_ASSERT_EQUAL(row->type == OPTION_CHOICE, row->choices != NULL);
+    if (row->type == OPTION_COUNT || row->type == OPTION_REAL) { CU_ASSERT(row->low < row->high); }
+    for (size_t j = 0; j < k; ++j) {
+      CU_ASSERT_STRING_NOT_EQUAL(row->name, t->rows[j].name);
+      CU_ASSERT_NOT_EQUAL(row->offset, t->rows[j].offset);
+    }
+    for (size_t j = k + 2; k + 1 < t->n_rows && j < t->n_rows;
+         ++j) { /* headings do not come back */
+      if (strcmp(t->rows[k + 1].heading, row->heading) != 0) {
+        CU_ASSERT_STRING_NOT_EQUAL(t->rows[j].heading, row->heading);
+      }
+    }
+  }
+}
+
+static void test_table_covers_every_field(void)
+{
+  /* Two structs of different bytes, made equal row by row, must agree but for `given`. */
+  static unroll_config a, b;
+  const option_table *t = config_table();
+  size_t covered = 0;
+
+  memset(&a, 0, sizeof a);
+  memset(&b, 0xff, sizeof b);
+  for (size_t k = 0; k < t->n_rows; ++k) { options_copy(&t->rows[k], &a, &b); }
+  for (size_t i = 0; i < sizeof b; ++i) { covered += ((const unsigned char *)&b)[i] == 0; }
+  /* what is left: `given`, and the padding of at most seven bytes after small fields */
+  CU_ASSERT(sizeof b - covered >= sizeof b.given);
+  CU_ASSERT(sizeof b - covered < sizeof b.given + 40);
+  CU_ASSERT_EQUAL(b.given, UINT64_MAX);
+}
+
+static void test_choices_stand_in_the_order_of_the_enums(void)
+{
+  CU_ASSERT_EQUAL(with("level", "word").level, UNROLL_LEVEL_WORD);
+  CU_ASSERT_EQUAL(with("level", "byte").level, UNROLL_LEVEL_BYTE);
+  CU_ASSERT_EQUAL(with("partition", "random").partition, UNROLL_PARTITION_RANDOM);
+  CU_ASSERT_EQUAL(with("activation", "relu").activation, UNROLL_ACTIVATION_RELU);
+  CU_ASSERT_EQUAL(with("init", "orthogonal").init, UNROLL_INIT_ORTHOGONAL);
+  CU_ASSERT_EQUAL(with("init", "identity").init, UNROLL_INIT_IDENTITY);
+  CU_ASSERT_EQUAL(with("bptt", "full").bptt, UNROLL_BPTT_FULL);
+  CU_ASSERT_EQUAL(with("bptt", "randomized").bptt, UNROLL_BPTT_RANDOMIZED);
+  CU_ASSERT_EQUAL(with("optimizer", "sgd").optimizer, UNROLL_OPTIMIZER_SGD);
+  CU_ASSERT_EQUAL(with("optimizer", "momentum").optimizer, UNROLL_OPTIMIZER_MOMENTUM);
+  CU_ASSERT_EQUAL(with("schedule", "constant").schedule, UNROLL_SCHEDULE_CONSTANT);
+  CU_ASSERT_EQUAL(with("schedule", "step").schedule, UNROLL_SCHEDULE_STEP);
+  CU_ASSERT_EQUAL(with("schedule", "plateau").schedule, UNROLL_SCHEDULE_PLATEAU);
+}
+
+static void test_init_gives_a_run_that_resolves(void)
+{
+  unroll_config config;
+  unroll_config_init(&config);
+  CU_ASSERT_EQUAL(config.given, 0);
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.level, UNROLL_LEVEL_CHAR);
+  CU_ASSERT_EQUAL(config.optimizer, UNROLL_OPTIMIZER_ADAM);
+  CU_ASSERT_EQUAL(config.schedule, UNROLL_SCHEDULE_COSINE);
+  CU_ASSERT_EQUAL(config.lr, 2e-3);
+  CU_ASSERT_EQUAL(config.stride, config.steps);
+  CU_ASSERT_EQUAL(config.shards, 16);
+  CU_ASSERT_STRING_EQUAL(config.out, "run.h5");
+}
+
+static void test_set_marks_given_and_fails_without_a_trace(void)
+{
+  static unroll_config config, before;
+  unroll_config_init(&config);
+  CHECK_OK(unroll_config_set(&config, "hidden", "512"));
+  CU_ASSERT_EQUAL(config.hidden, 512);
+  CU_ASSERT(config.given != 0 && is_power_of_two(config.given));
+  before = config;
+  CHECK_FAILS(unroll_config_set(&config, "hidden", "70000"), UNROLL_ERR_ARG, "1 to 65536");
+  CHECK_FAILS(unroll_config_set(&config, "hiden", "70"), UNROLL_ERR_ARG, "--hidden");
+  CU_ASSERT_EQUAL(memcmp(&config, &before, sizeof config), 0);
+}
+
+/* ----------------------------------------------------------------- resolve */
+
+static void test_resolve_shards_default_is_the_largest_power_of_two(void)
+{
+  for (uint64_t batch = 1; batch <= 200; ++batch) {
+    unroll_config config;
+    unroll_config_init(&config);
+    config.batch = batch;
+    CHECK_OK(unroll_config_resolve(&config));
+    CU_ASSERT(is_power_of_two(config.shards) && config.shards <= 16);
+    CU_ASSERT_EQUAL(batch % config.shards, 0);
+    CU_ASSERT(config.shards == 16 || batch % (2 * config.shards) != 0);
+  }
+}
+
+static void test_resolve_twice_changes_nothing(void)
+{
+  static unroll_config once, twice;
+  once = with("batch", "24");
+  CHECK_OK(unroll_config_resolve(&once));
+  twice = once;
+  CHECK_OK(unroll_config_resolve(&twice));
+  CU_ASSERT_EQUAL(memcmp(&once, &twice, sizeof once), 0);
+}
+
+/* Set these options, expect the refusal, and nothing changed. */
+static void refuse(const char *part, const char *const (*options)[2], size_t n)
+{
+  static unroll_config config, before;
+  unroll_config_init(&config);
+  for (size_t i = 0; i < n; ++i) {
+    CHECK_OK(unroll_config_set(&config, options[i][0], options[i][1]));
+  }
+  before = config;
+  CHECK_FAILS(unroll_config_resolve(&config), UNROLL_ERR_ARG, part);
+  CU_ASSERT_EQUAL(memcmp(&config, &before, sizeof config), 0);
+}
+
+static void test_resolve_refuses_what_does_not_fit_together(void)
+{
+#define REFUSE(part, ...)                                                                          \
+  do {                                                                                             \
+    static const char *const options[][2] = {__VA_ARGS__};                                         \
+    refuse(part, options, sizeof options / sizeof options[0]);                                     \
+  } while (0)
+  REFUSE("--shards 7 does not divide --batch 60; the largest below that does is 6", {"batch", "60"},
+         {"shards", "7"});
+  REFUSE("the largest below that does is 60", {"batch", "60"}, {"shards", "61"});
+  REFUSE("--bptt full is not available in this version", {"bptt", "full"});
+  REFUSE("--bptt randomized is not available in this version", {"bptt", "randomized"});
+  REFUSE("--stride 8 is not available in this version", {"stride", "8"});
+  REFUSE("--valid and --valid-fraction", {"valid", "x"}, {"valid-fraction", "0.1"});
+  REFUSE("--schedule plateau needs a validation", {"valid-fraction", "0"}, {"schedule", "plateau"});
+  REFUSE("--early-stop needs a validation", {"valid-fraction", "0"}, {"early-stop", "3"});
+  REFUSE("--lr-min 0.1 is above --lr 0.01", {"lr", "0.01"}, {"lr-min", "0.1"});
+  REFUSE("--resume and --overwrite", {"resume", "yes"}, {"overwrite", "yes"});
+  REFUSE("--out needs a file name", {"out", ""});
+#undef REFUSE
+}
+
+static void test_resolve_takes_what_fits(void)
+{
+  unroll_config config = with("shards", "60");
+  config.batch = 60;
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.shards, 60);
+  config = with("stride", "64");
+  CHECK_OK(unroll_config_resolve(&config));
+  config = with("valid", "x");
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.valid_fraction, 0.0); /* the text is not cut as well */
+}
+
+static void test_resolve_checks_fields_set_directly(void)
+{
+  unroll_config config;
+#define DIRECTLY(field, value, part)                                                               \
+  do {                                                                                             \
+    unroll_config_init(&config);                                                                   \
+    config.field = (value);                                                                        \
+    CHECK_FAILS(unroll_config_resolve(&config), UNROLL_ERR_ARG, part);                             \
+  } while (0)
+  DIRECTLY(hidden, 0, "--hidden 0");
+  DIRECTLY(steps, 2000000, "1 to 1000000");
+  DIRECTLY(batch, 0, "--batch 0");
+  DIRECTLY(momentum, 1.0, "--momentum 1");
+  DIRECTLY(lr, 0.0, "above 0");
+  DIRECTLY(clip, -1.0, "--clip -1");
+  DIRECTLY(clip, (double)NAN, "--clip");
+  DIRECTLY(clip, (double)INFINITY, "--clip");
+  DIRECTLY(schedule, (unroll_schedule)9, "constant|step|cosine|plateau");
+  DIRECTLY(valid_every, ((unroll_every){60, UNROLL_EVERY_SECONDS}), "--valid-every");
+#undef DIRECTLY
+}
+
+/* ------------------------------------------------------------------ resume */
+
+/* Another legal value of the option than the default, as text. */
+static void another_value(const option *row, size_t size, char *out)
+{
+  unroll_config config;
+  unroll_config_init(&config);
+  const char *field = (const char *)&config + row->offset;
+  const char *bar = NULL;
+
+  switch (row->type) {
+  case OPTION_FLAG:
+    (void)snprintf(out, size, "yes");
+    break;
+  case OPTION_COUNT:
+    (void)snprintf(out, size, "%llu", (unsigned long long)*(const uint64_t *)field + 1);
+    break;
+  case OPTION_REAL:
+    (void)snprintf(out, size, "%.17g", *(const double *)field / 2 + 1e-9);
+    break;
+  case OPTION_TEXT:
+    (void)snprintf(out, size, "other");
+    break;
+  case OPTION_EVERY:
+    (void)snprintf(out, size, "77");
+    break;
+  case OPTION_CHOICE:
+    bar = strchr(row->choices, '|');
+    if (*(const int *)field == 0) {
+      (void)snprintf(out, size, "%.*s", (int)strcspn(bar + 1, "|"), bar + 1);
+    } else {
+      (void)snprintf(out, size, "%.*s", (int)(bar - row->choices), row->choices);
+    }
+    break;
+  }
+}
+
+static void test_resume_every_option_follows_the_rule(void)
+{
+  static unroll_config file, config;
+  const option_table *t = config_table();
+
+  for (size_t k = 0; k < t->n_rows; ++k) {
+    const option *row = &t->rows[k];
+    char text[64];
+    unroll_config_init(&file);
+    CHECK_OK(unroll_config_resolve(&file));
+    another_value(row, sizeof text, text);
+
+    /* given, and another value than the file's */
+    config = with(row->name, text);
+    unroll_status st = config_resume(&config, &file);
+    CU_ASSERT_EQUAL(st == UNROLL_OK, row->may_change);
+    if (st != UNROLL_OK) {
+      CU_ASSERT_PTR_NOT_NULL(strstr(unroll_message(), row->name));
+      char its[64];
+      options_format(row, &file, sizeof its, its);
+      CU_ASSERT_PTR_NOT_NULL(strstr(unroll_message(), its));
+    }
+
+    /* given, and the file's value */
+    options_format(row, &file, sizeof text, text);
+    config = with(row->name, text);
+    CHECK_OK(config_resume(&config, &file));
+
+    /* not given: the file's value, but for what is of this call */
+    another_value(row, sizeof text, text);
+    CHECK_OK(unroll_config_set(&file, row->name, text));
+    unroll_config_init(&config);
+    CHECK_OK(config_resume(&config, &file));
+    bool of_call = strcmp(row->name, "out") == 0 || strcmp(row->name, "resume") == 0 ||
+                   strcmp(row->name, "overwrite") == 0;
+    CU_ASSERT_EQUAL(options_equal(row, &config, &file), !of_call);
+  }
+}
+
+static void test_resume_failure_names_both_values_and_changes_nothing(void)
+{
+  static unroll_config file, config, before;
+  unroll_config_init(&file);
+  CHECK_OK(unroll_config_resolve(&file));
+  config = with("hidden", "128");
+  before = config;
+  CHECK_FAILS(config_resume(&config, &file), UNROLL_ERR_ARG,
+              "--hidden 128: the run to resume has 256");
+  CU_ASSERT_EQUAL(memcmp(&config, &before, sizeof config), 0);
+}
+
+static void test_resume_zero_means_what_it_became(void)
+{
+  static unroll_config file, config;
+  file = with("batch", "24");
+  CHECK_OK(unroll_config_resolve(&file));
+  config = with("shards", "0"); /* a requeued job gives the same words again */
+  CHECK_OK(unroll_config_set(&config, "stride", "0"));
+  CHECK_OK(config_resume(&config, &file));
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.shards, 8);
+  CU_ASSERT_EQUAL(config.batch, 24);
+  CU_ASSERT_EQUAL(config.stride, 64);
+}
+
+int main(void)
+{
+  static const struct test_case cases[] = {
+      {"table: complete and distinct", test_table_rows_are_complete_and_distinct},
+      {"table: every field", test_table_covers_every_field},
+      {"table: choices as the enums", test_choices_stand_in_the_order_of_the_enums},
+      {"init: resolves", test_init_gives_a_run_that_resolves},
+      {"set: given, and no trace of failure", test_set_marks_given_and_fails_without_a_trace},
+      {"resolve: default shards", test_resolve_shards_default_is_the_largest_power_of_two},
+      {"resolve: twice", test_resolve_twice_changes_nothing},
+      {"resolve: refuses", test_resolve_refuses_what_does_not_fit_together},
+      {"resolve: takes", test_resolve_takes_what_fits},
+      {"resolve: fields set directly", test_resolve_checks_fields_set_directly},
+      {"resume: every option", test_resume_every_option_follows_the_rule},
+      {"resume: failure", test_resume_failure_names_both_values_and_changes_nothing},
+      {"resume: zero is automatic", test_resume_zero_means_what_it_became},
+  };
+  return run_cases("config", sizeof cases / sizeof cases[0], cases);
+}
