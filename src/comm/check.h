@@ -1,0 +1,46 @@
+#ifndef COMM_CHECK_H
+#define COMM_CHECK_H
+
+/*
+ * What the files of this folder share, and no other folder sees: the inside of
+ * the communicator and the check of an MPI call.
+ */
+#include "base/check.h"
+#include <mpi.h>
+#include <stddef.h>
+#include <unroll/comm.h>
+#include <unroll/status.h>
+
+struct unroll_comm {
+  MPI_Comm handle; /* a duplicate: own messages, errors are returned */
+  int rank, size;
+  int exchanges; /* exchanges ever made; equal on all ranks, so it tells their messages apart */
+  double *block; /* (size, COMM_BLOCK) where a sum in rank order collects its terms */
+};
+
+/* [doubles] of one rank that a sum in rank order collects at a time. */
+#define COMM_BLOCK 16
+
+/*
+ * [elements] Longest message. MPI counts are int; this is far below INT_MAX,
+ * costs nothing in speed, and is short enough that tests pass through the cut.
+ */
+#define COMM_PIECE ((size_t)1 << 22)
+
+/* Tag of blocking messages; exchange k of a communicator has a tag of its own above it. */
+#define COMM_TAG 0
+
+/** Record the failure of an MPI call, with the library's own words, and return UNROLL_ERR_MPI. */
+unroll_status unroll_fail_mpi(int code, const char *call, const char *file, int line);
+
+/* Expects `unroll_status st` and a label `cleanup` in the calling function. */
+#define UNROLL_TRY_MPI(call)                                                                       \
+  do {                                                                                             \
+    int code = (call);                                                                             \
+    if (code != MPI_SUCCESS) {                                                                     \
+      st = unroll_fail_mpi(code, #call, __FILE__, __LINE__);                                       \
+      goto cleanup;                                                                                \
+    }                                                                                              \
+  } while (0)
+
+#endif

@@ -1,0 +1,285 @@
+/* Binding this process to a core is no part of POSIX. */
+#define _GNU_SOURCE
+
+#include "support.h"
+
+#include "comm/comm.h"
+#include "comm/placement.h"
+#include <omp.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* -------------------------------------------------------------- the setting */
+
+static cpu_set_t mask_before;
+static int threads_before;
+
+/* Bind this rank to core k (modulo their number) of those it may use; run this many threads. */
+static void bind(int k, int threads)
+{
+  cpu_set_t one;
+  int skip = k % CPU_COUNT(&mask_before);
+  CPU_ZERO(&one);
+  for (size_t c = 0; c < CPU_SETSIZE; ++c) {
+    if (CPU_ISSET(c, &mask_before) && skip-- == 0) { CPU_SET(c, &one); }
+  }
+  CU_ASSERT_EQUAL(sched_setaffinity(0, sizeof one, &one), 0);
+  omp_set_num_threads(threads);
+}
+
+static void unbind(void)
+{
+  CU_ASSERT_EQUAL(sched_setaffinity(0, sizeof mask_before, &mask_before), 0);
+  omp_set_num_threads(threads_before);
+}
+
+static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_ID",
+                                    "SLURM_STEP_NUM_TASKS"};
+#define N_MARKS (sizeof marks / sizeof marks[0])
+static char *marks_before[N_MARKS];
+
+/* Pretend to be started by mpirun, by srun with this many tasks, or (both NULL) by neither. */
+static void pretend(const char *mpirun_size, const char *srun_tasks)
+{
+  for (size_t k = 0; k < N_MARKS; ++k) { unsetenv(marks[k]); }
+  if (mpirun_size != NULL) { setenv("OMPI_COMM_WORLD_SIZE", mpirun_size, 1); }
+  if (srun_tasks != NULL) {
+    setenv("SLURM_STEP_ID", "0", 1);
+    setenv("SLURM_STEP_NUM_TASKS", srun_tasks, 1);
+  }
+}
+
+static void be_honest(void)
+{
+  for (size_t k = 0; k < N_MARKS; ++k) {
+    unsetenv(marks[k]);
+    if (marks_before[k] != NULL) { setenv(marks[k], marks_before[k], 1); }
+  }
+}
+
+/* ------------------------------------------------------------------- facts */
+
+static void test_new_reports_threads_cores_and_hosts(void)
+{
+  char host[256] = "";
+  placement *p = NULL;
+  gethostname(host, sizeof host - 1);
+  bind(test_rank, test_rank + 1);
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->ranks == test_size && p->threads_low == 1 && p->threads_high == test_size);
+  CHECK_ALL(p->cores_low == 1 && p->cores_high == 1);
+  CHECK_ALL(p->n_hosts == 1 && strcmp(p->hosts, host) == 0);
+  placement_free(&p);
+  CHECK_ALL(p == NULL);
+  placement_free(&p);
+  unbind();
+}
+
+static void test_new_of_unbound_ranks_counts_all_cores(void)
+{
+  placement *p = NULL;
+  omp_set_num_threads(1);
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->cores_low == CPU_COUNT(&mask_before) && p->cores_high == p->cores_low);
+  placement_free(&p);
+  unbind();
+}
+
+static void test_new_with_more_threads_than_bound_cores_is_crowded(void)
+{
+  placement *p = NULL;
+  bind(0, 2);
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->crowded && p->crowded_rank == 0 && p->crowded_ranks == test_size);
+  CHECK_ALL(p->crowded_threads == 2 * test_size && p->crowded_cores == 1);
+  CHECK_ALL(p->host_ranks == test_size && p->host_cores >= 1);
+  placement_free(&p);
+  unbind();
+}
+
+/* The others are unbound, with one thread: rank 0 is crowded by them only where cores are few. */
+static void test_new_with_the_last_rank_crowded_names_it(void)
+{
+  const int last = test_size - 1;
+  const bool room = test_size + 1 <= CPU_COUNT(&mask_before);
+  placement *p = NULL;
+  omp_set_num_threads(1);
+  if (test_rank == last) { bind(0, 2); }
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->crowded && p->crowded_rank == (room ? last : 0));
+  CHECK_ALL(!room || (p->crowded_ranks == 1 && p->crowded_threads == 2 && p->crowded_cores == 1));
+  placement_free(&p);
+  unbind();
+}
+
+/* One thread on a core of its own: only more ranks than cores are too many. */
+static void test_new_with_a_core_for_each_thread_is_not_crowded(void)
+{
+  placement *p = NULL;
+  bind(test_rank, 1);
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->crowded == (test_size > CPU_COUNT(&mask_before)));
+  placement_free(&p);
+  unbind();
+}
+
+/* Unbound ranks with a thread for every core each: too many together, unless there is one rank. */
+static void test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded(void)
+{
+  placement *p = NULL;
+  omp_set_num_threads(CPU_COUNT(&mask_before));
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->crowded == (test_size > 1));
+  CHECK_ALL(!p->crowded || p->crowded_threads == test_size * CPU_COUNT(&mask_before));
+  placement_free(&p);
+  unbind();
+}
+
+/* ------------------------------------------------------------------ advice */
+
+/* Advice for ranks with so many threads together on so many cores, on such a host. */
+static void advise(int ranks, int threads, int cores, int host_ranks, int host_cores, char out[512])
+{
+  const placement p = {.ranks = host_ranks,
+                       .threads_low = threads / ranks,
+                       .threads_high = threads / ranks,
+                       .n_hosts = 1,
+                       .crowded = threads > cores,
+                       .crowded_rank = 3,
+                       .crowded_ranks = ranks,
+                       .crowded_threads = threads,
+                       .crowded_cores = cores,
+                       .host_ranks = host_ranks,
+                       .host_cores = host_cores};
+  placement_advice(&p, 512, out);
+}
+
+static void test_advice_when_all_is_well_is_empty(void)
+{
+  char line[512] = "left over";
+  advise(1, 2, 2, 1, 2, line);
+  CU_ASSERT_STRING_EQUAL(line, "");
+}
+
+static void test_advice_for_a_bound_rank_under_mpirun_is_to_unbind(void)
+{
+  char line[512];
+  pretend("2", NULL);
+  advise(1, 4, 1, 2, 8, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "rank 3 runs 4 threads on 1 core:"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun --bind-to none"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "--map-by slot:PE=4 --bind-to core"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "or set OMP_NUM_THREADS=1"));
+  be_honest();
+}
+
+static void test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too(void)
+{
+  char line[512];
+  pretend("2", NULL);
+  advise(1, 8, 1, 2, 8, line); /* 2 ranks of 8 threads on 8 cores: 4 each would fit */
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -x OMP_NUM_THREADS=4 --bind-to none"));
+  advise(1, 2, 1, 2, 2, line); /* 2 ranks on 2 cores: unbinding gains nothing */
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=1"));
+  CU_ASSERT_PTR_NULL(strstr(line, "--bind-to"));
+  be_honest();
+}
+
+static void test_advice_for_a_bound_rank_under_srun_is_cpus_per_task(void)
+{
+  char line[512];
+  pretend(NULL, "2");
+  advise(1, 4, 1, 2, 8, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "start with srun --cpus-per-task=4"));
+  CU_ASSERT_PTR_NULL(strstr(line, "mpirun"));
+  be_honest();
+}
+
+static void test_advice_for_too_many_threads_names_how_many_fit(void)
+{
+  char line[512];
+  pretend("4", NULL);
+  advise(4, 32, 8, 4, 8, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "4 ranks (the first is rank 3) run 32 threads on 8 cores:"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=2 "));
+  pretend(NULL, NULL);
+  advise(1, 4, 2, 1, 8, line); /* no launcher: a cpuset or taskset, no binding of ours */
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=2"));
+  be_honest();
+}
+
+static void test_advice_for_more_ranks_than_cores_names_how_many_fit(void)
+{
+  char line[512];
+  pretend("8", NULL);
+  advise(8, 8, 2, 8, 2, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "at most 2 ranks"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -n 2"));
+  pretend(NULL, "8");
+  advise(8, 16, 2, 8, 2, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "srun --ntasks-per-node=2"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "OMP_NUM_THREADS=1"));
+  be_honest();
+}
+
+/* ------------------------------------------------------------------ launch */
+
+static void test_check_launch_under_mpirun_or_alone_is_ok(void)
+{
+  pretend(NULL, NULL);
+  CHECK_OK(placement_check_launch(test_comm));
+  pretend(NULL, "1");
+  CHECK_OK(placement_check_launch(test_comm));
+  pretend("1", "4"); /* mpirun -n 1 in a Slurm job of 4 tasks */
+  CHECK_OK(placement_check_launch(test_comm));
+  be_honest();
+}
+
+static void test_check_launch_of_singletons_is_refused(void)
+{
+  pretend(NULL, "4");
+  if (test_size == 1) {
+    CHECK_FAILS(placement_check_launch(test_comm), UNROLL_ERR_ARG, "srun --mpi=pmix");
+  } else {
+    CHECK_OK(placement_check_launch(test_comm));
+  }
+  be_honest();
+}
+
+int main(int argc, char **argv)
+{
+  static const struct test_case cases[] = {
+      {"new: threads, cores, hosts", test_new_reports_threads_cores_and_hosts},
+      {"new: unbound", test_new_of_unbound_ranks_counts_all_cores},
+      {"new: more threads than bound cores",
+       test_new_with_more_threads_than_bound_cores_is_crowded},
+      {"new: the last rank", test_new_with_the_last_rank_crowded_names_it},
+      {"new: a core for each thread", test_new_with_a_core_for_each_thread_is_not_crowded},
+      {"new: all ranks' threads together",
+       test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded},
+      {"advice: all well", test_advice_when_all_is_well_is_empty},
+      {"advice: bound, mpirun", test_advice_for_a_bound_rank_under_mpirun_is_to_unbind},
+      {"advice: bound, small host",
+       test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too},
+      {"advice: bound, srun", test_advice_for_a_bound_rank_under_srun_is_cpus_per_task},
+      {"advice: too many threads", test_advice_for_too_many_threads_names_how_many_fit},
+      {"advice: too many ranks", test_advice_for_more_ranks_than_cores_names_how_many_fit},
+      {"launch: mpirun or alone", test_check_launch_under_mpirun_or_alone_is_ok},
+      {"launch: singletons", test_check_launch_of_singletons_is_refused},
+  };
+  /* Every core there is, whatever the launcher bound this rank to. */
+  for (size_t c = 0; c < CPU_SETSIZE; ++c) { CPU_SET(c, &mask_before); }
+  (void)sched_setaffinity(0, sizeof mask_before, &mask_before);
+  (void)sched_getaffinity(0, sizeof mask_before, &mask_before);
+  threads_before = omp_get_max_threads();
+  for (size_t k = 0; k < N_MARKS; ++k) {
+    const char *text = getenv(marks[k]);
+    marks_before[k] = text != NULL ? strdup(text) : NULL;
+  }
+  int status = run_mpi_cases(argc, argv, "placement", sizeof cases / sizeof cases[0], cases);
+  for (size_t k = 0; k < N_MARKS; ++k) { free(marks_before[k]); }
+  return status;
+}
