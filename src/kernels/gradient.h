@@ -1,0 +1,62 @@
+#ifndef KERNELS_GRADIENT_H
+#define KERNELS_GRADIENT_H
+
+/*
+ * Weight gradients: sums over all tokens of this rank, as the balanced tree
+ * over its shards (shard_tree.h), so that the additions are the same whoever
+ * computes a shard.
+ *
+ *   dW = sum_n dZ_n h_n^T,  db = sum_n dZ_n      n: shard by shard, within one by (t, b)
+ */
+#include "kernels/kernels.h"
+
+/* Where dZ lies. */
+typedef enum gradient_source {
+  GRADIENT_ROWS,   /* time-major (T, B, ld): a recurrent layer's dA */
+  GRADIENT_PANELS, /* token panels (output.h): the output layer's dO */
+} gradient_source;
+
+typedef struct weight_gradient {
+  size_t T, B, shards; /* of this rank */
+  size_t group;        /* shard_tree_group of all shards */
+  size_t M, N;         /* shape of dW */
+  gradient_source source;
+  const unroll_real *dZ; /* of M columns */
+  size_t ld_dZ;          /* GRADIENT_ROWS; KERNELS_PAD readable elements must follow the last row */
+  const unroll_real *h;  /* (T, B, ld_h) of N columns */
+  size_t ld_h;
+  unroll_real *dW; /* (M, N), ld_dW */
+  size_t ld_dW;
+  unroll_real *db;      /* (M) or NULL */
+  unroll_real *scratch; /* gradient_scratch(...) elements */
+} weight_gradient;
+
+/** Elements of scratch that any weight_gradient up to these sizes needs. */
+size_t gradient_scratch(size_t T, size_t B, size_t threads);
+
+/** Opens a region. */
+void weight_gradient_run(const weight_gradient *p);
+
+/*
+ * The gradient of a table whose rows were gathered by token: dW[v] = sum over the tokens n with x_n = v
+ * of dZ_n, the same tree; rows of tokens that do not occur become zero.
+ */
+typedef struct token_gradient {
+  size_t T, B, shards, group;
+  size_t V, H;
+  const int32_t *x;      /* (T, B) */
+  const unroll_real *dZ; /* (T, B, ld) */
+  size_t ld;
+  unroll_real *dW; /* (V, H), ld_dW */
+  size_t ld_dW;
+  uint32_t *start; /* (V * shards + 1) */
+  uint32_t *list;  /* (T * B) */
+} token_gradient;
+
+/** Opens a region. */
+void token_gradient_run(const token_gradient *p);
+
+/** sums[s] += the nll of shard s, tokens ascending; nll (shards * tokens_in_shard), ordered as above. */
+void loss_by_shard(size_t tokens_in_shard, size_t shards, const double *nll, double *sums);
+
+#endif

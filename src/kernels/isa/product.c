@@ -1,0 +1,235 @@
+/* The matrix products: loop nests over register tiles (tile.h), and what happens to a tile while it is
+ * in the first-level cache. */
+#include "kernels/isa/math.h"
+#include "kernels/isa/table.h"
+#include "kernels/isa/tile.h"
+#include "kernels/shard_tree.h"
+
+#include <assert.h>
+
+/* A tile outside the registers: TILE_ROWS rows of PANEL. */
+typedef struct tile_buffer {
+  unroll_real c[TILE_ROWS * PANEL] __attribute__((aligned(64)));
+} tile_buffer;
+
+/* ---------------------------------------------------- activations x weights */
+
+INLINE vec cell_forward(const rows_end end, vec s, vec input, vec bias)
+{
+  vec a = (s + input) + bias;
+  return end == ROWS_CELL_TANH ? vec_tanh(a) : vec_max((vec){0}, a);
+}
+
+INLINE vec cell_backward(const rows_end end, vec dh, vec h)
+{
+  if (end == ROWS_BACK_TANH) { return dh * vec_fma(-h, h, vec_splat(1)); }
+  return (vec)((vec_int)dh & (h > (vec){0}));
+}
+
+/* The end of a tile at row m, column n of C; `sums` are its sums. */
+INLINE void finish_tile(const rows_end end, const rows_product *p, size_t m, size_t n, size_t rows,
+                        size_t vecs, const tile_buffer *sums)
+{
+  for (size_t i = 0; i < rows; ++i) {
+    size_t row = m + i;
+    size_t from = p->index != NULL ? (size_t)p->index[row] : row;
+    for (size_t v = 0; v < vecs; ++v) {
+      size_t at = n + v * LANES;
+      unroll_real *out = p->C + row * p->ldc + at;
+      vec s = vec_load(sums->c + i * PANEL + v * LANES);
+      if (end == ROWS_CELL_TANH || end == ROWS_CELL_RELU) {
+        vec_store(out, cell_forward(end, s, vec_load(p->input + from * p->ld_input + at),
+                                    vec_load(p->bias + at)));
+      } else {
+        vec_store(out, cell_backward(end, s + vec_load(out),
+                                     vec_load(p->state + row * p->ld_state + at)));
+      }
+    }
+  }
+}
+
+/* Vectors of panel number `panel`: a full panel, or what is left of N columns. */
+INLINE size_t panel_vecs(size_t N, size_t panel)
+{
+  size_t vecs = (kernels_pad(N) - panel * PANEL) / LANES;
+  return vecs < TILE_VECS ? vecs : TILE_VECS;
+}
+
+void ISA(rows)(const rows_product *p)
+{
+  tile_buffer sums;
+  tile_sum s = {.K = p->K, .run = p->K, .row_stride = p->lda, .k_stride = 1};
+
+  for (size_t panel = p->first; panel < p->last; ++panel) {
+    const unroll_real *b = p->panels + panel * PANEL * kernels_pad(p->K);
+    size_t n = panel * PANEL;
+    size_t vecs = panel_vecs(p->N, panel);
+    s.ldb = vecs * LANES;
+    for (size_t m = 0, rows = 0; m < p->M; m += rows) {
+      rows = tile_rows(p->M - m);
+      const unroll_real *a = p->A + m * p->lda;
+      if (p->end == ROWS_STORE) {
+        s.ldc = p->ldc;
+        ISA(tile_multiply)(rows, vecs, &s, a, b, p->C + m * p->ldc + n, 0);
+        continue;
+      }
+      s.ldc = PANEL;
+      ISA(tile_multiply)(rows, vecs, &s, a, b, sums.c, 0);
+      switch (p->end) {
+      case ROWS_STORE:
+        break;
+      case ROWS_CELL_TANH:
+        finish_tile(ROWS_CELL_TANH, p, m, n, rows, vecs, &sums);
+        break;
+      case ROWS_CELL_RELU:
+        finish_tile(ROWS_CELL_RELU, p, m, n, rows, vecs, &sums);
+        break;
+      case ROWS_BACK_TANH:
+        finish_tile(ROWS_BACK_TANH, p, m, n, rows, vecs, &sums);
+        break;
+      case ROWS_BACK_RELU:
+        finish_tile(ROWS_BACK_RELU, p, m, n, rows, vecs, &sums);
+        break;
+      }
+    }
+  }
+}
+
+/* ---------------------------------------------------- weights x token panels */
+
+/*
+ * K is cut so that the block of W stays in the second-level cache while the
+ * panels pass over it; the chains continue through C, at the price of one load
+ * and store per PANELS_K multiply-adds.
+ */
+#define PANELS_K 256
+
+void ISA(panels)(const panels_product *p)
+{
+  tile_sum s = {.row_stride = p->row_stride, .k_stride = p->col_stride, .ldb = PANEL, .ldc = PANEL};
+
+  for (size_t q = 0; q < p->n_panels && p->bias != NULL; ++q) {
+    unroll_real *C = p->C + q * p->panel_C;
+    for (size_t m = 0; m < p->M; ++m) {
+      for (size_t v = 0; v < TILE_VECS; ++v) {
+        vec_store(C + m * PANEL + v * LANES, vec_splat(p->bias[m]));
+      }
+    }
+  }
+  for (size_t k = 0; k < p->K; k += PANELS_K) {
+    s.K = s.run = p->K - k < PANELS_K ? p->K - k : PANELS_K;
+    for (size_t m = 0, rows = 0; m < p->M; m += rows) {
+      rows = tile_rows(p->M - m);
+      const unroll_real *w = p->W + m * p->row_stride + k * p->col_stride;
+      for (size_t q = 0; q < p->n_panels; ++q) {
+        size_t vecs = q + 1 == p->n_panels && p->last_tokens <= LANES ? 1 : TILE_VECS;
+        ISA(tile_multiply)
+        (rows, vecs, &s, w, p->B + q * p->panel_B + k * PANEL, p->C + q * p->panel_C + m * PANEL,
+         k > 0 || p->bias != NULL);
+      }
+    }
+  }
+}
+
+/* ----------------------------------------------------------- weight gradient */
+
+/* A tile of sums and, beside it, the sums over A alone of its rows. */
+typedef struct gradient_tile {
+  tile_buffer sum;
+  unroll_real column[KERNELS_PAD] __attribute__((aligned(64)));
+} gradient_tile;
+
+/* right = left + right: one node of the shard tree. */
+static void combine(size_t rows, size_t vecs, const gradient_tile *left, gradient_tile *right)
+{
+  for (size_t i = 0; i < rows; ++i) {
+    for (size_t v = 0; v < vecs; ++v) {
+      size_t at = i * PANEL + v * LANES;
+      vec_store(right->sum.c + at, vec_load(left->sum.c + at) + vec_load(right->sum.c + at));
+    }
+  }
+  for (size_t v = 0; v < KERNELS_PAD; v += LANES) {
+    vec_store(right->column + v, vec_load(left->column + v) + vec_load(right->column + v));
+  }
+}
+
+/* Sums over a shard's tokens where the rows of A lie beside each other: row i in lane i. Lanes behind
+ * the rows hold what lies there; nobody reads them. */
+static void sum_columns(const gradient_block *p, const unroll_real *a, unroll_real *column)
+{
+  vec sum[VECS_OF_PAD];
+  for (size_t v = 0; v < VECS_OF_PAD; ++v) { sum[v] = (vec){0}; }
+  for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
+    size_t run = p->tokens - n < p->run ? p->tokens - n : p->run;
+    for (size_t i = 0; i < run; ++i) {
+      for (size_t v = 0; v < VECS_OF_PAD; ++v) {
+        sum[v] += vec_load(a + i * p->token_stride + v * LANES);
+      }
+    }
+  }
+  for (size_t v = 0; v < VECS_OF_PAD; ++v) { vec_store(column + v * LANES, sum[v]); }
+}
+
+/* The same for one row whose tokens lie beside each other; the lanes behind the last token are zero. */
+static unroll_real sum_row(const gradient_block *p, const unroll_real *a)
+{
+  vec lanes[VECS_OF_PAD];
+  size_t u = 0;
+  for (size_t v = 0; v < VECS_OF_PAD; ++v) { lanes[v] = (vec){0}; }
+  for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
+    for (size_t i = 0; i < p->run && n + i < p->tokens; i += LANES, ++u) {
+      lanes[u % VECS_OF_PAD] += vec_load(a + i);
+    }
+  }
+  return lanes_sum(lanes);
+}
+
+/* The tile of one shard: its tokens ascending, in runs. */
+static void gradient_shard(const gradient_block *p, const tile_sum *s, size_t shard, size_t m,
+                           size_t rows, size_t vecs, gradient_tile *out)
+{
+  const unroll_real *a = p->A + shard * p->shard_A + m * p->row_stride;
+  ISA(tile_multiply)(rows, vecs, s, a, p->B + shard * p->shard_B, out->sum.c, 0);
+  if (p->sums != NULL && p->token_stride == 1) {
+    for (size_t i = 0; i < rows; ++i) { out->column[i] = sum_row(p, a + i * p->row_stride); }
+  } else if (p->sums != NULL) {
+    sum_columns(p, a, out->column);
+  }
+}
+
+void ISA(gradient)(const gradient_block *p)
+{
+  gradient_tile stack[SHARD_TREE_LEVELS], now = {{{0}}, {0}}, next = {{{0}}, {0}};
+  const tile_sum s = {.K = p->tokens,
+                      .run = p->run,
+                      .run_stride = p->run_stride,
+                      .row_stride = p->row_stride,
+                      .k_stride = p->token_stride,
+                      .ldb = p->ldb,
+                      .ldc = PANEL};
+  size_t vecs = p->columns > LANES ? TILE_VECS : 1;
+  size_t units = p->shards / p->group;
+  assert(p->shards % p->group == 0);
+
+  for (size_t m = p->first, rows = 0; m < p->last; m += rows) {
+    rows = tile_rows(p->last - m);
+    for (size_t unit = 0; unit < units; ++unit) {
+      gradient_shard(p, &s, unit * p->group, m, rows, vecs, &now);
+      for (size_t i = 1; i < p->group; ++i) {
+        gradient_shard(p, &s, unit * p->group + i, m, rows, vecs, &next);
+        combine(rows, vecs, &now, &next);
+        now = next;
+      }
+      size_t level = 0;
+      for (; (unit >> level) & 1; ++level) { combine(rows, vecs, &stack[level], &now); }
+      if (unit + 1 < units) { stack[level] = now; }
+    }
+    for (size_t i = 0; i < rows; ++i) {
+      for (size_t v = 0; v < vecs; ++v) {
+        vec_store(p->C + (m - p->first + i) * p->ldc + v * LANES,
+                  vec_load(now.sum.c + i * PANEL + v * LANES));
+      }
+      if (p->sums != NULL) { p->sums[m - p->first + i] = now.column[i]; }
+    }
+  }
+}

@@ -1,0 +1,26 @@
+/* The table of one instruction set's kernels; see kernels.h. */
+#include "kernels/isa/table.h"
+
+#define KERNEL_TEXT2(isa) #isa
+#define KERNEL_TEXT(isa)  KERNEL_TEXT2(isa)
+
+const kernel_table ISA(kernel_table) = {
+    .name = KERNEL_TEXT(KERNEL_ISA),
+    .lanes = LANES,
+    .nr = PANEL,
+    .mr = TILE_ROWS,
+    .rows = ISA(rows),
+    .panels = ISA(panels),
+    .gradient = ISA(gradient),
+    .softmax = ISA(softmax),
+    .gather_panel = ISA(gather_panel),
+    .scatter_panel = ISA(scatter_panel),
+    .sum_rows = ISA(sum_rows),
+    .sum_squares = ISA(sum_squares),
+    .add = ISA(add),
+    .sgd = ISA(sgd),
+    .momentum = ISA(momentum),
+    .adam = ISA(adam),
+    .exp = ISA(exp),
+    .tanh = ISA(tanh),
+};

@@ -1,0 +1,188 @@
+#ifndef KERNELS_KERNELS_H
+#define KERNELS_KERNELS_H
+
+/*
+ * The serial vector kernels, compiled once per instruction set (isa/) and
+ * chosen at run time (dispatch.c). Everything here runs on one thread, without
+ * allocation, status, MPI or I/O; the OpenMP loops over them stand in
+ * recurrence.c, output.c, gradient.c and update.c.
+ *
+ * The rule that makes every path give the same bits (design.md section 5):
+ * each element of a product is one chain of fused multiply-adds over k
+ * ascending, starting from +0, whatever the tile, the thread or the vector
+ * length. Sums over many elements run over a fixed number of logical lanes and
+ * are added as a fixed tree.
+ *
+ * Matrices are row-major with a leading dimension `ld` in elements; rows are
+ * padded with zeros to whole vectors (KERNELS_PAD elements), so that kernels
+ * never need a mask: what is computed in the padding stays zero by itself.
+ *
+ * Letters: M rows of the result, N columns, K the summed dimension.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/config.h>
+#include <unroll/real.h>
+
+/* Elements; rows are padded to a multiple of this: one AVX-512 vector of floats. */
+#define KERNELS_PAD 16
+
+static inline size_t kernels_pad(size_t n)
+{
+  return (n + KERNELS_PAD - 1) / KERNELS_PAD * KERNELS_PAD;
+}
+
+/*
+ * Leading dimension of rows of n elements: padded, and never a multiple of 256
+ * elements (1 KiB), because rows at such a distance fall into the same few sets
+ * of the first-level cache and evict each other within one register tile.
+ */
+static inline size_t kernels_ld(size_t n)
+{
+  size_t ld = kernels_pad(n);
+  return ld % 256 == 0 && ld != 0 ? ld + KERNELS_PAD : ld;
+}
+
+/* What happens to a tile of sums s before it is stored to C: the fused end of a recurrence step. */
+typedef enum rows_end {
+  ROWS_STORE,     /* C = s */
+  ROWS_CELL_TANH, /* C = tanh((s + input[index[m]]) + bias)                a_t, h_t */
+  ROWS_CELL_RELU, /* C = max(0, (s + input[index[m]]) + bias) */
+  ROWS_BACK_TANH, /* C = (s + C) * (1 - state^2)                          dL/da_t in place of dL/dh_t */
+  ROWS_BACK_RELU, /* C = state > 0 ? s + C : 0 */
+} rows_end;
+
+/*
+ * C (M, N) = end(A (M, K) * B (K, N)), B packed in panels: activations times weights.
+ *
+ *   panels: panel p holds columns [p * nr, p * nr + nr) of B as K rows of nr elements (of `lanes` elements in
+ *   the last panel when one vector is enough); panels are nr * kernels_pad(K) elements apart. Only panels
+ *   [first, last) are computed.
+ */
+typedef struct rows_product {
+  size_t M, K, N;
+  const unroll_real *A;
+  size_t lda;
+  const unroll_real *panels;
+  size_t first, last;
+  unroll_real *C;
+  size_t ldc;
+  rows_end end;
+  const unroll_real
+      *input; /* rows added in CELL: W_xh^T gathered by token, or the product of the layer below */
+  size_t ld_input;
+  const int32_t *index;     /* (M) row of `input` for each row of C; NULL: row m */
+  const unroll_real *bias;  /* (N) in CELL */
+  const unroll_real *state; /* (M, N) h_t in BACK */
+  size_t ld_state;
+} rows_product;
+
+/*
+ * The output layer keeps tokens in the vector lanes: a token panel is a matrix
+ * with one row per vocabulary entry (or hidden unit) and nr columns, one per
+ * token. So weights are the broadcast operand, read where they lie and never
+ * packed, and the softmax runs down the columns without crossing lanes.
+ *
+ * C (M, nr) per panel = W (M, K) * B (K, nr) [+ bias (M)]
+ */
+typedef struct panels_product {
+  size_t M, K;
+  const unroll_real *W; /* element (m, k) at m * row_stride + k * col_stride */
+  size_t row_stride, col_stride;
+  size_t n_panels;
+  const unroll_real *B; /* panels of K rows, panel_B elements apart */
+  size_t panel_B;
+  unroll_real *C; /* panels of M rows, panel_C elements apart */
+  size_t panel_C;
+  const unroll_real *bias; /* NULL: none */
+  size_t last_tokens;      /* in the last panel; its further vectors are left alone */
+} panels_product;
+
+/*
+ * One tile row block of a weight gradient: for rows [first, last) and one panel
+ * of `columns` columns,
+ *
+ *   C[i, j] = tree over shards of ( sum over the shard's tokens n ascending of A[i, n] * B[n, j] )
+ *
+ * The tile of each shard is combined up the tree while it is in registers and
+ * first-level cache; see shard_tree.h. Where `sums` is not NULL it receives the
+ * same tree over A alone: the bias gradient.
+ *
+ *   A: element (i, n) of a shard at i * row_stride + n_in_run * token_stride, tokens in runs of `run`
+ *      that are `run_stride` apart; shards are shard_A apart
+ *   B: rows of tokens, ldb apart; shards are shard_B apart
+ */
+typedef struct gradient_block {
+  size_t first, last, columns;
+  size_t shards, group; /* shards of this block; shards added one after the other below the tree */
+  size_t tokens;        /* of each shard */
+  const unroll_real *A;
+  size_t row_stride, token_stride, run, run_stride, shard_A;
+  const unroll_real *B;
+  size_t ldb, shard_B;
+  unroll_real *C;
+  size_t ldc;
+  unroll_real *sums; /* indexed by row, or NULL */
+} gradient_block;
+
+/* Loss, softmax and its gradient on one token panel O (V, nr), in place. */
+typedef struct softmax_panel {
+  size_t V;
+  size_t tokens;     /* in the panel, <= nr; further lanes become zero */
+  const int32_t *y;  /* (tokens) targets */
+  unroll_real scale; /* dL/do = scale * (softmax(o) - onehot(y)) */
+  unroll_real *O;    /* in: logits; out: dL/do, unless only_loss */
+  int only_loss;
+  double *nll; /* (tokens) [nats] */
+} softmax_panel;
+
+typedef struct adam_step {
+  double beta1, beta2, epsilon;
+  double rate;       /* eta / (1 - beta1^t) */
+  double correction; /* 1 / (1 - beta2^t) */
+} adam_step;
+
+/* Elements summed by one call of sum_squares: blocks of a norm are this long, whatever the threads. */
+#define KERNELS_NORM_BLOCK 4096
+
+typedef struct kernel_table {
+  const char *name; /* "avx512", "avx2", "portable" */
+  size_t lanes;     /* reals in a vector */
+  size_t nr;        /* columns of a panel: two vectors */
+  size_t mr;        /* most rows of a register tile */
+
+  void (*rows)(const rows_product *p);
+  void (*panels)(const panels_product *p);
+  void (*gradient)(const gradient_block *p);
+  void (*softmax)(const softmax_panel *p);
+
+  /* Transpose `count` rows of n elements, wherever they lie, into a panel of n rows of ld columns, and back:
+   * panel[j, i] = rows[i][j]. n is rounded up to KERNELS_PAD, ld is `lanes` or `nr`; columns from `count` on
+   * become zero in gather and are not read in scatter. */
+  void (*gather_panel)(size_t n, size_t count, const unroll_real *const *rows, unroll_real *panel,
+                       size_t ld);
+  void (*scatter_panel)(size_t n, size_t count, const unroll_real *panel, size_t ld,
+                        unroll_real *const *rows);
+
+  /* out[0..n) = tree over shards of the rows of X named by list, n a multiple of KERNELS_PAD; the list
+   * holds row numbers, shard after shard, those of shard s in [start[s], start[s + 1]). */
+  void (*sum_rows)(size_t n, size_t shards, size_t group, const uint32_t *start,
+                   const uint32_t *list, const unroll_real *X, size_t ldx, unroll_real *out);
+
+  /* Sum of squares of n <= KERNELS_NORM_BLOCK elements, n a multiple of KERNELS_PAD, in double. */
+  double (*sum_squares)(size_t n, const unroll_real *x);
+
+  /* x += y and the three updates with g scaled by `scale`; n a multiple of KERNELS_PAD. */
+  void (*add)(size_t n, const unroll_real *y, unroll_real *x);
+  void (*sgd)(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w);
+  void (*momentum)(size_t n, double scale, double eta, double mu, const unroll_real *g,
+                   unroll_real *v, unroll_real *w);
+  void (*adam)(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
+               unroll_real *v, unroll_real *w);
+
+  /* The vector functions themselves, for tests: y = f(x). */
+  void (*exp)(size_t n, const unroll_real *x, unroll_real *y);
+  void (*tanh)(size_t n, const unroll_real *x, unroll_real *y);
+} kernel_table;
+
+#endif

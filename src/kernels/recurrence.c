@@ -1,0 +1,175 @@
+#include "kernels/recurrence.h"
+
+#include "kernels/dispatch.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <string.h>
+
+size_t weights_packed_size(size_t n, size_t k)
+{
+  return kernels_pad(n) * kernels_pad(k) + kernels()->nr * kernels_pad(k);
+}
+
+static size_t panel_count(size_t n)
+{
+  return (kernels_pad(n) + kernels()->nr - 1) / kernels()->nr;
+}
+
+/* Columns of a panel as stored: all, or one vector where that holds the rest. */
+static size_t panel_width(size_t n, size_t panel)
+{
+  const kernel_table *k = kernels();
+  size_t left = kernels_pad(n) - panel * k->nr;
+  return left < k->nr ? left : k->nr;
+}
+
+void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
+                  unroll_real *panels)
+{
+  const kernel_table *k = kernels();
+  size_t n = transposed ? rows : cols, summed = transposed ? cols : rows;
+  size_t count = panel_count(n), stride = k->nr * kernels_pad(summed);
+
+#pragma omp parallel for default(none) schedule(static)                                            \
+    shared(k, n, summed, count, stride, rows, W, ld, transposed, panels)
+  for (size_t p = 0; p < count; ++p) {
+    size_t first = p * k->nr, width = panel_width(n, p);
+    unroll_real *panel = panels + p * stride;
+    if (transposed) {
+      const unroll_real *row[64]; /* nr is at most 32 */
+      size_t valid = rows - first < width ? rows - first : width;
+      for (size_t i = 0; i < valid; ++i) { row[i] = W + (first + i) * ld; }
+      k->gather_panel(summed, valid, row, panel, width);
+    } else {
+      for (size_t i = 0; i < summed; ++i) {
+        memcpy(panel + i * width, W + i * ld + first, width * sizeof *W);
+      }
+    }
+  }
+}
+
+void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
+            const unroll_real *panels, unroll_real *C, size_t ldc)
+{
+  /* Rows in blocks whose part of A stays in the second-level cache while all panels pass over it. */
+  const size_t block = 112;
+  const kernel_table *k = kernels();
+  size_t blocks = (M + block - 1) / block;
+
+#pragma omp parallel for default(none) schedule(static)                                            \
+    shared(k, blocks, block, M, K, N, A, lda, panels, C, ldc)
+  for (size_t i = 0; i < blocks; ++i) {
+    size_t m = i * block;
+    const rows_product p = {.M = M - m < block ? M - m : block,
+                            .K = K,
+                            .N = N,
+                            .A = A + m * lda,
+                            .lda = lda,
+                            .panels = panels,
+                            .first = 0,
+                            .last = (kernels_pad(N) + k->nr - 1) / k->nr,
+                            .C = C + m * ldc,
+                            .ldc = ldc,
+                            .end = ROWS_STORE};
+    k->rows(&p);
+  }
+}
+
+/* ---------------------------------------------------------------- the split */
+
+/*
+ * A thread takes rows (sequences), then no thread ever waits for another
+ * between time steps; or columns (hidden units) of all rows, with a barrier
+ * after every step, but only its share of W_hh, which then fits its second-level
+ * cache. Columns where a thread's rows would not fill a register tile, or where
+ * the whole of W_hh is too large for that cache.
+ */
+typedef struct share {
+  size_t row, rows;   /* of this thread */
+  size_t first, last; /* panels of this thread */
+  int in_step;        /* all threads move from step to step together */
+} share;
+
+/* Bytes of W_hh up to which a thread keeps all of it in its second-level cache. */
+#define WHOLE_BYTES ((size_t)1 << 19)
+
+static share share_of(size_t B, size_t H, size_t thread, size_t threads)
+{
+  const kernel_table *k = kernels();
+  size_t panels = panel_count(H);
+  int by_columns = threads > 1 && panels >= threads &&
+                   (B < threads * k->mr || H * H * sizeof(unroll_real) > WHOLE_BYTES);
+  share s = {.row = 0, .rows = B, .first = 0, .last = panels, .in_step = by_columns};
+  if (by_columns) {
+    s.first = panels * thread / threads;
+    s.last = panels * (thread + 1) / threads;
+  } else {
+    s.row = B * thread / threads;
+    s.rows = B * (thread + 1) / threads - s.row;
+  }
+  return s;
+}
+
+void recurrence_forward(const recurrence *r)
+{
+  const kernel_table *k = kernels();
+#pragma omp parallel default(none) shared(k, r)
+  {
+    share s = share_of(r->B, r->H, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    rows_product p = {.M = s.rows,
+                      .K = r->H,
+                      .N = r->H,
+                      .lda = r->ld,
+                      .panels = r->forward,
+                      .first = s.first,
+                      .last = s.last,
+                      .ldc = r->ld,
+                      .ld_input = r->ld_input,
+                      .bias = r->bias,
+                      .end = r->activation == UNROLL_ACTIVATION_TANH ? ROWS_CELL_TANH
+                                                                     : ROWS_CELL_RELU};
+    for (size_t t = 0; t < r->T && (s.rows > 0 || s.in_step); ++t) {
+      size_t row = t * r->B + s.row;
+      p.A = r->h + row * r->ld;
+      p.C = r->h + (row + r->B) * r->ld;
+      p.index = r->index != NULL ? r->index + row : NULL;
+      p.input = r->index != NULL ? r->input : r->input + row * r->ld_input;
+      k->rows(&p);
+      if (s.in_step) {
+#pragma omp barrier
+      }
+    }
+  }
+}
+
+void recurrence_backward(const recurrence *r, kernel_poll poll)
+{
+  const kernel_table *k = kernels();
+#pragma omp parallel default(none) shared(k, r, poll)
+  {
+    share s = share_of(r->B, r->H, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    rows_product p = {.M = s.rows,
+                      .N = r->H,
+                      .lda = r->ld,
+                      .panels = r->backward,
+                      .first = s.first,
+                      .last = s.last,
+                      .ldc = r->ld,
+                      .ld_state = r->ld,
+                      .end = r->activation == UNROLL_ACTIVATION_TANH ? ROWS_BACK_TANH
+                                                                     : ROWS_BACK_RELU};
+    for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.in_step);) {
+      size_t row = t * r->B + s.row;
+      p.K = t + 1 < r->T ? r->H : 0; /* no gradient comes from behind the window */
+      p.A = t + 1 < r->T ? r->dh + (row + r->B) * r->ld : r->dh;
+      p.C = r->dh + row * r->ld;
+      p.state = r->h + (row + r->B) * r->ld;
+      k->rows(&p);
+      if (s.in_step) {
+#pragma omp barrier
+      }
+      if (poll.call != NULL && omp_get_thread_num() == 0) { poll.call(poll.context); }
+    }
+  }
+}

@@ -1,0 +1,57 @@
+#ifndef KERNELS_RECURRENCE_H
+#define KERNELS_RECURRENCE_H
+
+/*
+ * One recurrent layer over the T steps of a window, forward and backward
+ * (design.md sections 1 and 6), and the product of a layer with the one below.
+ *
+ *   B sequences of this rank, H hidden units, time-major, rows of `ld` elements:
+ *   H_t = phi(X_t + H_{t-1} W_hh^T + b_h)               a batch's rows are sequences
+ *   dA_t = (dH_t + dA_{t+1} W_hh) * phi'(A_t)
+ *
+ * A row never depends on another row, so any split over threads gives the same
+ * bits. Weights are packed once per update (weights_pack).
+ */
+#include "kernels/kernels.h"
+
+/* Called by the main thread between time steps, to move an exchange along. */
+typedef struct kernel_poll {
+  void (*call)(void *context); /* NULL: nothing to do */
+  void *context;
+} kernel_poll;
+
+/** Elements of a packed weight matrix with n columns of the product and k summed. */
+size_t weights_packed_size(size_t n, size_t k);
+
+/**
+ * Pack W (rows, cols) for products with activations: panels of B = W^T (transposed, rows columns) for
+ * C = A W^T, or of B = W for C = A W.
+ */
+void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
+                  unroll_real *panels);
+
+/** C (M, N) = A (M, K) B, B packed: all rows at once. Opens a region. */
+void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
+            const unroll_real *panels, unroll_real *C, size_t ldc);
+
+typedef struct recurrence {
+  size_t T, B, H;
+  unroll_activation activation;
+  size_t ld;                   /* of h and dh */
+  unroll_real *h;              /* (T + 1, B, ld): slot 0 is the state carried in */
+  const unroll_real *forward;  /* packed W_hh^T */
+  const unroll_real *backward; /* packed W_hh */
+  const unroll_real *input;    /* rows to add: table of W_xh^T with `index`, or (T, B, ld_input) */
+  size_t ld_input;
+  const int32_t *index;    /* (T, B) tokens, or NULL */
+  const unroll_real *bias; /* (H) padded */
+  unroll_real *dh;         /* (T, B, ld): dL/dh from above in, dL/da out */
+} recurrence;
+
+/** Slots 1..T of h from slot 0. Opens a region. */
+void recurrence_forward(const recurrence *r);
+
+/** dh from dL/dh (of the layers above alone) to dL/da, from the last step to the first. Opens a region. */
+void recurrence_backward(const recurrence *r, kernel_poll poll);
+
+#endif
