@@ -1,0 +1,360 @@
+/*
+ * Counting: the tokens of a part, over all ranks, to a vocabulary.
+ *
+ *   each rank     scans its share of the blocks into a tally
+ *   merge         rank 0 adds up the tallies, a P-th of the tokens (by hash) at a time, so that it
+ *                 never holds more than the merged tally and about one rank's worth beside it
+ *   rank 0        orders the tokens and drops the rare
+ *   broadcast     every rank builds the same vocabulary
+ *
+ * The sums are exact and the order of the tokens is total, so the result does
+ * not depend on P.
+ */
+#include "base/check.h"
+#include "base/memory.h"
+#include "comm/comm.h"
+#include "data/vocab.h"
+#include <assert.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Codes scanned at a time: they stay in L1. */
+#define BATCH 4096
+
+/* Tokens and how often they occur. */
+typedef struct tally {
+  words texts;
+  uint64_t *counts; /* (max) */
+  size_t max;
+} tally;
+
+static void tally_free(tally *t)
+{
+  memory_free(&t->counts);
+  words_free(&t->texts);
+}
+
+static unroll_status tally_add(tally *t, const char *text, size_t n, uint64_t count)
+{
+  unroll_status st = UNROLL_OK;
+  size_t index = 0;
+
+  UNROLL_TRY(words_add(&t->texts, text, n, &index));
+  if (index >= t->max) {
+    size_t max = t->max == 0 ? 512 : 2 * t->max;
+    UNROLL_TRY(
+        memory_resize(t->max, max, sizeof *t->counts, "the counts of the words", &t->counts));
+    t->max = max;
+  }
+  t->counts[index] += count;
+
+cleanup:
+  return st;
+}
+
+/* -------------------------------------------------------- one rank's share */
+
+/* Levels byte and char: a histogram of codes. */
+static unroll_status count_codes(scan *s, uint64_t *histogram)
+{
+  unroll_status st = UNROLL_OK;
+  int32_t codes[BATCH];
+  size_t n = 0;
+
+  do {
+    UNROLL_TRY(scan_codes(s, BATCH, codes, &n));
+    for (size_t i = 0; i < n; ++i) { histogram[codes[i]] += 1; }
+  } while (n > 0);
+
+cleanup:
+  return st;
+}
+
+static unroll_status count_words(scan *s, tally *t)
+{
+  unroll_status st = UNROLL_OK;
+  const char *word = NULL;
+  size_t n = 0;
+
+  for (;;) {
+    UNROLL_TRY(scan_word(s, &word, &n));
+    if (n == 0) { break; }
+    UNROLL_TRY(tally_add(t, word, n, 1));
+  }
+
+cleanup:
+  return st;
+}
+
+/* The tokens of a rank's share of the part. At level byte the texts are the 256 bytes, in order. */
+static unroll_status count_share(unroll_comm *comm, const corpus *c, const corpus_part *part,
+                                 unroll_text_rules rules, tally *t)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t codes = rules.level == UNROLL_LEVEL_BYTE ? 256 : SCAN_CODES;
+  scan *s = NULL;
+  uint64_t *histogram = NULL;
+  size_t first = 0;
+  size_t last = 0;
+
+  corpus_share(comm, part, &first, &last);
+  UNROLL_TRY(scan_new(c, rules, &s));
+  UNROLL_TRY(scan_start(s, corpus_block_begin(part, first), corpus_block_begin(part, last)));
+  if (rules.level == UNROLL_LEVEL_WORD) {
+    UNROLL_TRY(count_words(s, t));
+    goto cleanup;
+  }
+  UNROLL_TRY(memory_new(codes, sizeof *histogram, "the counts of the characters", &histogram));
+  UNROLL_TRY(count_codes(s, histogram));
+  for (size_t code = 0; code < codes; ++code) {
+    char text[4] = {(char)code};
+    bool byte = rules.level == UNROLL_LEVEL_BYTE;
+    if (!byte && histogram[code] == 0) { continue; }
+    size_t n = byte ? 1 : scan_utf8_encode((int32_t)code, text);
+    UNROLL_TRY(tally_add(t, text, n, histogram[code]));
+  }
+
+cleanup:
+  memory_free(&histogram);
+  scan_free(&s);
+  return st;
+}
+
+/* ------------------------------------------------------ tallies as messages
+ *
+ *   | count (8 bytes) | n (8 bytes) | text (n bytes) | next token ...
+ */
+
+#define HEAD 16
+
+static void pack_token(char **to, uint64_t count, const char *text, size_t n)
+{
+  uint64_t head[2] = {count, n};
+  memcpy(*to, head, HEAD);
+  memcpy(*to + HEAD, text, n);
+  *to += HEAD + n;
+}
+
+/* Add what a message holds to a tally. */
+static unroll_status unpack_tokens(const char *message, size_t size, tally *t)
+{
+  unroll_status st = UNROLL_OK;
+  uint64_t head[2] = {0};
+
+  for (size_t at = 0; at < size; at += HEAD + (size_t)head[1]) {
+    memcpy(head, message + at, HEAD);
+    UNROLL_TRY(tally_add(t, message + at + HEAD, (size_t)head[1], head[0]));
+  }
+
+cleanup:
+  return st;
+}
+
+/* The message of slice `slice` of `slices`, cut by hash. */
+static unroll_status pack_slice(const tally *t, uint64_t slice, uint64_t slices, size_t *size,
+                                char **message)
+{
+  unroll_status st = UNROLL_OK;
+  size_t total = 0;
+  size_t n = 0;
+
+  for (size_t i = 0; i < t->texts.n; ++i) {
+    const char *text = words_view(&t->texts, i, &n);
+    if (words_hash(text, n) % slices == slice) { total += HEAD + n; }
+  }
+  UNROLL_TRY(memory_new(total, 1, "a message of counts", message));
+  char *to = *message;
+  for (size_t i = 0; i < t->texts.n; ++i) {
+    const char *text = words_view(&t->texts, i, &n);
+    if (words_hash(text, n) % slices == slice) { pack_token(&to, t->counts[i], text, n); }
+  }
+  *size = total;
+
+cleanup:
+  return st;
+}
+
+/* Add the tallies of all ranks to that of rank 0. Collective. */
+static unroll_status merge(unroll_comm *comm, tally *t)
+{
+  unroll_status st = UNROLL_OK;
+  const int P = unroll_comm_size(comm);
+  const bool root = unroll_comm_rank(comm) == 0;
+  char *mine = NULL;
+  size_t *sizes = NULL;
+  char *all = NULL;
+
+  for (int slice = 0; P > 1 && slice < P; ++slice) {
+    size_t size = 0;
+    if (!root) { st = pack_slice(t, (uint64_t)slice, (uint64_t)P, &size, &mine); }
+    UNROLL_TRY(comm_agree(comm, st));
+    UNROLL_TRY(comm_gather_bytes(comm, mine, size, 0, &sizes, (void **)&all));
+    const char *from = all;
+    for (int r = 0; root && r < P && st == UNROLL_OK; ++r) {
+      st = unpack_tokens(from, sizes[r], t);
+      from += sizes[r];
+    }
+    memory_free(&all);
+    memory_free(&sizes);
+    memory_free(&mine);
+    UNROLL_TRY(comm_agree(comm, st));
+  }
+
+cleanup:
+  memory_free(&all);
+  memory_free(&sizes);
+  memory_free(&mine);
+  return st;
+}
+
+/* -------------------------------------------------------- order, drop, share */
+
+typedef struct entry {
+  uint64_t count;
+  const char *text;
+  size_t n;
+} entry;
+
+/* Falling count, then the bytes of the token. */
+static int compare_entries(const void *left, const void *right)
+{
+  const entry *a = left;
+  const entry *b = right;
+  if (a->count != b->count) { return a->count > b->count ? -1 : 1; }
+  int order = memcmp(a->text, b->text, a->n < b->n ? a->n : b->n);
+  if (order != 0) { return order; }
+  return a->n < b->n ? -1 : a->n > b->n;
+}
+
+static bool is_text(const entry *e, const char *text)
+{
+  return e->n == strlen(text) && memcmp(e->text, text, e->n) == 0;
+}
+
+/*
+ * The vocabulary as a message: `<unk>`, then the kept tokens in order.
+ *
+ * <eos> is kept even where it is rare: a text with lines needs it, and the
+ * reader of a vocabulary expects it.
+ */
+static unroll_status pack_vocabulary(const tally *t, uint64_t min_count, uint64_t max_vocab,
+                                     size_t *size, char **message)
+{
+  unroll_status st = UNROLL_OK;
+  entry *entries = NULL;
+  uint64_t unknown = 0;
+  uint64_t room = max_vocab == 0 ? UINT64_MAX : max_vocab - 1; /* for tokens beside <unk> */
+  size_t total = HEAD + strlen(VOCAB_UNK);
+  size_t m = 0;
+
+  UNROLL_TRY(memory_new(t->texts.n, sizeof *entries, "the order of the tokens", &entries));
+  for (size_t i = 0; i < t->texts.n; ++i) {
+    entry e = {.count = t->counts[i]};
+    e.text = words_view(&t->texts, i, &e.n);
+    if (is_text(&e, VOCAB_UNK)) {
+      unknown += e.count;
+    } else {
+      if (is_text(&e, SCAN_EOS) && room > 0) { --room; }
+      entries[m++] = e;
+    }
+  }
+  qsort(entries, m, sizeof *entries, compare_entries);
+
+  size_t kept = 0;
+  for (size_t i = 0; i < m; ++i) {
+    bool eos = is_text(&entries[i], SCAN_EOS);
+    if (!eos && (entries[i].count < min_count || room == 0)) {
+      unknown += entries[i].count;
+      continue;
+    }
+    if (!eos) { --room; }
+    total += HEAD + entries[i].n;
+    entries[kept++] = entries[i];
+  }
+
+  UNROLL_TRY(memory_new(total, 1, "the message of the vocabulary", message));
+  char *to = *message;
+  pack_token(&to, unknown, VOCAB_UNK, strlen(VOCAB_UNK));
+  for (size_t i = 0; i < kept; ++i) {
+    pack_token(&to, entries[i].count, entries[i].text, entries[i].n);
+  }
+  *size = total;
+
+cleanup:
+  memory_free(&entries);
+  return st;
+}
+
+/* Level byte: the bytes are the vocabulary. */
+static unroll_status pack_bytes(const tally *t, size_t *size, char **message)
+{
+  unroll_status st = UNROLL_OK;
+  size_t n = 0;
+
+  assert(t->texts.n == 256);
+  UNROLL_TRY(memory_new(256, HEAD + 1, "the message of the vocabulary", message));
+  char *to = *message;
+  for (size_t i = 0; i < 256; ++i) {
+    const char *text = words_view(&t->texts, i, &n);
+    pack_token(&to, t->counts[i], text, n);
+  }
+  *size = (size_t)(to - *message);
+
+cleanup:
+  return st;
+}
+
+/* The vocabulary of the merged tally of rank 0, to every rank. Collective. */
+static unroll_status share_vocabulary(unroll_comm *comm, const corpus *c, const tally *t,
+                                      unroll_text_rules rules, uint64_t min_count,
+                                      uint64_t max_vocab, unroll_vocab **out)
+{
+  unroll_status st = UNROLL_OK;
+  const bool root = unroll_comm_rank(comm) == 0;
+  size_t size = 0;
+  char *message = NULL;
+  tally final = {0};
+
+  if (root && t->texts.n == 0) {
+    st = unroll_fail(UNROLL_ERR_INPUT, "%s: the text has no word: nothing but separators",
+                     c->names[0]);
+  } else if (root && rules.level == UNROLL_LEVEL_BYTE) {
+    st = pack_bytes(t, &size, &message);
+  } else if (root) {
+    st = pack_vocabulary(t, min_count, max_vocab, &size, &message);
+  }
+  UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(comm_broadcast(comm, &size, sizeof size, 0));
+  if (!root) { st = memory_new(size, 1, "the message of the vocabulary", &message); }
+  UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(comm_broadcast(comm, message, size, 0));
+  st = unpack_tokens(message, size, &final);
+  if (st == UNROLL_OK) { st = vocab_assemble(rules, &final.texts, &final.counts, out); }
+  st = comm_agree(comm, st);
+  if (st != UNROLL_OK) { unroll_vocab_free(out); }
+
+cleanup:
+  tally_free(&final);
+  memory_free(&message);
+  return st;
+}
+
+unroll_status vocab_build(unroll_comm *comm, const corpus *c, const corpus_part *part,
+                          unroll_text_rules rules, uint64_t min_count, uint64_t max_vocab,
+                          unroll_vocab **out)
+{
+  unroll_status st = UNROLL_OK;
+  tally t = {0};
+  unroll_vocab *vocab = NULL;
+
+  st = count_share(comm, c, part, rules, &t);
+  UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(merge(comm, &t));
+  UNROLL_TRY(share_vocabulary(comm, c, &t, rules, min_count, max_vocab, &vocab));
+  *out = vocab;
+
+cleanup:
+  tally_free(&t);
+  return st;
+}

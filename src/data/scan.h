@@ -1,0 +1,93 @@
+#ifndef DATA_SCAN_H
+#define DATA_SCAN_H
+
+/*
+ * Bytes -> tokens, by the rules of a vocabulary.
+ *
+ * One scanner serves counting and reading, so the two cannot disagree. It reads
+ * a range of the text in pieces and never holds more than one buffer of it.
+ *
+ *   byte  every byte is a token
+ *   char  every code point is a token
+ *   word  every maximal run of bytes other than space, \t, \r, \v, \f and \n is a token, and every
+ *         \n is the token <eos>; a file's end separates words
+ *
+ *   --lowercase  code points are lowered one by one (at level byte: A to Z)
+ *   --letters    A to Z are lowered; at levels byte and char every maximal run of anything else is
+ *                one space, begun where the run begins; at level word it separates
+ *
+ * A token belongs to a range when its first byte lies in it: the scanner looks
+ * back from the beginning and reads past the end, so ranges that tile a text
+ * yield the tokens of the text, wherever the cuts fall. Malformed UTF-8 (a bad
+ * or missing continuation byte, an overlong form, a surrogate, a code point
+ * above U+10FFFF, a sequence across a file's end) is an error except at level
+ * byte; it belongs to the range in which the sequence begins.
+ *
+ * Not collective. Main thread only.
+ */
+#include "data/corpus.h"
+
+/* The files of a text; open to this folder only. */
+struct corpus {
+  size_t n_files;
+  const char **names; /* (n_files) into name_pool */
+  char *name_pool;    /* every name with its final zero */
+  uint64_t *start;    /* (n_files + 1) [bytes] of the text before each file */
+  const char *string; /* NULL; else the text itself, which then is the only "file" */
+};
+
+/** Blocks of a part, counted from its beginning. */
+size_t corpus_blocks(const corpus_part *part);
+
+/** Where block k of a part begins; for k = corpus_blocks(part) the end of the part. */
+uint64_t corpus_block_begin(const corpus_part *part, size_t k);
+
+/** The blocks [*first, *last) that this rank scans: neighbours, so that it reads straight on. */
+void corpus_share(const unroll_comm *comm, const corpus_part *part, size_t *first, size_t *last);
+
+#define SCAN_CODES 0x110000 /* code points lie below */
+#define SCAN_WORD                                                                                  \
+  ((size_t)1 << 16)      /* bytes of the longest word: a longer one is no text but data */
+#define SCAN_EOS "<eos>" /* the word that stands for a line end */
+
+typedef struct scan scan;
+
+/** A scanner of `c`, which is borrowed. The caller owns *out. */
+unroll_status scan_new(const corpus *c, unroll_text_rules rules, scan **out);
+void scan_free(scan **s);
+
+/** Begin with the tokens that begin in bytes [begin, end) of the text. */
+unroll_status scan_start(scan *s, uint64_t begin, uint64_t end);
+
+/**
+ * The next tokens of the range at levels byte and char.
+ *
+ * @param[in]  max    room in codes, >= 1
+ * @param[out] codes  (max) bytes or code points
+ * @param[out] n      0: the range is done
+ *
+ * @return UNROLL_OK, UNROLL_ERR_INPUT: malformed, or the file changed (a string: UNROLL_ERR_ARG), or
+ *         UNROLL_ERR_IO
+ */
+unroll_status scan_codes(scan *s, size_t max, int32_t *codes, size_t *n);
+
+/** The next word of the range at level word, valid until the next call; *n is 0 when it is done. */
+unroll_status scan_word(scan *s, const char **word, size_t *n);
+
+/** Characters that begin in the range, once it is done: code points after --lowercase and --letters,
+ * the same number at every level (at level byte: bytes that are no continuation bytes of UTF-8). */
+uint64_t scan_characters(const scan *s);
+
+/** The largest position <= `position` at which a token begins; 0 when there is none. Ends the range. */
+unroll_status scan_token_begin(scan *s, uint64_t position, uint64_t *begin);
+
+/** Is this byte part of a word by these rules (and neither a separator nor a line end)? */
+bool scan_is_word_byte(unroll_text_rules rules, unsigned char byte);
+
+/** Bytes of the code point that begins at b, of which n >= 1 may be read; 0: malformed. */
+size_t scan_utf8_decode(const char *b, size_t n, int32_t *code);
+
+/** UTF-8 of a code point; its length. */
+size_t scan_utf8_encode(int32_t code, char out[4]);
+
+#endif
