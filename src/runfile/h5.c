@@ -1,0 +1,427 @@
+#include "runfile/h5.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+
+#include <assert.h>
+#include <hdf5_hl.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ------------------------------------------------------------- messages */
+
+void h5_quiet(h5_printing *before)
+{
+  (void)H5Eget_auto2(H5E_DEFAULT, &before->function, &before->context);
+  (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+void h5_loud(const h5_printing *before)
+{
+  (void)H5Eset_auto2(H5E_DEFAULT, before->function, before->context);
+}
+
+/* What the error stack says: its innermost entry, and whether a lock was refused. */
+typedef struct reason {
+  char text[512];
+  bool lock;
+} reason;
+
+static herr_t look_at_entry(unsigned n, const H5E_error2_t *entry, void *context)
+{
+  reason *why = context;
+  if (n == 0) { (void)snprintf(why->text, sizeof why->text, "%s", entry->desc); }
+  if (strstr(entry->desc, "lock file") != NULL) { why->lock = true; }
+  return 0;
+}
+
+unroll_status h5_fail(const h5_file *file, const char *object)
+{
+  reason why = {"HDF5 gives no reason", false};
+  (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, look_at_entry, &why);
+  return unroll_fail(
+      file->failure, "%s: %s%s%s%s", file->path, object, object[0] == '\0' ? "" : ": ", why.text,
+      why.lock ? "; if no other program has the file open for writing, the file system "
+                 "refuses locks: set HDF5_USE_FILE_LOCKING=FALSE"
+               : "");
+}
+
+unroll_status h5_close(const h5_file *file, unroll_status st, herr_t (*closer)(hid_t), hid_t *id)
+{
+  if (*id >= 0 && closer(*id) < 0 && st == UNROLL_OK) { st = h5_fail(file, "closing"); }
+  *id = H5I_INVALID_HID;
+  return st;
+}
+
+/* ---------------------------------------------------------------- types */
+
+unroll_status h5_strings(const h5_file *file, const char *object, hid_t *type)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY_H5(*type = H5Tcopy(H5T_C_S1));
+  UNROLL_TRY_H5(H5Tset_size(*type, H5T_VARIABLE));
+  UNROLL_TRY_H5(H5Tset_cset(*type, H5T_CSET_UTF8));
+
+cleanup:
+  return st;
+}
+
+/* -------------------------------------------------------------- writing */
+
+unroll_status h5_put_group(const h5_file *file, const char *object)
+{
+  unroll_status st = UNROLL_OK;
+  const unsigned order = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
+  hid_t how = H5I_INVALID_HID;
+  hid_t group = H5I_INVALID_HID;
+
+  UNROLL_TRY_H5(how = H5Pcreate(H5P_GROUP_CREATE));
+  UNROLL_TRY_H5(H5Pset_link_creation_order(how, order));
+  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, order));
+  UNROLL_TRY_H5(group = H5Gcreate2(file->id, object, H5P_DEFAULT, how, H5P_DEFAULT));
+
+cleanup:
+  st = h5_close(file, st, H5Gclose, &group);
+  st = h5_close(file, st, H5Pclose, &how);
+  return st;
+}
+
+/* A scalar attribute of any type. */
+static unroll_status put_attribute(const h5_file *file, const char *object, const char *name,
+                                   hid_t type, hid_t memory, const void *value)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t space = H5I_INVALID_HID;
+  hid_t attribute = H5I_INVALID_HID;
+
+  UNROLL_TRY_H5(space = H5Screate(H5S_SCALAR));
+  UNROLL_TRY_H5(attribute = H5Acreate_by_name(file->id, object, name, type, space, H5P_DEFAULT,
+                                              H5P_DEFAULT, H5P_DEFAULT));
+  UNROLL_TRY_H5(H5Awrite(attribute, memory, value));
+
+cleanup:
+  st = h5_close(file, st, H5Aclose, &attribute);
+  st = h5_close(file, st, H5Sclose, &space);
+  return st;
+}
+
+unroll_status h5_put_text(const h5_file *file, const char *object, const char *name,
+                          const char *text)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t type = H5I_INVALID_HID;
+
+  UNROLL_TRY_H5(type = H5Tcopy(H5T_C_S1));
+  UNROLL_TRY_H5(H5Tset_size(type, strlen(text) + 1));
+  UNROLL_TRY_H5(H5Tset_cset(type, H5T_CSET_UTF8));
+  UNROLL_TRY(put_attribute(file, object, name, type, type, text));
+
+cleanup:
+  st = h5_close(file, st, H5Tclose, &type);
+  return st;
+}
+
+unroll_status h5_put_count(const h5_file *file, const char *object, const char *name,
+                           uint64_t value)
+{
+  return put_attribute(file, object, name, H5T_STD_U64LE, H5T_NATIVE_UINT64, &value);
+}
+
+unroll_status h5_put_real(const h5_file *file, const char *object, const char *name, double value)
+{
+  return put_attribute(file, object, name, H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE, &value);
+}
+
+unroll_status h5_put_int(const h5_file *file, const char *object, const char *name, int value)
+{
+  return put_attribute(file, object, name, H5T_STD_I32LE, H5T_NATIVE_INT, &value);
+}
+
+/* Make dimension i of a dataset the one that a scale describes. */
+static unroll_status attach(const h5_file *file, const char *object, hid_t dataset, unsigned i,
+                            const char *scale_path)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t scale = H5I_INVALID_HID;
+
+  if (strcmp(object, scale_path) == 0) {
+    UNROLL_TRY_H5(H5DSset_scale(dataset, strrchr(object, '/') + 1));
+  } else {
+    UNROLL_TRY_H5(scale = H5Dopen2(file->id, scale_path, H5P_DEFAULT));
+    UNROLL_TRY_H5(H5DSattach_scale(dataset, scale, i));
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Dclose, &scale);
+  return st;
+}
+
+/* Rows of a growing table in one chunk: a table up to this long is one piece, a longer one has pieces
+ * of half a megabyte. */
+#define CHUNK_ROWS 65536
+
+unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                        hid_t *dataset)
+{
+  assert(shape->rank >= 1 && shape->rank <= 3);
+  unroll_status st = UNROLL_OK;
+  hid_t how = H5I_INVALID_HID;
+  hid_t space = H5I_INVALID_HID;
+  hid_t made = H5I_INVALID_HID;
+  hsize_t n[3] = {0};
+  hsize_t most[3] = {0};
+  hsize_t chunk[3] = {0};
+
+  for (int i = 0; i < shape->rank; ++i) { chunk[i] = most[i] = n[i] = shape->dim[i].n; }
+  UNROLL_TRY_H5(how = H5Pcreate(H5P_DATASET_CREATE));
+  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
+  UNROLL_TRY_H5(H5Pset_obj_track_times(how, false)); /* equal runs give equal bytes */
+  if (shape->grows) {
+    most[0] = H5S_UNLIMITED;
+    chunk[0] = n[0] == 0 ? 1 : n[0] > CHUNK_ROWS ? CHUNK_ROWS : n[0];
+    UNROLL_TRY_H5(H5Pset_chunk(how, shape->rank, chunk));
+  }
+  UNROLL_TRY_H5(space = H5Screate_simple(shape->rank, n, most));
+  UNROLL_TRY_H5(made = H5Dcreate2(file->id, object, type, space, H5P_DEFAULT, how, H5P_DEFAULT));
+  for (int i = 0; i < shape->rank; ++i) {
+    UNROLL_TRY(attach(file, object, made, (unsigned)i, shape->dim[i].scale));
+  }
+  UNROLL_TRY(h5_put_text(file, object, "units", shape->units));
+  UNROLL_TRY(h5_put_text(file, object, "long_name", shape->long_name));
+  *dataset = made;
+  made = H5I_INVALID_HID;
+
+cleanup:
+  st = h5_close(file, st, H5Dclose, &made);
+  st = h5_close(file, st, H5Sclose, &space);
+  st = h5_close(file, st, H5Pclose, &how);
+  return st;
+}
+
+unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                     hid_t memory, const void *data)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t dataset = H5I_INVALID_HID;
+
+  UNROLL_TRY(h5_create(file, object, type, shape, &dataset));
+  if (shape->dim[0].n > 0) {
+    UNROLL_TRY_H5(H5Dwrite(dataset, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Dclose, &dataset);
+  return st;
+}
+
+/* -------------------------------------------------------------- reading */
+
+bool h5_has(const h5_file *file, const char *object)
+{
+  char part[H5_PATH];
+  (void)snprintf(part, sizeof part, "%s", object);
+
+  /* HDF5 asks for each link on the way by itself. */
+  for (char *end = strchr(part + 1, '/'); end != NULL; end = strchr(end + 1, '/')) {
+    *end = '\0';
+    if (H5Lexists(file->id, part, H5P_DEFAULT) <= 0) { return false; }
+    *end = '/';
+  }
+  return H5Lexists(file->id, part, H5P_DEFAULT) > 0;
+}
+
+bool h5_has_attribute(const h5_file *file, const char *object, const char *name)
+{
+  return H5Aexists_by_name(file->id, object, name, H5P_DEFAULT) > 0;
+}
+
+/* Open a scalar attribute; *type is its type in the file. */
+static unroll_status open_attribute(const h5_file *file, const char *object, const char *name,
+                                    hid_t *attribute, hid_t *type)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t space = H5I_INVALID_HID;
+
+  if (!h5_has_attribute(file, object, name)) {
+    st = unroll_fail(file->failure, "%s: %s has no attribute %s", file->path, object, name);
+    goto cleanup;
+  }
+  UNROLL_TRY_H5(*attribute = H5Aopen_by_name(file->id, object, name, H5P_DEFAULT, H5P_DEFAULT));
+  UNROLL_TRY_H5(*type = H5Aget_type(*attribute));
+  UNROLL_TRY_H5(space = H5Aget_space(*attribute));
+  if (H5Sget_simple_extent_npoints(space) != 1) {
+    st = unroll_fail(file->failure, "%s: attribute %s of %s is not one value", file->path, name,
+                     object);
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Sclose, &space);
+  return st;
+}
+
+unroll_status h5_get_text(const h5_file *file, const char *object, const char *name, char **text)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t attribute = H5I_INVALID_HID;
+  hid_t type = H5I_INVALID_HID;
+  char *fixed = NULL;
+  char *variable = NULL;
+
+  UNROLL_TRY(open_attribute(file, object, name, &attribute, &type));
+  if (H5Tget_class(type) != H5T_STRING) {
+    st = unroll_fail(file->failure, "%s: attribute %s of %s is not a text", file->path, name,
+                     object);
+    goto cleanup;
+  }
+  if (H5Tis_variable_str(type) > 0) { /* written so by h5py */
+    UNROLL_TRY_H5(H5Aread(attribute, type, &variable));
+    UNROLL_TRY(memory_string(variable == NULL ? "" : variable, text));
+  } else {
+    size_t size = H5Tget_size(type);
+    UNROLL_TRY(memory_new(size, 2, "a text of the run file", &fixed)); /* room for the zero */
+    UNROLL_TRY_H5(H5Aread(attribute, type, fixed));
+    UNROLL_TRY(memory_string(fixed, text));
+  }
+
+cleanup:
+  if (variable != NULL) { (void)H5free_memory(variable); }
+  memory_free(&fixed);
+  st = h5_close(file, st, H5Tclose, &type);
+  st = h5_close(file, st, H5Aclose, &attribute);
+  return st;
+}
+
+static unroll_status get_number(const h5_file *file, const char *object, const char *name,
+                                hid_t memory, void *value)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t attribute = H5I_INVALID_HID;
+  hid_t type = H5I_INVALID_HID;
+
+  UNROLL_TRY(open_attribute(file, object, name, &attribute, &type));
+  if (H5Tget_class(type) != H5T_INTEGER && H5Tget_class(type) != H5T_FLOAT) {
+    st = unroll_fail(file->failure, "%s: attribute %s of %s is not a number", file->path, name,
+                     object);
+    goto cleanup;
+  }
+  UNROLL_TRY_H5(H5Aread(attribute, memory, value));
+
+cleanup:
+  st = h5_close(file, st, H5Tclose, &type);
+  st = h5_close(file, st, H5Aclose, &attribute);
+  return st;
+}
+
+unroll_status h5_get_count(const h5_file *file, const char *object, const char *name,
+                           uint64_t *value)
+{
+  return get_number(file, object, name, H5T_NATIVE_UINT64, value);
+}
+
+unroll_status h5_get_real(const h5_file *file, const char *object, const char *name, double *value)
+{
+  return get_number(file, object, name, H5T_NATIVE_DOUBLE, value);
+}
+
+unroll_status h5_get_int(const h5_file *file, const char *object, const char *name, int *value)
+{
+  return get_number(file, object, name, H5T_NATIVE_INT, value);
+}
+
+unroll_status h5_open(const h5_file *file, const char *object, H5T_class_t kind, int rank,
+                      hsize_t *n, hid_t *dataset)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t made = H5I_INVALID_HID;
+  hid_t type = H5I_INVALID_HID;
+  hid_t space = H5I_INVALID_HID;
+
+  if (!h5_has(file, object)) {
+    st = unroll_fail(file->failure, "%s: %s is missing", file->path, object);
+    goto cleanup;
+  }
+  UNROLL_TRY_H5(made = H5Dopen2(file->id, object, H5P_DEFAULT));
+  UNROLL_TRY_H5(type = H5Dget_type(made));
+  UNROLL_TRY_H5(space = H5Dget_space(made));
+  if (H5Tget_class(type) != kind) {
+    st = unroll_fail(file->failure, "%s: the elements of %s are not %s", file->path, object,
+                     kind == H5T_FLOAT     ? "floating-point numbers"
+                     : kind == H5T_INTEGER ? "integers"
+                                           : "strings");
+    goto cleanup;
+  }
+  if (H5Sget_simple_extent_ndims(space) != rank) {
+    st = unroll_fail(file->failure, "%s: %s has %d dimensions, expected %d", file->path, object,
+                     H5Sget_simple_extent_ndims(space), rank);
+    goto cleanup;
+  }
+  UNROLL_TRY_H5(H5Sget_simple_extent_dims(space, n, NULL));
+  *dataset = made;
+  made = H5I_INVALID_HID;
+
+cleanup:
+  st = h5_close(file, st, H5Sclose, &space);
+  st = h5_close(file, st, H5Tclose, &type);
+  st = h5_close(file, st, H5Dclose, &made);
+  return st;
+}
+
+unroll_status h5_get(const h5_file *file, const char *object, H5T_class_t kind, int rank,
+                     const hsize_t *n, hid_t memory, void *data)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t dataset = H5I_INVALID_HID;
+  hsize_t found[3] = {0};
+  assert(rank >= 1 && rank <= 3);
+
+  UNROLL_TRY(h5_open(file, object, kind, rank, found, &dataset));
+  for (int i = 0; i < rank; ++i) {
+    if (found[i] != n[i]) {
+      st = unroll_fail(file->failure, "%s: dimension %d of %s is %llu, expected %llu", file->path,
+                       i + 1, object, (unsigned long long)found[i], (unsigned long long)n[i]);
+      goto cleanup;
+    }
+  }
+  if (n[0] > 0) { UNROLL_TRY_H5(H5Dread(dataset, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data)); }
+
+cleanup:
+  st = h5_close(file, st, H5Dclose, &dataset);
+  return st;
+}
+
+unroll_status h5_get_strings(const h5_file *file, const char *object, size_t n, char ***strings)
+{
+  unroll_status st = UNROLL_OK;
+  const hsize_t shape[1] = {n};
+  hid_t type = H5I_INVALID_HID;
+  hid_t space = H5I_INVALID_HID;
+  char **raw = NULL; /* the strings are HDF5's */
+  char **copy = NULL;
+
+  UNROLL_TRY(memory_new(n, sizeof *raw, object, &raw));
+  UNROLL_TRY(memory_new(n, sizeof *copy, object, &copy));
+  UNROLL_TRY(h5_strings(file, object, &type));
+  UNROLL_TRY_H5(space = H5Screate_simple(1, shape, NULL));
+  UNROLL_TRY(h5_get(file, object, H5T_STRING, 1, shape, type, raw));
+  for (size_t i = 0; i < n; ++i) {
+    UNROLL_TRY(memory_string(raw[i] == NULL ? "" : raw[i], &copy[i]));
+  }
+  *strings = copy;
+  copy = NULL;
+
+cleanup:
+  h5_free_strings(n, &copy);
+  if (raw != NULL && space >= 0) { (void)H5Dvlen_reclaim(type, space, H5P_DEFAULT, raw); }
+  memory_free(&raw);
+  st = h5_close(file, st, H5Sclose, &space);
+  st = h5_close(file, st, H5Tclose, &type);
+  return st;
+}
+
+void h5_free_strings(size_t n, char ***strings)
+{
+  if (*strings == NULL) { return; }
+  for (size_t i = 0; i < n; ++i) { memory_free(&(*strings)[i]); }
+  memory_free(strings);
+}

@@ -1,0 +1,138 @@
+#include "base/check.h"
+#include "base/memory.h"
+#include "comm/comm.h"
+#include "runfile/runfile.h"
+
+#include <string.h>
+
+/* What fixes the sizes of all that follows, in one message. Ranks run the same program, so a struct
+ * means the same everywhere. */
+typedef struct parcel {
+  unroll_config config;
+  run_state state; /* its pointer means nothing to others */
+  size_t V, H, L;
+  size_t n_moments;
+  size_t token_bytes; /* all names with their zeros */
+} parcel;
+
+static void pack(const run *r, parcel *p)
+{
+  p->config = r->config;
+  p->state = r->state;
+  p->state.hidden = NULL;
+  p->V = r->params->V;
+  p->H = r->params->H;
+  p->L = r->params->L;
+  p->n_moments = r->n_moments;
+  for (size_t v = 0; v < p->V; ++v) {
+    p->token_bytes += strlen(unroll_vocab_token_view(r->vocab, v)) + 1;
+  }
+}
+
+/* A run of the right sizes, all values still to come. */
+static unroll_status prepare(const parcel *p, run **out)
+{
+  unroll_status st = UNROLL_OK;
+  run *r = NULL;
+
+  UNROLL_TRY(run_new(&r));
+  r->config = p->config;
+  r->state = p->state;
+  UNROLL_TRY(unroll_params_new(p->V, p->H, p->L, &r->params));
+  r->n_moments = p->n_moments;
+  for (size_t k = 0; k < r->n_moments; ++k) {
+    UNROLL_TRY(
+        memory_new(r->params->n, sizeof(unroll_real), "the optimizer's moments", &r->moments[k]));
+  }
+  if (p->state.n_hidden > 0) {
+    UNROLL_TRY(
+        memory_new(p->state.n_hidden, sizeof(unroll_real), "hidden states", &r->state.hidden));
+  }
+  *out = r;
+  r = NULL;
+
+cleanup:
+  run_free(&r);
+  return st;
+}
+
+/* Names and counts of the tokens, on rank 0 from the vocabulary; elsewhere only room for them. */
+typedef struct token_list {
+  char *names;        /* (token_bytes) one after the other */
+  const char **token; /* (V) into names */
+  uint64_t *count;    /* (V) */
+} token_list;
+
+static unroll_status token_list_new(const parcel *p, const unroll_vocab *vocab, token_list *list)
+{
+  unroll_status st = UNROLL_OK;
+  char *at = NULL;
+
+  UNROLL_TRY(memory_new(p->token_bytes, 1, "tokens", &list->names));
+  UNROLL_TRY(memory_new(p->V, sizeof *list->token, "tokens", &list->token));
+  UNROLL_TRY(memory_new(p->V, sizeof *list->count, "counts of tokens", &list->count));
+  at = list->names;
+  for (size_t v = 0; vocab != NULL && v < p->V; ++v) {
+    const char *name = unroll_vocab_token_view(vocab, v);
+    memcpy(at, name, strlen(name) + 1);
+    at += strlen(name) + 1;
+    list->count[v] = unroll_vocab_count(vocab, v);
+  }
+
+cleanup:
+  return st;
+}
+
+static unroll_status token_list_to_vocab(const parcel *p, token_list *list, unroll_vocab **vocab)
+{
+  const unroll_text_rules rules = {p->config.level, p->config.lowercase, p->config.letters};
+  const char *at = list->names;
+
+  for (size_t v = 0; v < p->V; ++v) {
+    list->token[v] = at;
+    at += strlen(at) + 1;
+  }
+  return unroll_vocab_new(rules, p->V, list->token, list->count, vocab);
+}
+
+static void token_list_free(token_list *list)
+{
+  memory_free(&list->count);
+  memory_free(&list->token);
+  memory_free(&list->names);
+}
+
+unroll_status runfile_load(unroll_comm *comm, const char *path, run **out)
+{
+  unroll_status st = UNROLL_OK;
+  bool first = unroll_comm_rank(comm) == 0;
+  run *r = NULL;
+  parcel p = {0};
+  token_list list = {0};
+
+  UNROLL_TRY(comm_agree(comm, first ? runfile_read(path, &r) : UNROLL_OK));
+  if (first) { pack(r, &p); }
+  UNROLL_TRY(comm_broadcast(comm, &p, sizeof p, 0));
+
+  st = first ? UNROLL_OK : prepare(&p, &r);
+  if (st == UNROLL_OK) { st = token_list_new(&p, first ? r->vocab : NULL, &list); }
+  UNROLL_TRY(comm_agree(comm, st)); /* before anybody sends into memory that is not there */
+
+  UNROLL_TRY(comm_broadcast(comm, list.names, p.token_bytes, 0));
+  UNROLL_TRY(comm_broadcast(comm, list.count, p.V * sizeof *list.count, 0));
+  UNROLL_TRY(comm_broadcast(comm, r->params->values, r->params->n * sizeof(unroll_real), 0));
+  for (size_t k = 0; k < r->n_moments; ++k) {
+    UNROLL_TRY(comm_broadcast(comm, r->moments[k], r->params->n * sizeof(unroll_real), 0));
+  }
+  if (r->state.n_hidden > 0) {
+    UNROLL_TRY(comm_broadcast(comm, r->state.hidden, r->state.n_hidden * sizeof(unroll_real), 0));
+  }
+  UNROLL_TRY(comm_agree(comm, first ? UNROLL_OK : token_list_to_vocab(&p, &list, &r->vocab)));
+  *out = r;
+  r = NULL;
+
+cleanup:
+  token_list_free(&list);
+  run_free(&r);
+  return st;
+}

@@ -1,0 +1,129 @@
+#include "base/check.h"
+#include "base/memory.h"
+#include "runfile/schema.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* "run.h5" -> "run.jsonl"; another name gets ".jsonl" behind it. */
+static unroll_status log_name(const char *path, char **out)
+{
+  size_t n = strlen(path);
+  unroll_status st = memory_new(n + sizeof ".jsonl", 1, "a file name", out);
+  if (st != UNROLL_OK) { return st; }
+  if (n > 3 && strcmp(path + n - 3, ".h5") == 0) { n -= 3; }
+  memcpy(*out, path, n);
+  memcpy(*out + n, ".jsonl", sizeof ".jsonl");
+  return UNROLL_OK;
+}
+
+/* JSON has no NaN and no infinity: null. */
+static json_t *number(double x)
+{
+  return isfinite(x) ? json_real(x) : json_null();
+}
+
+/* One row as one line. */
+static unroll_status print_row(FILE *f, const char *name, const char *kind,
+                               const schema_table *table, const void *row)
+{
+  unroll_status st = UNROLL_OK;
+  json_t *object = json_object();
+  char *line = NULL;
+  bool complete = object != NULL && json_object_set_new(object, "kind", json_string(kind)) == 0;
+
+  for (size_t k = 0; complete && k < table->n; ++k) {
+    const schema_field *field = &table->fields[k];
+    const void *at = (const char *)row + field->offset;
+    json_t *value = NULL;
+    if (field->type == SCHEMA_REAL) {
+      value = number(*(const double *)at);
+    } else {
+      value = json_integer(*(const json_int_t *)at); /* counts stay far below 2^63 */
+    }
+    complete = json_object_set_new(object, field->name, value) == 0;
+  }
+  if (complete) { line = json_dumps(object, 0); }
+  if (line == NULL) {
+    st = unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for a line of the log", name);
+  } else if (fprintf(f, "%s\n", line) < 0) {
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot write the log: %s", name, strerror(errno));
+  }
+  free(line);
+  json_decref(object);
+  return st;
+}
+
+static unroll_status log_open(const char *path, const char *mode, char **name, FILE **f)
+{
+  unroll_status st = log_name(path, name);
+  if (st != UNROLL_OK) { return st; }
+  *f = fopen(*name, mode);
+  if (*f == NULL) {
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot open the log: %s", *name, strerror(errno));
+  }
+  return st;
+}
+
+static unroll_status log_close(unroll_status st, char **name, FILE **f)
+{
+  if (*f != NULL && fclose(*f) != 0 && st == UNROLL_OK) {
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot write the log: %s", *name, strerror(errno));
+  }
+  *f = NULL;
+  memory_free(name);
+  return st;
+}
+
+/* The run holds every row, so the log is written anew: right also where it was lost or cut short. */
+unroll_status runlog_start(const char *path, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  char *name = NULL;
+  FILE *f = NULL;
+  size_t i = 0;
+  size_t k = 0;
+
+  UNROLL_TRY(log_open(path, "w", &name, &f));
+  while (i < r->n_train || k < r->n_valid) {
+    bool train = i < r->n_train && (k == r->n_valid || r->train[i].step <= r->valid[k].step);
+    uint64_t step = train ? r->train[i].step : r->valid[k].step;
+    if (step > r->state.step) { break; }
+    if (train) {
+      UNROLL_TRY(print_row(f, name, "train", &schema_train, &r->train[i++]));
+    } else {
+      UNROLL_TRY(print_row(f, name, "valid", &schema_valid, &r->valid[k++]));
+    }
+  }
+
+cleanup:
+  return log_close(st, &name, &f);
+}
+
+static unroll_status append(const char *path, const char *kind, const schema_table *table,
+                            const void *row)
+{
+  unroll_status st = UNROLL_OK;
+  char *name = NULL;
+  FILE *f = NULL;
+
+  UNROLL_TRY(log_open(path, "a", &name, &f));
+  UNROLL_TRY(print_row(f, name, kind, table, row));
+
+cleanup:
+  return log_close(st, &name, &f);
+}
+
+unroll_status runlog_train(const char *path, const run_train_row *row)
+{
+  return append(path, "train", &schema_train, row);
+}
+
+unroll_status runlog_valid(const char *path, const run_valid_row *row)
+{
+  return append(path, "valid", &schema_valid, row);
+}

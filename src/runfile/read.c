@@ -1,0 +1,439 @@
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/options.h"
+#include "runfile/h5.h"
+#include "runfile/schema.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Every part is checked against the others before it is used: a file may come from anywhere. */
+
+/* Put the path before a line that a lower layer recorded: it cannot know the file. */
+static unroll_status name_file(const h5_file *file, const char *object)
+{
+  char line[2048];
+  (void)snprintf(line, sizeof line, "%s", unroll_message());
+  return unroll_fail(file->failure, "%s: %s: %s", file->path, object, line);
+}
+
+/* ----------------------------------------------------------- attributes */
+
+static unroll_status get_fields(const h5_file *file, const char *object, const schema_table *table,
+                                void *of)
+{
+  unroll_status st = UNROLL_OK;
+
+  for (size_t i = 0; i < table->n; ++i) {
+    const schema_field *f = &table->fields[i];
+    void *at = (char *)of + f->offset;
+    switch (f->type) {
+    case SCHEMA_COUNT:
+      UNROLL_TRY(h5_get_count(file, object, f->name, at));
+      break;
+    case SCHEMA_REAL:
+      UNROLL_TRY(h5_get_real(file, object, f->name, at));
+      break;
+    case SCHEMA_FLAG:
+      UNROLL_TRY(h5_get_int(file, object, f->name, at));
+      break;
+    case SCHEMA_TEXT:
+      UNROLL_TRY(h5_get_text(file, object, f->name, at));
+      break;
+    }
+  }
+
+cleanup:
+  return st;
+}
+
+/* Is this an HDF5 file at all, one of ours, and not newer than this program? */
+static unroll_status check_format(const h5_file *file)
+{
+  unroll_status st = UNROLL_OK;
+  char *format = NULL;
+  int version = 0;
+
+  bool ours = h5_has_attribute(file, "/", "format") &&
+              h5_get_text(file, "/", "format", &format) == UNROLL_OK &&
+              strcmp(format, RUNFILE_FORMAT) == 0;
+  if (!ours) {
+    st =
+        unroll_fail(file->failure, "%s: is an HDF5 file, but not a run file of unroll", file->path);
+    goto cleanup;
+  }
+  UNROLL_TRY(h5_get_int(file, "/", "format_version", &version));
+  if (version < 1 || version > RUNFILE_VERSION) {
+    st = unroll_fail(file->failure,
+                     "%s: has format version %d, this program reads 1 to %d: a %s unroll is needed",
+                     file->path, version, RUNFILE_VERSION, version < 1 ? "different" : "newer");
+    goto cleanup;
+  }
+
+cleanup:
+  memory_free(&format);
+  return st;
+}
+
+/* The text of one option's attribute, as the command line would have it. */
+static unroll_status option_text(const h5_file *file, const option *row, const char *name,
+                                 unroll_config *scratch, char **text)
+{
+  unroll_status st = UNROLL_OK;
+  void *at = (char *)scratch + row->offset;
+  int flag = 0;
+  bool is_text =
+      row->type == OPTION_CHOICE || row->type == OPTION_TEXT || row->type == OPTION_EVERY;
+
+  if (is_text) {
+    UNROLL_TRY(h5_get_text(file, "/config", name, text));
+    goto cleanup;
+  }
+  if (row->type == OPTION_FLAG) {
+    UNROLL_TRY(h5_get_int(file, "/config", name, &flag));
+    *(bool *)at = flag != 0;
+  } else if (row->type == OPTION_COUNT) {
+    UNROLL_TRY(h5_get_count(file, "/config", name, at));
+  } else {
+    UNROLL_TRY(h5_get_real(file, "/config", name, at));
+  }
+  UNROLL_TRY(memory_new(UNROLL_CONFIG_TEXT, 1, "an option", text));
+  options_format(row, scratch, UNROLL_CONFIG_TEXT, *text);
+
+cleanup:
+  return st;
+}
+
+/* The options, each through the range check of the command line. One that the file lacks keeps its
+ * default: it is younger than the file. */
+static unroll_status get_config(const h5_file *file, unroll_config *config)
+{
+  unroll_status st = UNROLL_OK;
+  const option_table *table = config_table();
+  unroll_config scratch;
+  char *text = NULL;
+
+  unroll_config_init(config);
+  unroll_config_init(&scratch);
+  for (size_t i = 0; i < table->n_rows; ++i) {
+    const option *row = &table->rows[i];
+    char name[SCHEMA_NAME];
+    schema_option_name(row->name, name);
+    if (!h5_has_attribute(file, "/config", name)) { continue; }
+    UNROLL_TRY(option_text(file, row, name, &scratch, &text));
+    if (options_set(table, row->name, text, config, NULL) != UNROLL_OK) {
+      st = name_file(file, "/config");
+      goto cleanup;
+    }
+    memory_free(&text);
+  }
+
+cleanup:
+  memory_free(&text);
+  return st;
+}
+
+/* -------------------------------------------------------------- datasets */
+
+/* Length of a one-dimensional dataset. */
+static unroll_status get_length(const h5_file *file, const char *object, H5T_class_t kind,
+                                size_t *n)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t dataset = H5I_INVALID_HID;
+  hsize_t length[1] = {0};
+
+  UNROLL_TRY(h5_open(file, object, kind, 1, length, &dataset));
+  *n = length[0];
+
+cleanup:
+  st = h5_close(file, st, H5Dclose, &dataset);
+  return st;
+}
+
+static unroll_status get_provenance(const h5_file *file, run_provenance *p)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(h5_get_text(file, "/config", "command_line", &p->command_line));
+  UNROLL_TRY(get_fields(file, "/provenance", &schema_provenance, p));
+  if (!h5_has(file, "/provenance/file")) { goto cleanup; }
+  UNROLL_TRY(get_length(file, "/provenance/file", H5T_STRING, &p->n_files));
+  UNROLL_TRY(h5_get_strings(file, "/provenance/file", p->n_files, &p->file_name));
+  UNROLL_TRY(h5_get_strings(file, "/provenance/sha256", p->n_files, &p->file_sha256));
+  UNROLL_TRY(memory_new(p->n_files, sizeof *p->file_bytes, "sizes of files", &p->file_bytes));
+  UNROLL_TRY(h5_get(file, "/provenance/bytes", H5T_INTEGER, 1, (hsize_t[]){p->n_files},
+                    H5T_NATIVE_UINT64, p->file_bytes));
+
+cleanup:
+  return st;
+}
+
+static unroll_status get_vocab(const h5_file *file, const unroll_config *config, unroll_vocab **out)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_text_rules rules = {config->level, config->lowercase, config->letters};
+  size_t V = 0;
+  char **token = NULL;
+  uint64_t *count = NULL;
+
+  UNROLL_TRY(get_length(file, "/vocab/token", H5T_STRING, &V));
+  if (V == 0 || V > INT32_MAX) {
+    st = unroll_fail(file->failure, "%s: /vocab/token holds %zu tokens; 1 to %d are legal",
+                     file->path, V, INT32_MAX);
+    goto cleanup;
+  }
+  UNROLL_TRY(h5_get_strings(file, "/vocab/token", V, &token));
+  UNROLL_TRY(memory_new(V, sizeof *count, "counts of tokens", &count));
+  UNROLL_TRY(
+      h5_get(file, "/vocab/count", H5T_INTEGER, 1, (hsize_t[]){V}, H5T_NATIVE_UINT64, count));
+  st = unroll_vocab_new(rules, V, (const char *const *)token, count, out);
+  if (st == UNROLL_ERR_INPUT) { st = name_file(file, "/vocab"); }
+
+cleanup:
+  memory_free(&count);
+  h5_free_strings(V, &token);
+  return st;
+}
+
+/* Elements copied at once between the shape in the file and the layout in memory. */
+#define BLOCK ((size_t)1 << 20)
+
+/* The opposite of gather_rows in write.c. */
+static void scatter_rows(const unroll_tensor *t, const unroll_real *packed, size_t row, size_t n,
+                         unroll_real *values)
+{
+  for (size_t c = 0; c < t->cols; ++c) {
+    for (size_t i = 0; i < n; ++i) {
+      values[unroll_tensor_index(t, row + i, c)] = packed[i * t->cols + c];
+    }
+  }
+}
+
+/* Open a tensor's dataset if it has the shape of a model with these V and H. */
+static unroll_status open_tensor(const h5_file *file, const char *object, int rank, size_t rows,
+                                 size_t cols, const char *shape, hid_t *dataset)
+{
+  unroll_status st = UNROLL_OK;
+  hsize_t n[2] = {0, 1};
+
+  UNROLL_TRY(h5_open(file, object, H5T_FLOAT, rank, n, dataset));
+  if (n[0] != rows || n[1] != cols) {
+    st = unroll_fail(
+        file->failure,
+        "%s: %s has %llu x %llu elements, but vocabulary and config make it %s = %zu x %zu",
+        file->path, object, (unsigned long long)n[0], (unsigned long long)n[1], shape, rows, cols);
+  }
+
+cleanup:
+  return st;
+}
+
+static unroll_status get_tensor(const h5_file *file, const char *folder, const unroll_tensor *t,
+                                unroll_real *packed, unroll_real *values)
+{
+  unroll_status st = UNROLL_OK;
+  char object[H5_PATH];
+  char shape[64];
+  int rank = t->col_dim == NULL ? 1 : 2;
+  hid_t dataset = H5I_INVALID_HID;
+  hid_t space = H5I_INVALID_HID;
+  hid_t memory = H5I_INVALID_HID;
+  size_t most = t->cols < BLOCK ? BLOCK / t->cols : 1;
+
+  (void)snprintf(object, sizeof object, "%s/%s/%s", folder, t->group, t->name);
+  (void)snprintf(shape, sizeof shape, "%s x %s", t->row_dim, rank == 1 ? "1" : t->col_dim);
+  UNROLL_TRY(open_tensor(file, object, rank, t->rows, t->cols, shape, &dataset));
+  UNROLL_TRY_H5(space = H5Dget_space(dataset));
+  for (size_t row = 0; row < t->rows; row += most) {
+    const hsize_t start[2] = {row, 0};
+    const hsize_t n[2] = {t->rows - row < most ? t->rows - row : most, t->cols};
+    UNROLL_TRY_H5(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, n, NULL));
+    UNROLL_TRY_H5(memory = H5Screate_simple(rank, n, NULL));
+    UNROLL_TRY_H5(H5Dread(dataset, H5_REAL, memory, space, H5P_DEFAULT, packed));
+    UNROLL_TRY(h5_close(file, st, H5Sclose, &memory));
+    scatter_rows(t, packed, row, n[0], values);
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Sclose, &memory);
+  st = h5_close(file, st, H5Sclose, &space);
+  st = h5_close(file, st, H5Dclose, &dataset);
+  return st;
+}
+
+static unroll_status get_tensors(const h5_file *file, const char *folder, const unroll_params *p,
+                                 unroll_real *values)
+{
+  unroll_status st = UNROLL_OK;
+  size_t block = BLOCK;
+  unroll_real *packed = NULL;
+
+  for (size_t i = 0; i < p->n_tensors; ++i) {
+    if (p->tensors[i].cols > block) { block = p->tensors[i].cols; }
+  }
+  UNROLL_TRY(memory_new(block, sizeof *packed, "a block of parameters", &packed));
+  for (size_t i = 0; i < p->n_tensors; ++i) {
+    UNROLL_TRY(get_tensor(file, folder, &p->tensors[i], packed, values));
+  }
+
+cleanup:
+  memory_free(&packed);
+  return st;
+}
+
+static unroll_status get_params(const h5_file *file, run *r)
+{
+  unroll_status st = UNROLL_OK;
+  size_t V = unroll_vocab_size(r->vocab);
+  size_t H = r->config.hidden;
+  hid_t dataset = H5I_INVALID_HID;
+
+  /* Before memory is asked for: a wrong size in the config could ask for all of it. */
+  UNROLL_TRY(open_tensor(file, "/weights/output/W_qh", 2, V, H, "vocab x hidden", &dataset));
+  UNROLL_TRY(unroll_params_new(V, H, r->config.layers, &r->params));
+  UNROLL_TRY(get_tensors(file, "/weights", r->params, r->params->values));
+
+  r->n_moments = schema_moments(r->config.optimizer);
+  for (size_t k = 0; k < r->n_moments; ++k) {
+    char folder[H5_PATH / 2];
+    (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_name(r->n_moments, k));
+    UNROLL_TRY(
+        memory_new(r->params->n, sizeof(unroll_real), "the optimizer's moments", &r->moments[k]));
+    UNROLL_TRY(get_tensors(file, folder, r->params, r->moments[k]));
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Dclose, &dataset);
+  return st;
+}
+
+/* The opposite of put_rows in write.c. *rows is allocated, of *n rows of `size` bytes. */
+static unroll_status get_rows(const h5_file *file, const char *group, const schema_table *table,
+                              size_t size, size_t *n, void *rows)
+{
+  unroll_status st = UNROLL_OK;
+  char object[H5_PATH];
+  size_t length = 0;
+  uint64_t *column = NULL; /* or doubles */
+  char *made = NULL;
+
+  (void)snprintf(object, sizeof object, "%s/%s", group, table->fields[0].name);
+  UNROLL_TRY(get_length(file, object, H5T_INTEGER, &length));
+  UNROLL_TRY(memory_new(length, sizeof *column, "a column of the metrics", &column));
+  UNROLL_TRY(memory_new(length, size, "the metrics", &made));
+  for (size_t k = 0; k < table->n; ++k) {
+    const schema_field *f = &table->fields[k];
+    bool real = f->type == SCHEMA_REAL;
+    (void)snprintf(object, sizeof object, "%s/%s", group, f->name);
+    UNROLL_TRY(h5_get(file, object, real ? H5T_FLOAT : H5T_INTEGER, 1, (hsize_t[]){length},
+                      real ? H5T_NATIVE_DOUBLE : H5T_NATIVE_UINT64, column));
+    for (size_t i = 0; i < length; ++i) {
+      memcpy(made + i * size + f->offset, &column[i], sizeof column[i]);
+    }
+  }
+  memcpy(rows, &made, sizeof made);
+  *n = length;
+  made = NULL;
+
+cleanup:
+  memory_free(&made);
+  memory_free(&column);
+  return st;
+}
+
+static unroll_status get_state(const h5_file *file, run *r)
+{
+  unroll_status st = UNROLL_OK;
+  run_state *s = &r->state;
+  const hsize_t shape[3] = {r->params->L, r->config.batch, r->params->H};
+
+  UNROLL_TRY(get_fields(file, "/state", &schema_state, s));
+  if (!h5_has(file, "/state/h")) { goto cleanup; }
+  UNROLL_TRY(
+      memory_new(shape[0] * shape[1] * shape[2], sizeof *s->hidden, "hidden states", &s->hidden));
+  UNROLL_TRY(h5_get(file, "/state/h", H5T_FLOAT, 3, shape, H5_REAL, s->hidden));
+  s->n_hidden = shape[0] * shape[1] * shape[2];
+
+cleanup:
+  return st;
+}
+
+/* ----------------------------------------------------------------- file */
+
+/* [bytes] The superblock of the oldest HDF5 format; no file is shorter. */
+#define SUPERBLOCK 96
+
+/* Say plainly what HDF5 would put in its own words: not there, not readable, not HDF5. */
+static unroll_status check_file(const h5_file *file)
+{
+  static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+  unroll_status st = UNROLL_OK;
+  unsigned char start[SUPERBLOCK] = {0};
+  ssize_t n = 0;
+  int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+
+  if (fd < 0) {
+    st =
+        unroll_fail(file->failure, "%s: cannot open the run file: %s", file->path, strerror(errno));
+    goto cleanup;
+  }
+  n = read(fd, start, sizeof start);
+  if (n < 0) {
+    st =
+        unroll_fail(file->failure, "%s: cannot read the run file: %s", file->path, strerror(errno));
+    goto cleanup;
+  }
+  if (n < (ssize_t)sizeof signature || memcmp(start, signature, sizeof signature) != 0) {
+    st = unroll_fail(file->failure, "%s: is not an HDF5 file", file->path);
+    goto cleanup;
+  }
+  if (n < SUPERBLOCK) {
+    st = unroll_fail(file->failure, "%s: is truncated: only %zd bytes are left", file->path, n);
+    goto cleanup;
+  }
+
+cleanup:
+  if (fd >= 0) { (void)close(fd); }
+  return st;
+}
+
+unroll_status runfile_read(const char *path, run **out)
+{
+  unroll_status st = UNROLL_OK;
+  h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT};
+  const h5_file *file = &opened;
+  const char *object = "";
+  run *r = NULL;
+  h5_printing before = {0};
+
+  h5_quiet(&before);
+  UNROLL_TRY(run_new(&r));
+  UNROLL_TRY(check_file(file));
+  UNROLL_TRY_H5(opened.id = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT));
+  UNROLL_TRY(check_format(file));
+  UNROLL_TRY(get_config(file, &r->config));
+  UNROLL_TRY(get_provenance(file, &r->provenance));
+  UNROLL_TRY(get_vocab(file, &r->config, &r->vocab));
+  UNROLL_TRY(get_params(file, r));
+  UNROLL_TRY(
+      get_rows(file, "/metrics/train", &schema_train, sizeof *r->train, &r->n_train, &r->train));
+  r->max_train = r->n_train;
+  UNROLL_TRY(
+      get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
+  r->max_valid = r->n_valid;
+  UNROLL_TRY(get_state(file, r));
+
+cleanup:
+  st = h5_close(file, st, H5Fclose, &opened.id);
+  h5_loud(&before);
+  if (st == UNROLL_OK) {
+    *out = r;
+    r = NULL;
+  }
+  run_free(&r);
+  return st;
+}

@@ -1,0 +1,77 @@
+#include "base/check.h"
+#include "base/memory.h"
+#include "runfile/h5.h"
+#include "runfile/runfile.h"
+
+#include <math.h>
+
+unroll_status run_new(run **out)
+{
+  run *r = NULL;
+  unroll_status st = memory_new(1, sizeof *r, "a run", &r);
+  if (st != UNROLL_OK) { return st; }
+  r->state.best_loss = INFINITY;
+  r->state.lr_factor = 1.0;
+  *out = r;
+  return UNROLL_OK;
+}
+
+static void free_provenance(run_provenance *p)
+{
+  memory_free(&p->command_line);
+  memory_free(&p->started);
+  memory_free(&p->written);
+  memory_free(&p->hosts);
+  memory_free(&p->cpu);
+  memory_free(&p->code_path);
+  memory_free(&p->slurm_job);
+  h5_free_strings(p->n_files, &p->file_name);
+  h5_free_strings(p->n_files, &p->file_sha256);
+  memory_free(&p->file_bytes);
+}
+
+void run_free(run **r)
+{
+  if (r == NULL || *r == NULL) { return; }
+  memory_free(&(*r)->valid);
+  memory_free(&(*r)->train);
+  free_provenance(&(*r)->provenance);
+  memory_free(&(*r)->state.hidden);
+  memory_free(&(*r)->moments[1]);
+  memory_free(&(*r)->moments[0]);
+  unroll_params_free(&(*r)->params);
+  unroll_vocab_free(&(*r)->vocab);
+  memory_free(r);
+}
+
+/* Room for one more row of n; doubling keeps a long run's copying linear. */
+static unroll_status grow(size_t n, size_t *max, size_t size, void *rows)
+{
+  if (n < *max) { return UNROLL_OK; }
+  size_t more = *max == 0 ? 64 : 2 * *max;
+  unroll_status st = memory_resize(n, more, size, "the metrics", rows);
+  if (st == UNROLL_OK) { *max = more; }
+  return st;
+}
+
+unroll_status run_add_train(run *r, const run_train_row *row)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(grow(r->n_train, &r->max_train, sizeof *r->train, &r->train));
+  r->train[r->n_train++] = *row;
+
+cleanup:
+  return st;
+}
+
+unroll_status run_add_valid(run *r, const run_valid_row *row)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(grow(r->n_valid, &r->max_valid, sizeof *r->valid, &r->valid));
+  r->valid[r->n_valid++] = *row;
+
+cleanup:
+  return st;
+}

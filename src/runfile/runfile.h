@@ -1,0 +1,154 @@
+#ifndef RUNFILE_RUNFILE_H
+#define RUNFILE_RUNFILE_H
+
+/*
+ * The run file: one HDF5 file, also valid netCDF-4, that holds everything of a
+ * run (schema: src/runfile/README.md, design.md section 7).
+ *
+ * `struct run` is the file in memory: open, plain, filled by the training loop
+ * and by runfile_read. Only rank 0 touches the file system; the other ranks
+ * get a run by runfile_load.
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/comm.h>
+#include <unroll/config.h>
+#include <unroll/params.h>
+#include <unroll/status.h>
+#include <unroll/vocab.h>
+
+#define RUNFILE_FORMAT  "unroll-run"
+#define RUNFILE_VERSION 1 /* raised when a reader of the old schema would misread the new one */
+
+/* One row per report interval; the same keys as the datasets under /metrics/train. */
+typedef struct run_train_row {
+  uint64_t step; /* updates done at the end of the interval */
+  double loss;   /* [nats per token] mean over the interval */
+  double perplexity;
+  double grad_norm;         /* before clipping, mean over the interval */
+  double clip_scale;        /* factor applied, mean over the interval */
+  double learning_rate;     /* at the last step of the interval */
+  uint64_t tokens;          /* trained on since the beginning of the run */
+  double seconds;           /* since the beginning of the run, resumed time included */
+  double tokens_per_second; /* over the interval */
+  double compute_seconds, compute_seconds_max; /* per step: mean over ranks, maximum over ranks */
+  double exchange_seconds, exchange_seconds_max;
+  double wait_seconds, wait_seconds_max;
+  uint64_t skipped; /* updates skipped since the beginning: loss or gradient not finite */
+} run_train_row;
+
+typedef struct run_valid_row {
+  uint64_t step;
+  double loss; /* [nats per token] */
+  double perplexity;
+  double bits_per_character;
+} run_valid_row;
+
+/* What exact resume needs beside weights and moments. */
+typedef struct run_state {
+  uint64_t step;    /* updates done, skipped ones included */
+  uint64_t epoch;   /* current epoch, from 0 */
+  uint64_t window;  /* next window of that epoch, from 0 */
+  uint64_t tokens;  /* trained on */
+  uint64_t skipped; /* updates skipped in all, and in a row */
+  uint64_t skipped_in_row;
+  uint64_t updates; /* updates applied: Adam's t */
+  double seconds;   /* training time so far */
+  double best_loss; /* best validation loss so far; INFINITY before the first */
+  uint64_t best_step;
+  uint64_t validations_since_best;
+  double lr_factor;      /* of schedule plateau: product of the decays so far */
+  uint64_t plateau_wait; /* validations since the best or the last decay */
+  int finished;          /* 1 when the run ended by itself */
+  /* The current report interval, not yet a row: sums so far. */
+  uint64_t interval_steps, interval_tokens;
+  double interval_loss, interval_norm, interval_scale, interval_seconds;
+  double interval_times[6]; /* compute, exchange, wait; each sum of means, then sum of maxima */
+  size_t n_hidden;          /* L * B * H */
+  unroll_real *hidden; /* (L, B, H) state carried to the next window, all sequences, unpadded */
+} run_state;
+
+/* Where the run was made. Strings are owned; NULL is written as "". */
+typedef struct run_provenance {
+  char *command_line;
+  char *started, *written; /* ISO 8601 UTC */
+  char *hosts;             /* separated by commas */
+  char *cpu, *code_path;   /* model name; instruction set of the kernels */
+  char *slurm_job;
+  uint64_t ranks, threads;
+  size_t n_files; /* corpus files, training then validation */
+  char **file_name;
+  uint64_t *file_bytes;
+  char **file_sha256;
+  uint64_t train_tokens, valid_tokens, train_characters, valid_characters, unknown_tokens;
+} run_provenance;
+
+typedef struct run {
+  unroll_config config;
+  unroll_vocab *vocab;
+  unroll_params *params; /* the weights */
+  size_t n_moments;      /* 0 sgd, 1 momentum, 2 adam */
+  unroll_real
+      *moments[2]; /* each (params->n), in the layout of params; groups velocity | first, second */
+  run_state state;
+  run_provenance provenance;
+  size_t n_train, max_train;
+  run_train_row *train; /* (n_train) */
+  size_t n_valid, max_valid;
+  run_valid_row *valid; /* (n_valid) */
+} run;
+
+/** An empty run: everything zero, best_loss INFINITY, lr_factor 1. */
+unroll_status run_new(run **out);
+void run_free(run **r); /* and everything it owns */
+
+/** Append a row; grows the table. */
+unroll_status run_add_train(run *r, const run_train_row *row);
+unroll_status run_add_valid(run *r, const run_valid_row *row);
+
+/**
+ * Write a complete run file: to a temporary name beside it, closed, fsynced with every result checked,
+ * renamed over the old one, the folder fsynced. The old file stays whatever fails.
+ *
+ * @return UNROLL_OK, UNROLL_ERR_IO or UNROLL_ERR_HDF5: the message has the path, the errno's text and,
+ *         for a refused lock, HDF5_USE_FILE_LOCKING=FALSE
+ *
+ * Collective: no; rank 0 only
+ */
+unroll_status runfile_write(const char *path, const run *r);
+
+/**
+ * Find out now whether runfile_write(path) can work: the folder exists, is writable, `path` is no
+ * folder and, unless may_exist, nothing is there.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT
+ *
+ * Collective: no; rank 0 only
+ */
+unroll_status runfile_check_output(const char *path, int may_exist);
+
+/** Is there a file of that name? Not collective. */
+int runfile_exists(const char *path);
+
+/**
+ * Read a run file of this process alone.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT: missing, truncated, not HDF5, not ours, of a newer version,
+ *         or its parts do not fit together; one line says which
+ */
+unroll_status runfile_read(const char *path, run **out);
+
+/** The same for all ranks: rank 0 reads, the others receive everything but metrics and provenance. Collective. */
+unroll_status runfile_load(unroll_comm *comm, const char *path, run **out);
+
+/*
+ * Metrics as JSON lines beside the run file, for people who watch: NAME.jsonl
+ * for NAME.h5. One object per row: {"kind": "train" | "valid", "step": ...}.
+ */
+
+/** Cut the log back to rows of step <= r->state.step (a new run: empty it); rank 0 only. */
+unroll_status runlog_start(const char *path, const run *r);
+unroll_status runlog_train(const char *path, const run_train_row *row);
+unroll_status runlog_valid(const char *path, const run_valid_row *row);
+
+#endif

@@ -1,0 +1,45 @@
+#ifndef RUNFILE_SCHEMA_H
+#define RUNFILE_SCHEMA_H
+
+/*
+ * The tables of the run file: one row per attribute or column, so that write,
+ * read and log cannot disagree. README.md beside this file is the same for
+ * people; tests/story/open_with_tools.py holds a file against it.
+ */
+#include "runfile/runfile.h"
+
+typedef enum schema_type {
+  SCHEMA_COUNT, /* uint64_t */
+  SCHEMA_REAL,  /* double */
+  SCHEMA_FLAG,  /* int, 0 or 1 */
+  SCHEMA_TEXT,  /* char *, owned; NULL is written as "" */
+} schema_type;
+
+typedef struct schema_field {
+  const char *name;
+  schema_type type;
+  size_t offset;                 /* in the struct of the table */
+  const char *units, *long_name; /* of columns; attributes have none */
+} schema_field;
+
+typedef struct schema_table {
+  const schema_field *fields;
+  size_t n;
+} schema_table;
+
+extern const schema_table schema_train;      /* run_train_row: columns of /metrics/train */
+extern const schema_table schema_valid;      /* run_valid_row: columns of /metrics/valid */
+extern const schema_table schema_state;      /* run_state: attributes of /state */
+extern const schema_table schema_provenance; /* run_provenance: attributes of /provenance */
+
+/* Longest name of an option as an attribute. */
+#define SCHEMA_NAME 64
+
+/** Name of an option's attribute in /config: "min-count" becomes "min_count". */
+void schema_option_name(const char *option, char out[SCHEMA_NAME]);
+
+/** Moments an optimizer has, and the group of each under /optimizer. */
+size_t schema_moments(unroll_optimizer optimizer);
+const char *schema_moment_name(size_t n_moments, size_t k);
+
+#endif

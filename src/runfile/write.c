@@ -1,0 +1,569 @@
+#include "base/build.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/options.h"
+#include "runfile/h5.h"
+#include "runfile/save.h"
+#include "runfile/schema.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * The file is built in memory by HDF5's core driver and written by save_bytes.
+ * Not by HDF5 itself: when a write fails on a full disk, HDF5 1.10.8 cannot
+ * close the file any more, keeps it open, and crashes as the process ends. It
+ * also asks file systems for locks that a file of a new name does not need.
+ */
+
+/* ---------------------------------------------------------------- image */
+
+/* The bytes of the file; reserved in advance, so that memory is short before HDF5 begins, not within. */
+typedef struct image {
+  unsigned char *bytes;
+  size_t size;
+} image;
+
+/* HDF5 asks for room: it has it, unless the estimate was too small. */
+static void *image_reserve(void *old, size_t size, H5FD_file_image_op_t op, void *context)
+{
+  (void)op;
+  image *m = context;
+  assert(old == NULL || old == m->bytes);
+  (void)old;
+  if (size > m->size) {
+    if (memory_resize(m->size, size, 1, "the image of the run file", &m->bytes) != UNROLL_OK) {
+      return NULL;
+    }
+    m->size = size;
+  }
+  return m->bytes;
+}
+
+static void *image_first(size_t size, H5FD_file_image_op_t op, void *context)
+{
+  return image_reserve(NULL, size, op, context);
+}
+
+/* The image outlives the file: runfile_write frees it. */
+static herr_t image_keep(void *bytes, H5FD_file_image_op_t op, void *context)
+{
+  (void)bytes;
+  (void)op;
+  (void)context;
+  return 0;
+}
+
+/* HDF5 copies property lists: all copies mean the one image. */
+static void *image_share(void *context)
+{
+  return context;
+}
+
+static herr_t image_unshare(void *context)
+{
+  (void)context;
+  return 0;
+}
+
+/* H5Fcreate first tries to open a file of that name, and the core driver would read all of the old run
+ * file into the image: so the image has a name that no file can have. */
+#define IMAGE_NAME "/dev/null/image"
+
+/* Bytes by which HDF5 grows the image. */
+#define IMAGE_STEP ((size_t)1 << 20)
+
+/* [bytes] More than the file can need: its data, and generously what HDF5 puts around them. */
+static size_t image_estimate(const run *r)
+{
+  const run_provenance *p = &r->provenance;
+  size_t V = unroll_vocab_size(r->vocab);
+  size_t bytes = 2 * IMAGE_STEP;
+
+  bytes += (1 + r->n_moments) * (r->params->n * sizeof(unroll_real) + r->params->n_tensors * 8192);
+  bytes += 3 * sizeof(int32_t) * (V + 3 * r->params->H + r->config.batch); /* scales */
+  bytes += r->state.n_hidden * sizeof(unroll_real);
+  bytes += 16 * (r->n_train * schema_train.n + r->n_valid * schema_valid.n);
+  for (size_t v = 0; v < V; ++v) {
+    bytes += 128 + 2 * strlen(unroll_vocab_token_view(r->vocab, v));
+  }
+  for (size_t i = 0; i < p->n_files; ++i) { bytes += 512 + 2 * strlen(p->file_name[i]); }
+  bytes += p->command_line == NULL ? 0 : 4 * strlen(p->command_line);
+  bytes += p->hosts == NULL ? 0 : 4 * strlen(p->hosts);
+  return bytes;
+}
+
+/* Create the file in the image. */
+static unroll_status create(h5_file *file, image *m)
+{
+  unroll_status st = UNROLL_OK;
+  const char *object = "";
+  const unsigned order = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
+  H5FD_file_image_callbacks_t calls = {.image_malloc = image_first,
+                                       .image_realloc = image_reserve,
+                                       .image_free = image_keep,
+                                       .udata_copy = image_share,
+                                       .udata_free = image_unshare,
+                                       .udata = m};
+  hid_t how = H5I_INVALID_HID;
+  hid_t access = H5I_INVALID_HID;
+
+  UNROLL_TRY_H5(access = H5Pcreate(H5P_FILE_ACCESS));
+  UNROLL_TRY_H5(H5Pset_fapl_core(access, IMAGE_STEP, false));
+  UNROLL_TRY_H5(H5Pset_file_image_callbacks(access, &calls));
+  /* The oldest format that holds each object, so that HDF5 1.8 and all that follow read it. */
+  UNROLL_TRY_H5(H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST));
+  UNROLL_TRY_H5(how = H5Pcreate(H5P_FILE_CREATE));
+  UNROLL_TRY_H5(H5Pset_link_creation_order(how, order));
+  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, order));
+  UNROLL_TRY_H5(file->id = H5Fcreate(IMAGE_NAME, H5F_ACC_TRUNC, how, access));
+
+cleanup:
+  st = h5_close(file, st, H5Pclose, &how);
+  st = h5_close(file, st, H5Pclose, &access);
+  return st;
+}
+
+/* ----------------------------------------------------------- attributes */
+
+static const char *text_of(const char *text)
+{
+  return text == NULL ? "" : text;
+}
+
+/* Every row of a table as an attribute of an object. */
+static unroll_status put_fields(const h5_file *file, const char *object, const schema_table *table,
+                                const void *of)
+{
+  unroll_status st = UNROLL_OK;
+
+  for (size_t i = 0; i < table->n; ++i) {
+    const schema_field *f = &table->fields[i];
+    const void *at = (const char *)of + f->offset;
+    switch (f->type) {
+    case SCHEMA_COUNT:
+      UNROLL_TRY(h5_put_count(file, object, f->name, *(const uint64_t *)at));
+      break;
+    case SCHEMA_REAL:
+      UNROLL_TRY(h5_put_real(file, object, f->name, *(const double *)at));
+      break;
+    case SCHEMA_FLAG:
+      UNROLL_TRY(h5_put_int(file, object, f->name, *(const int *)at));
+      break;
+    case SCHEMA_TEXT:
+      UNROLL_TRY(h5_put_text(file, object, f->name, text_of(*(char *const *)at)));
+      break;
+    }
+  }
+
+cleanup:
+  return st;
+}
+
+static unroll_status put_root(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  const run_provenance *p = &r->provenance;
+  const char *level = NULL;
+  char title[160];
+  char *history = NULL;
+  size_t size = strlen(text_of(p->started)) + strlen(text_of(p->command_line)) + 2;
+
+  switch (r->config.level) {
+  case UNROLL_LEVEL_BYTE:
+    level = "byte";
+    break;
+  case UNROLL_LEVEL_CHAR:
+    level = "character";
+    break;
+  case UNROLL_LEVEL_WORD:
+    level = "word";
+    break;
+  }
+  (void)snprintf(title, sizeof title,
+                 "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu", level,
+                 r->params->V, r->params->H, r->params->L);
+  UNROLL_TRY(memory_new(size, 1, "the history", &history));
+  (void)snprintf(history, size, "%s %s", text_of(p->started), text_of(p->command_line));
+
+  UNROLL_TRY(h5_put_text(file, "/", "format", RUNFILE_FORMAT));
+  UNROLL_TRY(h5_put_int(file, "/", "format_version", RUNFILE_VERSION));
+  UNROLL_TRY(h5_put_text(file, "/", "title", title));
+  UNROLL_TRY(h5_put_text(file, "/", "source", "unroll " UNROLL_VERSION));
+  UNROLL_TRY(h5_put_text(file, "/", "history", history));
+
+cleanup:
+  memory_free(&history);
+  return st;
+}
+
+static unroll_status put_config(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  const option_table *table = config_table();
+
+  UNROLL_TRY(h5_put_group(file, "/config"));
+  for (size_t i = 0; i < table->n_rows; ++i) {
+    const option *row = &table->rows[i];
+    const void *at = (const char *)&r->config + row->offset;
+    char name[SCHEMA_NAME];
+    char text[UNROLL_CONFIG_TEXT];
+
+    schema_option_name(row->name, name);
+    switch (row->type) {
+    case OPTION_FLAG:
+      UNROLL_TRY(h5_put_int(file, "/config", name, *(const bool *)at));
+      break;
+    case OPTION_COUNT:
+      UNROLL_TRY(h5_put_count(file, "/config", name, *(const uint64_t *)at));
+      break;
+    case OPTION_REAL:
+      UNROLL_TRY(h5_put_real(file, "/config", name, *(const double *)at));
+      break;
+    case OPTION_CHOICE:
+    case OPTION_TEXT:
+    case OPTION_EVERY:
+      options_format(row, &r->config, sizeof text, text);
+      UNROLL_TRY(h5_put_text(file, "/config", name, text));
+      break;
+    }
+  }
+  UNROLL_TRY(h5_put_text(file, "/config", "command_line", text_of(r->provenance.command_line)));
+
+cleanup:
+  return st;
+}
+
+/* -------------------------------------------------------------- datasets */
+
+/* Scales that are nothing but numbers from 0 on. */
+static const struct {
+  const char *name, *long_name;
+} indices[] = {
+    {"vocab", "index of a token"},
+    {"hidden", "hidden unit"},
+    {"hidden_in", "hidden unit of the time step before"},
+    {"hidden_below", "hidden unit of the layer below"},
+    {"layer", "layer, from the input on"},
+    {"sequence", "sequence of the global batch"},
+};
+
+/* The scale of a dimension in a group, made when it is first needed; its path goes to `path`. */
+static unroll_status put_index(const h5_file *file, const char *group, const char *name, size_t n,
+                               char path[H5_PATH])
+{
+  unroll_status st = UNROLL_OK;
+  int32_t *values = NULL;
+  h5_shape shape = {.rank = 1, .dim = {{n, path}}, .units = "1"};
+
+  (void)snprintf(path, H5_PATH, "%s/%s", group, name);
+  if (h5_has(file, path)) { goto cleanup; }
+  for (size_t i = 0; i < sizeof indices / sizeof indices[0]; ++i) {
+    if (strcmp(indices[i].name, name) == 0) { shape.long_name = indices[i].long_name; }
+  }
+  assert(shape.long_name != NULL);
+  UNROLL_TRY(memory_new(n, sizeof *values, "a dimension scale", &values));
+  for (size_t i = 0; i < n; ++i) { values[i] = (int32_t)i; }
+  UNROLL_TRY(h5_put(file, path, H5T_STD_I32LE, &shape, H5T_NATIVE_INT32, values));
+
+cleanup:
+  memory_free(&values);
+  return st;
+}
+
+static unroll_status put_strings(const h5_file *file, const char *object, const h5_shape *shape,
+                                 const char *const *strings)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t type = H5I_INVALID_HID;
+
+  UNROLL_TRY(h5_strings(file, object, &type));
+  UNROLL_TRY(h5_put(file, object, type, shape, type, strings));
+
+cleanup:
+  st = h5_close(file, st, H5Tclose, &type);
+  return st;
+}
+
+static unroll_status put_provenance(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  const char *object = "/provenance";
+  const run_provenance *p = &r->provenance;
+  const h5_dim files = {p->n_files, "/provenance/file"};
+  unsigned v[3] = {0};
+  char version[32];
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int length = 0;
+  int openmp = 0;
+#ifdef _OPENMP
+  openmp = _OPENMP;
+#endif
+
+  UNROLL_TRY_H5(H5get_libversion(&v[0], &v[1], &v[2]));
+  (void)snprintf(version, sizeof version, "%u.%u.%u", v[0], v[1], v[2]);
+  (void)MPI_Get_library_version(mpi, &length); /* legal before MPI_Init; "" if it fails */
+
+  UNROLL_TRY(h5_put_group(file, object));
+  UNROLL_TRY(h5_put_text(file, object, "version", UNROLL_VERSION));
+  UNROLL_TRY(h5_put_text(file, object, "revision", UNROLL_REVISION));
+  UNROLL_TRY(h5_put_text(file, object, "compiler", UNROLL_COMPILER));
+  UNROLL_TRY(h5_put_text(file, object, "flags", UNROLL_FLAGS));
+  UNROLL_TRY(h5_put_text(file, object, "hdf5", version));
+  UNROLL_TRY(h5_put_text(file, object, "mpi", mpi));
+  UNROLL_TRY(h5_put_int(file, object, "openmp", openmp));
+  UNROLL_TRY(put_fields(file, object, &schema_provenance, p));
+  if (p->n_files == 0) { goto cleanup; }
+
+  UNROLL_TRY(
+      put_strings(file, "/provenance/file",
+                  &(h5_shape){1, {files}, false, "1", "corpus file, training then validation"},
+                  (const char *const *)p->file_name));
+  UNROLL_TRY(h5_put(file, "/provenance/bytes", H5T_STD_I64LE,
+                    &(h5_shape){1, {files}, false, "byte", "length of the file"}, H5T_NATIVE_UINT64,
+                    p->file_bytes));
+  UNROLL_TRY(put_strings(file, "/provenance/sha256",
+                         &(h5_shape){1, {files}, false, "1", "SHA-256 of the file, hexadecimal"},
+                         (const char *const *)p->file_sha256));
+
+cleanup:
+  return st;
+}
+
+static unroll_status put_vocab(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  size_t V = unroll_vocab_size(r->vocab);
+  char scale[H5_PATH];
+  const h5_dim vocab = {V, scale};
+  const char **token = NULL;
+  int64_t *code = NULL;
+  uint64_t *count = NULL;
+
+  UNROLL_TRY(memory_new(V, sizeof *token, "tokens", &token));
+  UNROLL_TRY(memory_new(V, sizeof *code, "tokens", &code));
+  UNROLL_TRY(memory_new(V, sizeof *count, "tokens", &count));
+  for (size_t v = 0; v < V; ++v) {
+    token[v] = unroll_vocab_token_view(r->vocab, v);
+    code[v] = unroll_vocab_code(r->vocab, v);
+    count[v] = unroll_vocab_count(r->vocab, v);
+  }
+
+  UNROLL_TRY(h5_put_group(file, "/vocab"));
+  UNROLL_TRY(put_index(file, "/vocab", "vocab", V, scale));
+  UNROLL_TRY(
+      put_strings(file, "/vocab/token", &(h5_shape){1, {vocab}, false, "1", "token"}, token));
+  UNROLL_TRY(
+      h5_put(file, "/vocab/code", H5T_STD_I64LE,
+             &(h5_shape){1, {vocab}, false, "1", "code point or byte of the token, -1 for none"},
+             H5T_NATIVE_INT64, code));
+  UNROLL_TRY(h5_put(file, "/vocab/count", H5T_STD_I64LE,
+                    &(h5_shape){1, {vocab}, false, "1", "occurrences in the training text"},
+                    H5T_NATIVE_UINT64, count));
+
+cleanup:
+  memory_free(&count);
+  memory_free(&code);
+  memory_free(&token);
+  return st;
+}
+
+/* Elements copied at once between the layout in memory and the shape in the file. */
+#define BLOCK ((size_t)1 << 20)
+
+/* Rows [row, row + n) of a tensor, packed in the shape of the file. */
+static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_t row, size_t n,
+                        unroll_real *packed)
+{
+  /* Columns outside: a transposed tensor is then read along its memory. */
+  for (size_t c = 0; c < t->cols; ++c) {
+    for (size_t i = 0; i < n; ++i) {
+      packed[i * t->cols + c] = values[unroll_tensor_index(t, row + i, c)];
+    }
+  }
+}
+
+/* One tensor of a flat array in the layout of the parameters, into `folder`/layer0/W_xh. The scales lie
+ * in `top`, where all tensors see them. */
+static unroll_status put_tensor(const h5_file *file, const char *top, const char *folder,
+                                const unroll_tensor *t, const unroll_real *values,
+                                unroll_real *packed)
+{
+  unroll_status st = UNROLL_OK;
+  char object[H5_PATH];
+  char row_scale[H5_PATH];
+  char col_scale[H5_PATH];
+  h5_shape shape = {.rank = t->col_dim == NULL ? 1 : 2,
+                    .dim = {{t->rows, row_scale}, {t->cols, col_scale}},
+                    .units = "1",
+                    .long_name = t->long_name};
+  hid_t dataset = H5I_INVALID_HID;
+  hid_t space = H5I_INVALID_HID;
+  hid_t memory = H5I_INVALID_HID;
+  size_t most = t->cols < BLOCK ? BLOCK / t->cols : 1;
+
+  (void)snprintf(object, sizeof object, "%s/%s/%s", folder, t->group, t->name);
+  UNROLL_TRY(put_index(file, top, t->row_dim, t->rows, row_scale));
+  if (t->col_dim != NULL) { UNROLL_TRY(put_index(file, top, t->col_dim, t->cols, col_scale)); }
+  UNROLL_TRY(h5_create(file, object, H5_DISK_REAL, &shape, &dataset));
+  UNROLL_TRY_H5(space = H5Dget_space(dataset));
+  for (size_t row = 0; row < t->rows; row += most) {
+    const hsize_t start[2] = {row, 0};
+    const hsize_t n[2] = {t->rows - row < most ? t->rows - row : most, t->cols};
+    gather_rows(t, values, row, n[0], packed);
+    UNROLL_TRY_H5(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, n, NULL));
+    UNROLL_TRY_H5(memory = H5Screate_simple(shape.rank, n, NULL));
+    UNROLL_TRY_H5(H5Dwrite(dataset, H5_REAL, memory, space, H5P_DEFAULT, packed));
+    UNROLL_TRY(h5_close(file, st, H5Sclose, &memory));
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Sclose, &memory);
+  st = h5_close(file, st, H5Sclose, &space);
+  st = h5_close(file, st, H5Dclose, &dataset);
+  return st;
+}
+
+/* All tensors of an array: groups output, layer0, layer1, ... in `folder`, which is there. */
+static unroll_status put_tensors(const h5_file *file, const char *top, const char *folder,
+                                 const unroll_params *p, const unroll_real *values)
+{
+  unroll_status st = UNROLL_OK;
+  size_t block = BLOCK;
+  unroll_real *packed = NULL;
+
+  for (size_t i = 0; i < p->n_tensors; ++i) {
+    if (p->tensors[i].cols > block) { block = p->tensors[i].cols; }
+  }
+  UNROLL_TRY(memory_new(block, sizeof *packed, "a block of parameters", &packed));
+  /* From the last to the first: people expect layer0 before the output. */
+  for (size_t i = p->n_tensors; i-- > 0;) {
+    char group[H5_PATH];
+    (void)snprintf(group, sizeof group, "%s/%s", folder, p->tensors[i].group);
+    if (!h5_has(file, group)) { UNROLL_TRY(h5_put_group(file, group)); }
+    UNROLL_TRY(put_tensor(file, top, folder, &p->tensors[i], values, packed));
+  }
+
+cleanup:
+  memory_free(&packed);
+  return st;
+}
+
+static unroll_status put_optimizer(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+
+  if (r->n_moments == 0) { goto cleanup; }
+  UNROLL_TRY(h5_put_group(file, "/optimizer"));
+  for (size_t k = 0; k < r->n_moments; ++k) {
+    char folder[H5_PATH / 2];
+    (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_name(r->n_moments, k));
+    UNROLL_TRY(h5_put_group(file, folder));
+    UNROLL_TRY(put_tensors(file, "/optimizer", folder, r->params, r->moments[k]));
+  }
+
+cleanup:
+  return st;
+}
+
+/* A table of n rows of `size` bytes as one dataset per column, with the first column as the scale. */
+static unroll_status put_rows(const h5_file *file, const char *group, const schema_table *table,
+                              size_t n, size_t size, const void *rows)
+{
+  unroll_status st = UNROLL_OK;
+  char scale[H5_PATH];
+  uint64_t *column = NULL; /* or doubles: 8 bytes either way */
+  _Static_assert(sizeof(uint64_t) == sizeof(double), "columns are of 8-byte elements");
+
+  (void)snprintf(scale, sizeof scale, "%s/%s", group, table->fields[0].name);
+  UNROLL_TRY(memory_new(n, sizeof *column, "a column of the metrics", &column));
+  UNROLL_TRY(h5_put_group(file, group));
+  for (size_t k = 0; k < table->n; ++k) {
+    const schema_field *f = &table->fields[k];
+    bool real = f->type == SCHEMA_REAL;
+    char object[H5_PATH];
+    (void)snprintf(object, sizeof object, "%s/%s", group, f->name);
+    for (size_t i = 0; i < n; ++i) {
+      memcpy(&column[i], (const char *)rows + i * size + f->offset, sizeof column[i]);
+    }
+    UNROLL_TRY(h5_put(file, object, real ? H5T_IEEE_F64LE : H5T_STD_I64LE,
+                      &(h5_shape){1, {{n, scale}}, true, f->units, f->long_name},
+                      real ? H5T_NATIVE_DOUBLE : H5T_NATIVE_UINT64, column));
+  }
+
+cleanup:
+  memory_free(&column);
+  return st;
+}
+
+static unroll_status put_state(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  size_t L = r->params->L;
+  size_t H = r->params->H;
+  size_t B = r->state.n_hidden / (L * H);
+  char layer[H5_PATH];
+  char sequence[H5_PATH];
+  char hidden[H5_PATH];
+  const h5_shape shape = {3,
+                          {{L, layer}, {B, sequence}, {H, hidden}},
+                          false,
+                          "1",
+                          "hidden states carried to the next window"};
+  assert(r->state.n_hidden == L * B * H);
+
+  UNROLL_TRY(h5_put_group(file, "/state"));
+  UNROLL_TRY(put_fields(file, "/state", &schema_state, &r->state));
+  if (B == 0) { goto cleanup; }
+  UNROLL_TRY(put_index(file, "/state", "layer", L, layer));
+  UNROLL_TRY(put_index(file, "/state", "sequence", B, sequence));
+  UNROLL_TRY(put_index(file, "/state", "hidden", H, hidden));
+  UNROLL_TRY(h5_put(file, "/state/h", H5_DISK_REAL, &shape, H5_REAL, r->state.hidden));
+
+cleanup:
+  return st;
+}
+
+/* ----------------------------------------------------------------- file */
+
+unroll_status runfile_write(const char *path, const run *r)
+{
+  assert(r->vocab != NULL && r->params != NULL && r->params->V == unroll_vocab_size(r->vocab));
+  assert(r->config.hidden == r->params->H && r->config.layers == r->params->L);
+  assert(r->n_moments == schema_moments(r->config.optimizer));
+  unroll_status st = UNROLL_OK;
+  h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};
+  const h5_file *file = &opened;
+  const char *object = "";
+  image m = {NULL, image_estimate(r)};
+  ssize_t size = 0;
+  h5_printing before = {0};
+
+  h5_quiet(&before);
+  UNROLL_TRY(memory_new(m.size, 1, "the image of the run file", &m.bytes));
+  UNROLL_TRY(create(&opened, &m));
+  UNROLL_TRY(put_root(file, r));
+  UNROLL_TRY(put_config(file, r));
+  UNROLL_TRY(put_provenance(file, r));
+  UNROLL_TRY(put_vocab(file, r));
+  UNROLL_TRY(h5_put_group(file, "/weights"));
+  UNROLL_TRY(put_tensors(file, "/weights", "/weights", r->params, r->params->values));
+  UNROLL_TRY(put_optimizer(file, r));
+  UNROLL_TRY(h5_put_group(file, "/metrics"));
+  UNROLL_TRY(
+      put_rows(file, "/metrics/train", &schema_train, r->n_train, sizeof *r->train, r->train));
+  UNROLL_TRY(
+      put_rows(file, "/metrics/valid", &schema_valid, r->n_valid, sizeof *r->valid, r->valid));
+  UNROLL_TRY(put_state(file, r));
+  UNROLL_TRY_H5(H5Fflush(file->id, H5F_SCOPE_GLOBAL));
+  UNROLL_TRY_H5(size =
+                    H5Fget_file_image(file->id, NULL, 0)); /* after a flush the image is the file */
+  UNROLL_TRY(save_bytes(path, m.bytes, (size_t)size));
+
+cleanup:
+  st = h5_close(file, st, H5Fclose, &opened.id);
+  memory_free(&m.bytes);
+  h5_loud(&before);
+  return st;
+}
