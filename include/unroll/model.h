@@ -1,0 +1,99 @@
+#ifndef UNROLL_MODEL_H
+#define UNROLL_MODEL_H
+
+/*
+ * A trained model: load it from a run file, score text with it, draw text from it.
+ *
+ * Opaque: weights, vocabulary and the workspace of the kernels belong together.
+ * Main thread only; opens parallel regions.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/comm.h>
+#include <unroll/params.h>
+#include <unroll/status.h>
+#include <unroll/vocab.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct unroll_model unroll_model;
+
+/**
+ * Load the model of a run file.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT: missing, truncated, foreign or from a newer version
+ *
+ * Collective: over comm; rank 0 reads
+ */
+unroll_status unroll_model_load(unroll_comm *comm, const char *path, unroll_model **out);
+void unroll_model_free(unroll_model **model);
+
+const unroll_vocab *unroll_model_vocab_view(const unroll_model *model);
+const unroll_params *unroll_model_params_view(const unroll_model *model);
+
+/* What a text costs under a model. */
+typedef struct unroll_score {
+  uint64_t tokens;     /* scored */
+  uint64_t characters; /* of the scored text, after --lowercase and --letters */
+  uint64_t unknown;    /* scored tokens that are not in the vocabulary */
+  double loss;         /* [nats per token] */
+  double perplexity;   /* exp(loss) */
+  double bits_per_character;
+  double tokens_per_second;
+} unroll_score;
+
+/* Score of one line of the text: its share of the one pass over the whole. */
+typedef struct unroll_line_score {
+  uint64_t line;   /* from 1 */
+  uint64_t tokens; /* scored, the line end included */
+  double nats;     /* sum over them */
+} unroll_line_score;
+
+/**
+ * Score tokens 2..N of the text of these files, each given all before it, from the zero state.
+ *
+ * With streams > 1 the text is cut into that many parts, each from the zero state and scored at once:
+ * faster, slightly pessimistic. The streams are shared out over the ranks.
+ *
+ * @param[in]  streams  >= 1
+ * @param[out] score    same on every rank
+ * @param[in]  tell     called on rank 0 for each line, in order; NULL: no lines. Only with streams 1
+ *
+ * @return UNROLL_OK, UNROLL_ERR_ARG or UNROLL_ERR_INPUT: text unusable or shorter than 2 tokens a stream
+ *
+ * Collective: over comm
+ */
+unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
+                                    const char *const *texts, size_t streams,
+                                    void (*tell)(void *context, const unroll_line_score *line),
+                                    void *context, unroll_score *score);
+
+typedef struct unroll_sampling {
+  const char *prime;  /* text fed first; "" starts from a line end, or from a space */
+  uint64_t length;    /* tokens to draw */
+  double temperature; /* > 0: softmax(o / temperature); 0: always the most likely token */
+  uint64_t top_k;     /* draw from the k most likely tokens only; 0: from all */
+  uint64_t seed;
+  uint64_t sample; /* number of the sample: samples of one seed differ by it */
+} unroll_sampling;
+
+/**
+ * Draw text. `<unk>` is never drawn. The text does not depend on ranks or threads.
+ *
+ * @param[in] tell  called with each piece of text as it is drawn (bytes, not zero-terminated)
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: prime is malformed at the model's level, temperature < 0 or NaN
+ *
+ * Collective: no
+ */
+unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *how,
+                                  void (*tell)(void *context, const char *text, size_t n),
+                                  void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,89 @@
+#ifndef UNROLL_PARAMS_H
+#define UNROLL_PARAMS_H
+
+/*
+ * Parameters of a model: one flat array and one table of named views.
+ *
+ *   V vocabulary, H hidden units, L layers.
+ *
+ *   | group     | name | shape in the file and the equations | in memory           |
+ *   | layer0    | W_xh | (H, V)                              | (V, H): gathered    |
+ *   | layer{k}  | W_xh | (H, H)                              | (H, H)              |
+ *   | layer{k}  | W_hh | (H, H)                              | (H, H)              |
+ *   | layer{k}  | b_h  | (H)                                 | (H)                 |
+ *   | output    | W_qh | (V, H)                              | (V, H)              |
+ *   | output    | b_q  | (V)                                 | (V)                 |
+ *
+ * Rows in memory are `ld` elements apart, a multiple of 16, and the padding is
+ * zero in parameters, gradients and moments alike, so that norm, update,
+ * exchange and kernels run over whole vectors. Gradient and optimizer moments
+ * have the same layout in arrays of their own.
+ *
+ * The order in memory is the order in which gradients become complete:
+ * output first, then the layers from the top to the bottom, so that the
+ * exchange of a finished part can start early.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/config.h>
+#include <unroll/real.h>
+#include <unroll/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct unroll_tensor {
+  char group[16];        /* "layer0", "output" */
+  char name[8];          /* "W_xh" */
+  const char *long_name; /* "input-hidden weights" */
+  const char *row_dim;   /* name of the first dimension: "hidden", "vocab" */
+  const char *col_dim;   /* of the second; NULL for a vector */
+  size_t rows, cols;     /* shape in the file; a vector has cols 1 */
+  bool transposed;       /* memory holds cols rows of `rows` elements */
+  size_t ld;             /* elements from one row in memory to the next */
+  size_t offset;         /* first element in the flat array */
+} unroll_tensor;
+
+typedef struct unroll_params {
+  size_t V, H, L;
+  size_t n_tensors;
+  unroll_tensor *tensors; /* (n_tensors) in memory order */
+  size_t n;               /* elements of the flat array, padding included */
+  size_t n_output;        /* the first n_output belong to group "output" */
+  size_t n_real;          /* parameters without padding */
+  unroll_real *values;    /* (n) */
+} unroll_params;
+
+/** Lay out a model of L layers, all values zero. The caller owns *out. */
+unroll_status unroll_params_new(size_t V, size_t H, size_t L, unroll_params **out);
+void unroll_params_free(unroll_params **params);
+
+/** The tensor of that group and name, for example ("layer0", "W_hh"), or NULL. */
+const unroll_tensor *unroll_params_find(const unroll_params *params, const char *group,
+                                        const char *name);
+
+/** Index in the flat array of element (row, col) of the file's shape. */
+static inline size_t unroll_tensor_index(const unroll_tensor *t, size_t row, size_t col)
+{
+  if (t->col_dim == NULL) { return t->offset + row; }
+  return t->offset + (t->transposed ? col * t->ld + row : row * t->ld + col);
+}
+
+/**
+ * Initial values, a function of the seed and the index alone.
+ *
+ *   uniform     every parameter uniform in +-1/sqrt(H), as torch.nn.RNN and torch.nn.Linear
+ *   orthogonal  the same, but W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
+ *   identity    the same, but W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
+ *
+ * Threads: opens a region for the orthogonal start
+ */
+unroll_status unroll_params_start(unroll_params *params, unroll_init init, double scale,
+                                  uint64_t seed);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,122 @@
+/* Score text: its tokens, each given all before it. */
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "comm/comm.h"
+#include "model/model.h"
+#include "model/score.h"
+
+#include <math.h>
+
+#define LN2 0.693147180559945309417
+
+/* Steps of a scoring window: enough rows for the matrix products of the output layer. */
+#define SCORE_STEPS 256
+
+/* Lines of the text as its tokens go by: a line ends with its line-end token. */
+typedef struct line_teller {
+  void (*tell)(void *context, const unroll_line_score *line);
+  void *context;
+  int32_t line_end; /* token */
+  unroll_line_score line;
+} line_teller;
+
+static void tell_lines(void *context, size_t T, const int32_t *y, const double *nll)
+{
+  line_teller *lines = context;
+  for (size_t t = 0; t < T; ++t) {
+    lines->line.tokens += 1;
+    lines->line.nats += nll[t];
+    if (y[t] == lines->line_end) {
+      lines->tell(lines->context, &lines->line);
+      lines->line = (unroll_line_score){.line = lines->line.line + 1};
+    }
+  }
+}
+
+/* Score this rank's streams; sums (of all streams) gets their losses, zero elsewhere. */
+static unroll_status score_mine(unroll_model *model, const streams *s, score_listener listener,
+                                double *sums)
+{
+  unroll_status st = UNROLL_OK;
+  network *net = NULL;
+  size_t T = s->length < SCORE_STEPS ? (size_t)s->length : SCORE_STEPS;
+
+  if (s->count == 0) { goto cleanup; }
+  UNROLL_TRY(network_new(model->run->params, model->run->config.activation, T, s->count, s->count,
+                         1, false, &net));
+  network_pack(net);
+  score_streams(net, s, listener, sums + s->first);
+
+cleanup:
+  network_free(&net);
+  return st;
+}
+
+unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
+                                    const char *const *texts, size_t n_streams,
+                                    void (*tell)(void *context, const unroll_line_score *line),
+                                    void *context, unroll_score *score)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_vocab *vocab = model->run->vocab;
+  corpus *text = NULL;
+  corpus_part part = {0}, none = {0};
+  streams *s = NULL;
+  double *sums = NULL;
+  line_teller lines = {.tell = tell, .context = context, .line = {.line = 1}};
+  score_listener listener = {0};
+  size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
+  size_t first = n_streams * rank / P, count = n_streams * (rank + 1) / P - first;
+
+  if (n_streams < 1 || (tell != NULL && n_streams != 1)) {
+    st = unroll_fail(UNROLL_ERR_ARG,
+                     "%zu streams: legal is 1 or more, and 1 where lines are scored", n_streams);
+    goto cleanup;
+  }
+  if (tell != NULL) {
+    int64_t line_end = unroll_vocab_find(
+        vocab, unroll_vocab_rules(vocab).level == UNROLL_LEVEL_WORD ? "<eos>" : "\\x0a");
+    if (line_end <= 0 && unroll_vocab_rules(vocab).level != UNROLL_LEVEL_BYTE) {
+      st = unroll_fail(UNROLL_ERR_ARG,
+                       "lines cannot be told apart: the model's vocabulary has no line end");
+      goto cleanup;
+    }
+    lines.line_end = (int32_t)line_end;
+    if (rank == 0) { listener = (score_listener){.call = tell_lines, .context = &lines}; }
+    if (rank == 0) { first = 0; }
+    count = rank == 0 ? 1 : 0;
+  }
+
+  UNROLL_TRY(corpus_open(comm, n_texts, texts, &text));
+  UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
+  UNROLL_TRY(corpus_count(comm, text, vocab, &part));
+  UNROLL_TRY(streams_new(comm, text, vocab, &part, n_streams, first, count, 1, "the", &s));
+  UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
+
+  double begin = clock_seconds();
+  UNROLL_TRY(comm_agree(comm, score_mine(model, s, listener, sums)));
+  UNROLL_TRY(comm_sum_double(comm, sums, n_streams)); /* one rank's value and zeros: exact */
+  double seconds = clock_seconds() - begin;
+  if (listener.call != NULL && lines.line.tokens > 0) { tell(context, &lines.line); }
+
+  double nats = 0.0;
+  for (size_t i = 0; i < n_streams; ++i) { nats += sums[i]; }
+  uint64_t tokens = (uint64_t)n_streams * s->length;
+  double per_token = (double)part.tokens / (double)part.characters;
+  *score = (unroll_score){.tokens = tokens,
+                          .characters = part.characters,
+                          .unknown = part.unknown,
+                          .loss = nats / (double)tokens};
+  score->perplexity = exp(score->loss);
+  score->bits_per_character = score->loss * per_token / LN2;
+  score->tokens_per_second = seconds > 0.0 ? (double)tokens / seconds : 0.0;
+
+cleanup:
+  memory_free(&sums);
+  streams_free(&s);
+  corpus_part_free(&none);
+  corpus_part_free(&part);
+  corpus_free(&text);
+  return st;
+}

@@ -1,0 +1,12 @@
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+/* The inside of unroll_model, shared by the files that load, score and sample. */
+#include "runfile/runfile.h"
+#include <unroll/model.h>
+
+struct unroll_model {
+  run *run; /* config, vocabulary and parameters */
+};
+
+#endif

@@ -1,0 +1,163 @@
+#include "model/network.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "kernels/dispatch.h"
+#include "kernels/gradient.h"
+#include "kernels/output.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <string.h>
+
+static unroll_status new_reals(size_t n, const char *what, unroll_real **out)
+{
+  return memory_new(n, sizeof **out, what, out);
+}
+
+static unroll_status new_layers(size_t L, unroll_real ***out)
+{
+  return memory_new(L, sizeof **out, "layers", out);
+}
+
+unroll_status network_new(const unroll_params *params, unroll_activation activation, size_t T,
+                          size_t B, size_t shards, size_t group, bool training, network **out)
+{
+  unroll_status st = UNROLL_OK;
+  network *net = NULL;
+  size_t V = params->V, H = params->H, L = params->L, threads = (size_t)omp_get_max_threads();
+  size_t ld = kernels_ld(H), rows = T * B;
+  assert(T >= 1 && B >= 1 && shards >= 1 && B % shards == 0 && shards % group == 0);
+
+  UNROLL_TRY(memory_new(1, sizeof *net, "network", &net));
+  *net = (network){.T = T,
+                   .B = B,
+                   .V = V,
+                   .H = H,
+                   .L = L,
+                   .shards = shards,
+                   .group = group,
+                   .ld = ld,
+                   .activation = activation,
+                   .params = params,
+                   .training = training};
+  UNROLL_TRY(new_layers(L, &net->recur_forward));
+  UNROLL_TRY(new_layers(L, &net->recur_backward));
+  UNROLL_TRY(new_layers(L, &net->below_forward));
+  UNROLL_TRY(new_layers(L, &net->below_backward));
+  UNROLL_TRY(new_layers(L, &net->h));
+  for (size_t l = 0; l < L; ++l) {
+    size_t packed = weights_packed_size(H, H);
+    UNROLL_TRY(new_reals(packed, "packed weights", &net->recur_forward[l]));
+    if (training) { UNROLL_TRY(new_reals(packed, "packed weights", &net->recur_backward[l])); }
+    if (l > 0) { UNROLL_TRY(new_reals(packed, "packed weights", &net->below_forward[l])); }
+    if (l > 0 && training) {
+      UNROLL_TRY(new_reals(packed, "packed weights", &net->below_backward[l]));
+    }
+    UNROLL_TRY(new_reals((T + 1) * B * ld, "hidden states", &net->h[l]));
+  }
+  UNROLL_TRY(memory_new(rows, sizeof *net->x, "input tokens", &net->x));
+  UNROLL_TRY(memory_new(rows, sizeof *net->y, "target tokens", &net->y));
+  UNROLL_TRY(memory_new(rows, sizeof *net->y_panel, "target tokens", &net->y_panel));
+  UNROLL_TRY(memory_new(rows, sizeof *net->nll, "losses", &net->nll));
+  if (L > 1) { UNROLL_TRY(new_reals(rows * ld, "layer inputs", &net->from_below)); }
+  UNROLL_TRY(new_reals(output_panels(T, B, shards) * V * kernels()->nr, "logits", &net->O));
+  UNROLL_TRY(new_reals(threads * output_scratch(H), "output scratch", &net->output_scratch));
+  if (training) {
+    for (size_t i = 0; i < (L > 1 ? 2 : 1); ++i) {
+      UNROLL_TRY(new_reals(rows * ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
+    }
+    UNROLL_TRY(new_reals(params->n, "gradient", &net->gradient));
+    UNROLL_TRY(
+        new_reals(gradient_scratch(T, B, threads), "gradient scratch", &net->gradient_scratch));
+    UNROLL_TRY(memory_new(V * shards + 1, sizeof *net->start, "token lists", &net->start));
+    UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
+  }
+  *out = net;
+  net = NULL;
+
+cleanup:
+  network_free(&net);
+  return st;
+}
+
+static void free_layers(size_t L, unroll_real ***layers)
+{
+  for (size_t l = 0; l < L && *layers != NULL; ++l) { memory_free(&(*layers)[l]); }
+  memory_free(layers);
+}
+
+void network_free(network **p)
+{
+  network *net = *p;
+  if (net == NULL) { return; }
+  memory_free(&net->list);
+  memory_free(&net->start);
+  memory_free(&net->gradient_scratch);
+  memory_free(&net->gradient);
+  memory_free(&net->dh[0]);
+  memory_free(&net->dh[1]);
+  memory_free(&net->output_scratch);
+  memory_free(&net->O);
+  memory_free(&net->from_below);
+  memory_free(&net->nll);
+  memory_free(&net->y_panel);
+  memory_free(&net->y);
+  memory_free(&net->x);
+  free_layers(net->L, &net->h);
+  free_layers(net->L, &net->below_backward);
+  free_layers(net->L, &net->below_forward);
+  free_layers(net->L, &net->recur_backward);
+  free_layers(net->L, &net->recur_forward);
+  memory_free(p);
+}
+
+void network_pack(network *net)
+{
+  const unroll_params *params = net->params;
+  for (size_t l = 0; l < net->L; ++l) {
+    const unroll_tensor *W_hh = params_tensor(params, l, PARAMS_W_HH);
+    const unroll_tensor *W_xh = params_tensor(params, l, PARAMS_W_XH);
+    const unroll_real *recur = params->values + W_hh->offset,
+                      *below = params->values + W_xh->offset;
+    weights_pack(net->H, net->H, recur, W_hh->ld, 1, net->recur_forward[l]);
+    if (net->training) { weights_pack(net->H, net->H, recur, W_hh->ld, 0, net->recur_backward[l]); }
+    if (l > 0) { weights_pack(net->H, net->H, below, W_xh->ld, 1, net->below_forward[l]); }
+    if (l > 0 && net->training) {
+      weights_pack(net->H, net->H, below, W_xh->ld, 0, net->below_backward[l]);
+    }
+  }
+}
+
+/* --------------------------------------------------------- the carried state */
+
+void network_reset(network *net)
+{
+  for (size_t l = 0; l < net->L; ++l) { memset(net->h[l], 0, net->B * net->ld * sizeof **net->h); }
+}
+
+void network_carry(network *net, size_t T)
+{
+  size_t slot = net->B * net->ld;
+  for (size_t l = 0; l < net->L; ++l) {
+    memcpy(net->h[l], net->h[l] + T * slot, slot * sizeof **net->h);
+  }
+}
+
+void network_get_state(const network *net, unroll_real *state)
+{
+  for (size_t l = 0; l < net->L; ++l) {
+    for (size_t b = 0; b < net->B; ++b, state += net->H) {
+      memcpy(state, net->h[l] + b * net->ld, net->H * sizeof *state);
+    }
+  }
+}
+
+void network_set_state(network *net, const unroll_real *state)
+{
+  for (size_t l = 0; l < net->L; ++l) {
+    for (size_t b = 0; b < net->B; ++b, state += net->H) {
+      memcpy(net->h[l] + b * net->ld, state, net->H * sizeof *state);
+    }
+  }
+}

@@ -1,0 +1,89 @@
+#ifndef MODEL_NETWORK_H
+#define MODEL_NETWORK_H
+
+/*
+ * The network of one rank at work: parameters in the kernels' packed form, the
+ * hidden states, and what back-propagation through time needs, for windows of
+ * up to T steps of B sequences in `shards` shards. Allocated once; a step
+ * allocates nothing.
+ *
+ *   network_pack       after every change of the parameters
+ *   x, y               filled by the caller, time-major (T, B)
+ *   network_forward    h of every layer, steps 1..T, from slot 0
+ *   network_output     nll of every token; dO, dH of the top layer when training
+ *   network_backward   the gradient, in the order in which its parts become complete
+ *   network_carry      the last state becomes slot 0 of the next window
+ */
+#include "kernels/recurrence.h"
+#include "model/params.h"
+#include <stdbool.h>
+#include <unroll/params.h>
+
+typedef struct network {
+  /* sizes */
+  size_t T, B, V, H, L;
+  size_t shards, group; /* of this rank; group as in shard_tree.h */
+  size_t ld;            /* rows of h, dh */
+  unroll_activation activation;
+  const unroll_params *params; /* borrowed */
+  bool training;
+
+  /* packed weights, (L) each */
+  unroll_real **recur_forward, **recur_backward; /* W_hh */
+  unroll_real **below_forward, **below_backward; /* W_xh of layers above the first, else NULL */
+
+  /* a window */
+  int32_t *x, *y;          /* (T, B) */
+  unroll_real **h;         /* (L) of (T + 1, B, ld) */
+  unroll_real *from_below; /* (T, B, ld) W_xh h of the layer below; L > 1 */
+  double *nll;             /* (T * B) shard by shard, within one by (t, b) */
+
+  /* backward */
+  unroll_real *dh[2];    /* (T, B, ld) the layer at work, and the one below */
+  unroll_real *gradient; /* (params->n), layout of params */
+
+  /* scratch of the kernels */
+  unroll_real *O, *output_scratch, *gradient_scratch;
+  int32_t *y_panel;
+  uint32_t *start, *list;
+} network;
+
+/**
+ * @param[in] params    borrowed until the network is freed
+ * @param[in] B         sequences of this rank, >= 1
+ * @param[in] shards    of this rank; divides B
+ * @param[in] group     odd part of the number of all shards
+ * @param[in] training  false: no memory for the backward pass
+ */
+unroll_status network_new(const unroll_params *params, unroll_activation activation, size_t T,
+                          size_t B, size_t shards, size_t group, bool training, network **out);
+void network_free(network **net);
+
+void network_pack(network *net);
+
+/** Set the carried state, slot 0 of every layer, to zero. */
+void network_reset(network *net);
+
+/** The first T <= net->T steps. */
+void network_forward(network *net, size_t T);
+
+/** Losses of the first T steps; with training also dO and dH, each token weighted by `scale`. */
+void network_output(network *net, size_t T, double scale, bool only_loss);
+
+/* What is told while the gradient grows: elements [first, first + n) of the flat array are complete. */
+typedef struct network_ready {
+  unroll_status (*call)(void *context, size_t first, size_t n);
+  void *context;
+  kernel_poll poll;
+} network_ready;
+
+/** The gradient of the window of T steps, after network_output with training. */
+unroll_status network_backward(network *net, size_t T, const network_ready *ready);
+
+void network_carry(network *net, size_t T);
+
+/** Copy the carried state out to (L, B, H) without padding, or in from it. */
+void network_get_state(const network *net, unroll_real *state);
+void network_set_state(network *net, const unroll_real *state);
+
+#endif

@@ -1,0 +1,28 @@
+#ifndef MODEL_PARAMS_H
+#define MODEL_PARAMS_H
+
+/* Tensors of a model by place instead of by name: the table's order is that of unroll/params.h. */
+#include <unroll/params.h>
+
+enum { PARAMS_W_QH, PARAMS_B_Q, PARAMS_OUTPUTS };
+enum { PARAMS_W_HH, PARAMS_W_XH, PARAMS_B_H, PARAMS_PER_LAYER };
+
+/** W_qh or b_q. */
+static inline const unroll_tensor *params_output(const unroll_params *p, int which)
+{
+  return &p->tensors[which];
+}
+
+/** W_hh, W_xh or b_h of layer l; the top layer comes first. */
+static inline const unroll_tensor *params_tensor(const unroll_params *p, size_t l, int which)
+{
+  return &p->tensors[PARAMS_OUTPUTS + (p->L - 1 - l) * PARAMS_PER_LAYER + (size_t)which];
+}
+
+/** End of layer l in the flat array: what lies before belongs to it, to layers above and to the output. */
+static inline size_t params_layer_end(const unroll_params *p, size_t l)
+{
+  return l == 0 ? p->n : params_tensor(p, l - 1, PARAMS_W_HH)->offset;
+}
+
+#endif

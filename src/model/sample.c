@@ -1,0 +1,149 @@
+/* Draw text from a model, token by token. */
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "data/corpus.h"
+#include "model/model.h"
+#include "model/network.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Rows summed side by side: enough chains to hide the latency of an addition. */
+#define CHAINS 8
+
+/* The logits of the last state, in double, each one chain over the hidden units. */
+static void logits_of(const unroll_params *p, const network *net, double *o)
+{
+  const unroll_tensor *W_qh = params_output(p, PARAMS_W_QH), *b_q = params_output(p, PARAMS_B_Q);
+  const unroll_real *h = net->h[p->L - 1], *W = p->values + W_qh->offset,
+                    *b = p->values + b_q->offset;
+
+#pragma omp parallel for default(none) shared(p, W_qh, W, b, h, o) schedule(static)
+  for (size_t first = 0; first < p->V; first += CHAINS) {
+    double sum[CHAINS] = {0};
+    size_t n = p->V - first < CHAINS ? p->V - first : CHAINS;
+    for (size_t j = 0; j < p->H; ++j) {
+      for (size_t i = 0; i < n; ++i) {
+        sum[i] += (double)W[(first + i) * W_qh->ld + j] * (double)h[j];
+      }
+    }
+    for (size_t i = 0; i < n; ++i) { o[first + i] = sum[i] + (double)b[first + i]; }
+  }
+}
+
+/* Is token a more likely than b? Equal ones by index, so that the choice is never left to chance. */
+static bool more_likely(const double *o, size_t a, size_t b)
+{
+  return o[a] > o[b] || (o[a] == o[b] && a < b);
+}
+
+/* The k-th most likely token: everything less likely is not drawn. Quickselect on indices. */
+static size_t kth_likely(const double *o, size_t n, size_t *index, size_t k)
+{
+  size_t low = 0, high = n - 1;
+  while (low < high) {
+    size_t pivot = index[low + (high - low) / 2], i = low, j = high;
+    for (;;) {
+      while (more_likely(o, index[i], pivot)) { ++i; }
+      while (more_likely(o, pivot, index[j])) { --j; }
+      if (i >= j) { break; }
+      size_t swap = index[i];
+      index[i] = index[j];
+      index[j] = swap;
+      ++i;
+      --j;
+    }
+    if (k <= j) {
+      high = j;
+    } else {
+      low = j + 1;
+    }
+  }
+  return index[k];
+}
+
+/* Draw a token from softmax(o / temperature) among the top_k likeliest; `<unk>` never. */
+static size_t draw(const unroll_sampling *how, uint64_t position, size_t first, size_t V,
+                   const double *o, size_t *index, double *weight)
+{
+  size_t n = V - first, best = first;
+  for (size_t i = 0; i < n; ++i) {
+    index[i] = first + i;
+    if (more_likely(o, first + i, best)) { best = first + i; }
+  }
+  if (how->temperature == 0.0) { return best; }
+
+  size_t last =
+      how->top_k > 0 && how->top_k < n ? kth_likely(o, n, index, (size_t)how->top_k - 1) : V;
+  double total = 0.0;
+  for (size_t v = first; v < V; ++v) {
+    bool drawn = last == V || v == last || more_likely(o, v, last);
+    weight[v] = drawn ? exp((o[v] - o[best]) / how->temperature) : 0.0;
+    total += weight[v];
+  }
+  double left = random_uniform(how->seed, RANDOM_SAMPLE, how->sample, position) * total;
+  for (size_t v = first; v < V; ++v) {
+    if (left < weight[v]) { return v; }
+    left -= weight[v];
+  }
+  return best; /* rounding used up the last weight */
+}
+
+unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *how,
+                                  void (*tell)(void *context, const char *text, size_t n),
+                                  void *context)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_vocab *vocab = model->run->vocab;
+  const unroll_params *params = model->run->params;
+  unroll_level level = unroll_vocab_rules(vocab).level;
+  size_t V = params->V, first = level == UNROLL_LEVEL_BYTE ? 0 : 1, n_prime = 0, unknown = 0;
+  const char *prime = how->prime != NULL && how->prime[0] != '\0' ? how->prime
+                      : unroll_vocab_rules(vocab).letters         ? " "
+                                                                  : "\n";
+  network *net = NULL;
+  int32_t *tokens = NULL;
+  double *o = NULL, *weight = NULL;
+  size_t *index = NULL;
+
+  if (!(how->temperature >= 0.0)) {
+    st = unroll_fail(UNROLL_ERR_ARG, "temperature %g: legal is 0 or more", how->temperature);
+    goto cleanup;
+  }
+  if (V <= first) {
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "the model knows no token but <unk>: there is nothing to draw");
+    goto cleanup;
+  }
+  UNROLL_TRY(vocab_encode(vocab, prime, strlen(prime), &n_prime, &tokens, &unknown));
+  UNROLL_TRY(network_new(params, model->run->config.activation, 1, 1, 1, 1, false, &net));
+  UNROLL_TRY(memory_new(V, sizeof *o, "logits", &o));
+  UNROLL_TRY(memory_new(V, sizeof *weight, "probabilities", &weight));
+  UNROLL_TRY(memory_new(V, sizeof *index, "order of tokens", &index));
+  network_pack(net);
+
+  for (size_t i = 0; i < n_prime; ++i) {
+    net->x[0] = tokens[i];
+    network_forward(net, 1);
+    network_carry(net, 1);
+  }
+  for (uint64_t i = 0; i < how->length; ++i) {
+    logits_of(params, net, o);
+    size_t token = draw(how, i, first, V, o, index, weight), bytes = 0;
+    const char *text = unroll_vocab_text_view(vocab, token, &bytes);
+    if (level == UNROLL_LEVEL_WORD && i > 0 && text[0] != '\n') { tell(context, " ", 1); }
+    tell(context, text, bytes);
+    net->x[0] = (int32_t)token;
+    network_forward(net, 1);
+    network_carry(net, 1);
+  }
+
+cleanup:
+  memory_free(&index);
+  memory_free(&weight);
+  memory_free(&o);
+  network_free(&net);
+  memory_free(&tokens);
+  return st;
+}

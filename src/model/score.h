@@ -1,0 +1,23 @@
+#ifndef MODEL_SCORE_H
+#define MODEL_SCORE_H
+
+/* Losses of whole streams, window after window, with the state carried: validation and `eval`. */
+#include "data/streams.h"
+#include "model/network.h"
+
+/* Told the losses of each window: nll (T * B) in the order of network.nll, targets y (T, B). */
+typedef struct score_listener {
+  void (*call)(void *context, size_t T, const int32_t *y, const double *nll);
+  void *context;
+} score_listener;
+
+/**
+ * Score this rank's streams from their start to their end, from the carried state of the network.
+ *
+ * @param[out] sums  (net->shards) [nats] summed over each shard; the tree over them is the caller's
+ *
+ * Collective: no. Threads: opens regions
+ */
+void score_streams(network *net, const streams *s, score_listener listener, double *sums);
+
+#endif
