@@ -1,0 +1,32 @@
+#include "train/optimizer.h"
+
+#include "kernels/update.h"
+
+#include <math.h>
+
+double clip_scale(double theta, double norm)
+{
+  return theta > 0.0 && norm > theta ? theta / norm : 1.0;
+}
+
+void optimizer_update(const unroll_config *config, size_t n, double scale, double eta, uint64_t t,
+                      const unroll_real *g, unroll_real *const *moments, unroll_real *w)
+{
+  switch (config->optimizer) {
+  case UNROLL_OPTIMIZER_SGD:
+    update_sgd(n, scale, eta, g, w);
+    break;
+  case UNROLL_OPTIMIZER_MOMENTUM:
+    update_momentum(n, scale, eta, config->momentum, g, moments[0], w);
+    break;
+  case UNROLL_OPTIMIZER_ADAM: {
+    const adam_step step = {.beta1 = config->beta1,
+                            .beta2 = config->beta2,
+                            .epsilon = config->epsilon,
+                            .rate = eta / (1.0 - pow(config->beta1, (double)t)),
+                            .correction = 1.0 / (1.0 - pow(config->beta2, (double)t))};
+    update_adam(n, scale, &step, g, moments[0], moments[1], w);
+    break;
+  }
+  }
+}

@@ -1,0 +1,39 @@
+#ifndef TRAIN_OPTIMIZER_H
+#define TRAIN_OPTIMIZER_H
+
+/*
+ * One update of all parameters from the clipped gradient g <- scale * g.
+ *
+ *   sgd        w <- w - eta g
+ *   momentum   v <- mu v + g,  w <- w - eta v              (Polyak 1964, PyTorch's form)
+ *   adam       m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2
+ *              w <- w - eta (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
+ *                                                           (Kingma and Ba 2015, algorithm 1)
+ */
+#include <stddef.h>
+#include <stdint.h>
+#include <unroll/config.h>
+#include <unroll/real.h>
+
+/**
+ * @param[in]     n        elements, a multiple of 16
+ * @param[in]     eta      learning rate
+ * @param[in]     t        number of this update, from 1: Adam's t
+ * @param[in]     g        (n)
+ * @param[in,out] moments  (n) each, as many as the optimizer has
+ * @param[in,out] w        (n)
+ *
+ * Threads: opens a region
+ */
+void optimizer_update(const unroll_config *config, size_t n, double scale, double eta, uint64_t t,
+                      const unroll_real *g, unroll_real *const *moments, unroll_real *w);
+
+/**
+ * Factor min(1, theta / norm) that clips a gradient of this norm; 1 when theta is 0 (off).
+ *
+ * Equation: g <- min(1, theta / ||g||) g
+ * Source:   Dive into Deep Learning 9.5, Gradient Clipping
+ */
+double clip_scale(double theta, double norm);
+
+#endif

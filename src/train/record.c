@@ -1,0 +1,249 @@
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "runfile/keep.h"
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LN2 0.693147180559945309417
+
+static bool is_root(const trainer *t)
+{
+  return unroll_comm_rank(t->comm) == 0;
+}
+
+static double elapsed(const trainer *t)
+{
+  return clock_seconds() - t->started;
+}
+
+/* ------------------------------------------------------------- the observer */
+
+void record_tell(trainer *t, unroll_event event, const char *text)
+{
+  const run *r = t->run;
+  const run_state *state = &r->state;
+  unroll_progress *p = &t->progress;
+  if (t->observer == NULL || t->observer->tell == NULL) { return; }
+
+  p->event = event;
+  p->text = text;
+  p->step = state->step;
+  p->steps =
+      r->config.max_steps > 0 && r->config.max_steps < t->steps ? r->config.max_steps : t->steps;
+  p->epochs = r->config.epochs;
+  p->epoch = state->step == 0 ? 1 : (state->step - 1) / t->windows + 1;
+  p->tokens = state->tokens;
+  p->seconds = elapsed(t);
+  if (event == UNROLL_EVENT_STEP && state->interval_steps > 0) {
+    p->loss = state->interval_loss / (double)state->interval_steps;
+    p->perplexity = exp(p->loss);
+    p->grad_norm = state->interval_norm / (double)state->interval_steps;
+    p->clip_scale = state->interval_scale / (double)state->interval_steps;
+  }
+  if (event == UNROLL_EVENT_STEP && t->times.total > 0.0) {
+    p->tokens_per_second =
+        (double)(t->times.steps * r->config.steps * r->config.batch) / t->times.total;
+  }
+  if (p->tokens_per_second > 0.0 && p->steps > p->step) {
+    double left = (double)((p->steps - p->step) * r->config.steps * r->config.batch);
+    p->seconds_left = left / p->tokens_per_second;
+  } else {
+    p->seconds_left = 0.0;
+  }
+  p->best_step = state->best_step;
+  p->best_loss = state->best_loss;
+  t->observer->tell(t->observer->context, p);
+}
+
+/* ------------------------------------------------------------------ metrics */
+
+/* A failed line in the log beside the run file is a warning: the run file itself has the row. */
+static void log_outcome(trainer *t, unroll_status st)
+{
+  if (st != UNROLL_OK) { record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); }
+}
+
+void record_step(trainer *t, double loss, double norm, double scale, double rate)
+{
+  run_state *state = &t->run->state;
+  state->interval_steps += 1;
+  state->interval_loss += loss;
+  state->interval_norm += norm;
+  state->interval_scale += scale;
+  t->progress.learning_rate = rate;
+}
+
+/* Seconds per step of an interval: mean and maximum over the ranks. */
+static unroll_status reduce_times(trainer *t, run_train_row *row)
+{
+  unroll_status st = UNROLL_OK;
+  double n = t->times.steps > 0 ? (double)t->times.steps : 1.0;
+  double exchange =
+      t->times.exchange - t->times.wait; /* the wait is measured inside the exchange */
+  double mine[3] = {(t->times.total - t->times.exchange) / n, exchange / n, t->times.wait / n};
+  double mean[3] = {mine[0], mine[1], mine[2]}, most[3] = {mine[0], mine[1], mine[2]};
+  double P = (double)unroll_comm_size(t->comm);
+
+  UNROLL_TRY(comm_sum_double(t->comm, mean, 3));
+  UNROLL_TRY(comm_max_double(t->comm, most, 3));
+  row->compute_seconds = mean[0] / P;
+  row->exchange_seconds = mean[1] / P;
+  row->wait_seconds = mean[2] / P;
+  row->compute_seconds_max = most[0];
+  row->exchange_seconds_max = most[1];
+  row->wait_seconds_max = most[2];
+
+cleanup:
+  return st;
+}
+
+unroll_status record_interval(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  run_state *state = &t->run->state;
+  const unroll_config *config = &t->run->config;
+  double n = (double)state->interval_steps;
+  double trained = (double)(t->times.steps * config->steps * config->batch);
+  run_train_row row = {.step = state->step,
+                       .loss = state->interval_loss / n,
+                       .grad_norm = state->interval_norm / n,
+                       .clip_scale = state->interval_scale / n,
+                       .learning_rate = t->progress.learning_rate,
+                       .tokens = state->tokens,
+                       .seconds = elapsed(t),
+                       .skipped = state->skipped};
+
+  row.perplexity = exp(row.loss);
+  row.tokens_per_second = t->times.total > 0.0 ? trained / t->times.total : 0.0;
+  UNROLL_TRY(reduce_times(t, &row));
+  if (is_root(t)) {
+    UNROLL_TRY(run_add_train(t->run, &row));
+    log_outcome(t, runlog_train(config->out, &row));
+  }
+  unroll_progress *p = &t->progress;
+  p->loss = row.loss;
+  p->perplexity = row.perplexity;
+  p->grad_norm = row.grad_norm;
+  p->clip_scale = row.clip_scale;
+  p->tokens_per_second = row.tokens_per_second;
+  p->compute_seconds = row.compute_seconds;
+  p->exchange_seconds = row.exchange_seconds;
+  p->wait_seconds = row.wait_seconds;
+  record_tell(t, UNROLL_EVENT_REPORT, NULL);
+
+  state->interval_steps = 0;
+  state->interval_loss = state->interval_norm = state->interval_scale = 0.0;
+  t->times = (step_times){0};
+
+cleanup:
+  return st;
+}
+
+unroll_status record_validation(trainer *t, double loss)
+{
+  unroll_status st = UNROLL_OK;
+  const run_valid_row row = {.step = t->run->state.step,
+                             .loss = loss,
+                             .perplexity = exp(loss),
+                             .bits_per_character = loss * t->valid_tokens_per_character / LN2};
+  if (is_root(t)) {
+    UNROLL_TRY(run_add_valid(t->run, &row));
+    log_outcome(t, runlog_valid(t->run->config.out, &row));
+  }
+  t->progress.valid_loss = row.loss;
+  t->progress.valid_perplexity = row.perplexity;
+  t->progress.valid_bits_per_character = row.bits_per_character;
+  record_tell(t, UNROLL_EVENT_VALID, NULL);
+
+cleanup:
+  return st;
+}
+
+/* --------------------------------------------------------------- checkpoints */
+
+/* The carried state of all sequences (L, B, H) comes together on rank 0. */
+static unroll_status gather_state(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  run *r = t->run;
+  size_t L = r->params->L, B = (size_t)r->config.batch, H = r->params->H, mine = t->count * H;
+  size_t P = (size_t)unroll_comm_size(t->comm);
+  size_t *sizes = NULL;
+  void *all = NULL;
+
+  network_get_state(t->net, t->carried);
+  UNROLL_TRY(
+      comm_gather_bytes(t->comm, t->carried, L * mine * sizeof *t->carried, 0, &sizes, &all));
+  if (is_root(t)) {
+    if (r->state.hidden == NULL) {
+      UNROLL_TRY(memory_new(L * B * H, sizeof *r->state.hidden, "hidden states", &r->state.hidden));
+      r->state.n_hidden = L * B * H;
+    }
+    for (size_t rank = 0; rank < P; ++rank) {
+      for (size_t l = 0; l < L; ++l) {
+        memcpy(r->state.hidden + (l * B + rank * t->count) * H,
+               (const unroll_real *)all + (rank * L + l) * mine, mine * sizeof *t->carried);
+      }
+    }
+  }
+
+cleanup:
+  memory_free(&all);
+  memory_free(&sizes);
+  return st;
+}
+
+/* Rank 0: the run as it stands now. */
+static unroll_status write_now(trainer *t, const char *path)
+{
+  unroll_status st = UNROLL_OK;
+  run_provenance *p = &t->run->provenance;
+  char now[CLOCK_ISO_SIZE];
+
+  clock_iso(now);
+  memory_free(&p->written);
+  UNROLL_TRY(memory_string(now, &p->written));
+  t->run->state.seconds = elapsed(t);
+  UNROLL_TRY(runfile_write(path, t->run));
+
+cleanup:
+  return st;
+}
+
+unroll_status record_checkpoint(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+
+  UNROLL_TRY(gather_state(t));
+  if (is_root(t)) {
+    t->saved = keep_older(config->out, (size_t)config->keep);
+    if (t->saved == UNROLL_OK) { t->saved = write_now(t, config->out); }
+    record_tell(t, t->saved == UNROLL_OK ? UNROLL_EVENT_CHECKPOINT : UNROLL_EVENT_WARNING,
+                t->saved == UNROLL_OK ? config->out : unroll_message());
+  }
+  t->next_checkpoint = clock_seconds() + (double)config->checkpoint_every.count;
+
+cleanup:
+  return st;
+}
+
+unroll_status record_best(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  char path[UNROLL_CONFIG_TEXT + sizeof ".best"];
+
+  UNROLL_TRY(gather_state(t));
+  if (is_root(t)) {
+    keep_best_name(t->run->config.out, sizeof path, path);
+    if (write_now(t, path) != UNROLL_OK) { record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); }
+  }
+
+cleanup:
+  return st;
+}

@@ -1,0 +1,346 @@
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/memory.h"
+#include "base/options.h"
+#include "comm/placement.h"
+#include "data/corpus.h"
+#include "kernels/dispatch.h"
+#include "kernels/shard_tree.h"
+#include "kernels/update.h"
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ------------------------------------------------------------------ options */
+
+/* The run file to go on from, or an empty run: t->run with the options as resolved. */
+static unroll_status open_run(trainer *t, const unroll_config *given, bool *resumed)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config config = *given;
+  uint64_t exists = 0;
+
+  if (given->resume && unroll_comm_rank(t->comm) == 0) { exists = runfile_exists(given->out) != 0; }
+  UNROLL_TRY(comm_max_u64(t->comm, &exists, 1));
+  *resumed = exists != 0;
+  if (*resumed) {
+    UNROLL_TRY(runfile_load(t->comm, given->out, &t->run));
+    UNROLL_TRY(config_resume(&config, &t->run->config));
+  } else {
+    UNROLL_TRY(run_new(&t->run));
+  }
+  UNROLL_TRY(unroll_config_resolve(&config));
+  t->run->config = config;
+
+cleanup:
+  return st;
+}
+
+/* Shards must be shared out evenly. The message names what would do. */
+static unroll_status share_shards(trainer *t)
+{
+  const unroll_config *config = &t->run->config;
+  uint64_t P = (uint64_t)unroll_comm_size(t->comm), S = config->shards;
+  char legal[256] = "";
+
+  if (S % P == 0) {
+    t->count = (size_t)(config->batch / P);
+    t->first = (size_t)unroll_comm_rank(t->comm) * t->count;
+    return UNROLL_OK;
+  }
+  for (uint64_t p = 1, at = 0; p <= S && at + 24 < sizeof legal; ++p) {
+    if (S % p == 0) {
+      at += (uint64_t)snprintf(legal + at, sizeof legal - at, "%s%" PRIu64, at > 0 ? ", " : "", p);
+    }
+  }
+  return unroll_fail(UNROLL_ERR_ARG,
+                     "%" PRIu64 " ranks cannot share %" PRIu64
+                     " shards evenly: start %s ranks, or give --shards and --batch "
+                     "multiples of %" PRIu64,
+                     P, S, legal, P);
+}
+
+/* --------------------------------------------------------------------- text */
+
+/* The texts of this run: the operands or, on resume without any, those of the run file (rank 0 knows). */
+static unroll_status open_texts(trainer *t, size_t n_texts, const char *const *texts,
+                                corpus **train, corpus **valid)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  const run_provenance *before = &t->run->provenance;
+  const char *valid_path = config->valid;
+
+  if (config->valid[0] != '\0') { UNROLL_TRY(corpus_open(t->comm, 1, &valid_path, valid)); }
+  if (n_texts == 0) {
+    size_t of_valid = *valid != NULL ? corpus_files(*valid) : 0;
+    n_texts = before->n_files > of_valid ? before->n_files - of_valid : 0;
+    texts = (const char *const *)before->file_name;
+  }
+  UNROLL_TRY(corpus_open(t->comm, n_texts, texts, train));
+
+cleanup:
+  return st;
+}
+
+/* Note names, sizes and hashes of the files; on resume they must be what they were. */
+static unroll_status note_files(trainer *t, const corpus *train, const corpus *valid, bool resumed)
+{
+  unroll_status st = UNROLL_OK;
+  run_provenance now = {0}, *p = &t->run->provenance;
+  char(*hashes)[CORPUS_HASH_SIZE] = NULL;
+  size_t of_train = corpus_files(train), n = of_train + (valid != NULL ? corpus_files(valid) : 0);
+  bool root = unroll_comm_rank(t->comm) == 0;
+
+  UNROLL_TRY(memory_new(n, sizeof *hashes, "hashes of the corpus", &hashes));
+  UNROLL_TRY(corpus_hash(t->comm, train, hashes));
+  if (valid != NULL) { UNROLL_TRY(corpus_hash(t->comm, valid, hashes + of_train)); }
+  if (!root) { goto cleanup; }
+
+  if (resumed) {
+    for (size_t i = 0; i < n; ++i) {
+      const corpus *c = i < of_train ? train : valid;
+      size_t k = i < of_train ? i : i - of_train;
+      if (n != p->n_files || strcmp(hashes[i], p->file_sha256[i]) != 0) {
+        st = unroll_fail(UNROLL_ERR_INPUT,
+                         "%s: not the text that %s was trained on; --resume needs the same files",
+                         corpus_file_name(c, k), t->run->config.out);
+        goto cleanup;
+      }
+    }
+    goto cleanup;
+  }
+  UNROLL_TRY(memory_new(n, sizeof *now.file_name, "corpus file names", &now.file_name));
+  p->file_name = now.file_name;
+  UNROLL_TRY(memory_new(n, sizeof *now.file_bytes, "corpus file sizes", &p->file_bytes));
+  UNROLL_TRY(memory_new(n, sizeof *now.file_sha256, "corpus file hashes", &p->file_sha256));
+  p->n_files = n;
+  for (size_t i = 0; i < n; ++i) {
+    const corpus *c = i < of_train ? train : valid;
+    size_t k = i < of_train ? i : i - of_train;
+    UNROLL_TRY(memory_string(corpus_file_name(c, k), &p->file_name[i]));
+    p->file_bytes[i] = corpus_file_bytes(c, k);
+    UNROLL_TRY(memory_string(hashes[i], &p->file_sha256[i]));
+  }
+
+cleanup:
+  memory_free(&hashes);
+  return st;
+}
+
+/* Text -> vocabulary -> this rank's streams. */
+static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  const unroll_text_rules rules = {
+      .level = config->level, .lowercase = config->lowercase, .letters = config->letters};
+  corpus *text = NULL, *other = NULL;
+  corpus_part train = {0}, valid = {0}, none = {0};
+  run_provenance *p = &t->run->provenance;
+
+  UNROLL_TRY(open_texts(t, n_texts, texts, &text, &other));
+  UNROLL_TRY(comm_agree(t->comm, note_files(t, text, other, resumed)));
+  UNROLL_TRY(
+      comm_agree(t->comm, corpus_split(text, rules, other == NULL ? config->valid_fraction : 0.0,
+                                       &train, &valid)));
+  if (other != NULL) {
+    UNROLL_TRY(comm_agree(t->comm, corpus_split(other, rules, 0.0, &valid, &none)));
+  }
+  if (!resumed) {
+    UNROLL_TRY(vocab_build(t->comm, text, &train, rules, config->min_count, config->max_vocab,
+                           &t->run->vocab));
+  }
+  UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
+  UNROLL_TRY(streams_new(t->comm, text, t->run->vocab, &train, (size_t)config->batch, t->first,
+                         t->count, (size_t)config->steps, "training", &t->train));
+  if (other != NULL || config->valid_fraction > 0.0) {
+    const corpus *from = other != NULL ? other : text;
+    UNROLL_TRY(corpus_count(t->comm, from, t->run->vocab, &valid));
+    UNROLL_TRY(streams_new(t->comm, from, t->run->vocab, &valid, (size_t)config->batch, t->first,
+                           t->count, 1, "validation", &t->valid));
+    t->valid_tokens_per_character = (double)valid.tokens / (double)valid.characters;
+  }
+  p->train_tokens = train.tokens;
+  p->train_characters = train.characters;
+  p->valid_tokens = valid.tokens;
+  p->valid_characters = valid.characters;
+  p->unknown_tokens = train.unknown + valid.unknown;
+  t->windows = streams_windows(t->train, config->partition, (size_t)config->steps);
+  t->steps = t->windows * config->epochs;
+
+cleanup:
+  corpus_part_free(&none);
+  corpus_part_free(&valid);
+  corpus_part_free(&train);
+  corpus_free(&other);
+  corpus_free(&text);
+  return st;
+}
+
+/* -------------------------------------------------------------------- model */
+
+/* Where and by what the run is computed now; rank 0. */
+static unroll_status note_place(trainer *t, const char *command, bool resumed,
+                                const placement *where)
+{
+  unroll_status st = UNROLL_OK;
+  run_provenance *p = &t->run->provenance;
+  const char *job = getenv("SLURM_JOB_ID");
+  char text[256];
+
+  memory_free(&p->hosts);
+  memory_free(&p->cpu);
+  memory_free(&p->code_path);
+  memory_free(&p->slurm_job);
+  UNROLL_TRY(memory_string(where->hosts, &p->hosts));
+  cpu_name(sizeof text, text);
+  UNROLL_TRY(memory_string(text, &p->cpu));
+  UNROLL_TRY(memory_string(kernels_name(), &p->code_path));
+  UNROLL_TRY(memory_string(job != NULL ? job : "", &p->slurm_job));
+  p->ranks = (uint64_t)where->ranks;
+  p->threads = (uint64_t)where->threads_high;
+  if (!resumed) {
+    char now[CLOCK_ISO_SIZE];
+    clock_iso(now);
+    UNROLL_TRY(memory_string(command, &p->command_line));
+    UNROLL_TRY(memory_string(now, &p->started));
+  }
+
+cleanup:
+  return st;
+}
+
+/* Parameters and moments of a new run. */
+static unroll_status new_model(run *r)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &r->config;
+  UNROLL_TRY(unroll_params_new(unroll_vocab_size(r->vocab), (size_t)config->hidden,
+                               (size_t)config->layers, &r->params));
+  UNROLL_TRY(unroll_params_start(r->params, config->init, config->init_scale, config->seed));
+  size_t n_moments = config->optimizer == UNROLL_OPTIMIZER_ADAM       ? 2
+                     : config->optimizer == UNROLL_OPTIMIZER_MOMENTUM ? 1
+                                                                      : 0;
+  for (size_t i = 0; i < n_moments; ++i) {
+    UNROLL_TRY(
+        memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
+    r->n_moments = i + 1;
+  }
+
+cleanup:
+  return st;
+}
+
+/* This rank's part of the hidden states of all sequences (L, B, H). */
+static void restore_state(trainer *t)
+{
+  const run *r = t->run;
+  size_t H = r->params->H, B = (size_t)r->config.batch, mine = t->count * H;
+  if (r->state.n_hidden == 0) { return; }
+  for (size_t l = 0; l < r->params->L; ++l) {
+    memcpy(t->carried + l * mine, r->state.hidden + (l * B + t->first) * H,
+           mine * sizeof *t->carried);
+  }
+  network_set_state(t->net, t->carried);
+}
+
+/* What this rank computes with: memory only, so no rank waits for another here. */
+static unroll_status make_network(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  size_t shards = (size_t)config->shards / (size_t)unroll_comm_size(t->comm);
+  size_t group = shard_tree_group((size_t)config->shards);
+  if (shards % group != 0) {
+    group = shard_tree_group(shards);
+  } /* P is no power of two: a tree of its own */
+
+  UNROLL_TRY(network_new(t->run->params, config->activation, (size_t)config->steps, t->count,
+                         shards, group, true, &t->net));
+  UNROLL_TRY(memory_new(t->run->params->L * t->count * t->run->params->H, sizeof *t->carried,
+                        "hidden states", &t->carried));
+  UNROLL_TRY(memory_new(update_norm_blocks(t->run->params->n), sizeof *t->norm_blocks, "norm",
+                        &t->norm_blocks));
+  UNROLL_TRY(memory_new(shards, sizeof *t->shard_sums, "losses", &t->shard_sums));
+  network_pack(t->net);
+  restore_state(t);
+
+cleanup:
+  return st;
+}
+
+static void note_progress(trainer *t)
+{
+  const run *r = t->run;
+  unroll_progress *p = &t->progress;
+  p->V = unroll_vocab_size(r->vocab);
+  p->parameters = r->params->n_real;
+  p->train_tokens = r->provenance.train_tokens;
+  p->valid_tokens = r->provenance.valid_tokens;
+  p->unknown_tokens = r->provenance.unknown_tokens;
+  p->windows = t->windows;
+  p->resumed_step = t->resumed_step;
+  p->shards = r->config.shards;
+}
+
+unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t n_texts,
+                          const char *const *texts, const char *command,
+                          const unroll_observer *observer, trainer **out)
+{
+  unroll_status st = UNROLL_OK;
+  trainer *t = NULL;
+  placement *where = NULL;
+  bool resumed = false, root = unroll_comm_rank(comm) == 0;
+
+  UNROLL_TRY(memory_new(1, sizeof *t, "trainer", &t));
+  t->comm = comm;
+  t->observer = root ? observer : NULL;
+  UNROLL_TRY(comm_agree(comm, kernels_start()));
+  UNROLL_TRY(placement_new(comm, &where));
+  UNROLL_TRY(comm_agree(comm, open_run(t, config, &resumed)));
+  UNROLL_TRY(comm_agree(comm, share_shards(t)));
+  bool may_exist = t->run->config.overwrite || resumed;
+  UNROLL_TRY(
+      comm_agree(comm, root ? runfile_check_output(t->run->config.out, may_exist) : UNROLL_OK));
+
+  UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, resumed)));
+  UNROLL_TRY(comm_agree(comm, resumed ? UNROLL_OK : new_model(t->run)));
+  UNROLL_TRY(comm_agree(comm, make_network(t)));
+  UNROLL_TRY(comm_agree(comm, comm_exchange_new(comm, t->run->params->n, &t->exchange)));
+  UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
+  UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
+
+  t->resumed_step = resumed ? t->run->state.step : 0;
+  t->started = clock_seconds() - t->run->state.seconds;
+  t->next_checkpoint = clock_seconds() + (double)t->run->config.checkpoint_every.count;
+  note_progress(t);
+  *out = t;
+  t = NULL;
+
+cleanup:
+  placement_free(&where);
+  trainer_free(&t);
+  return st;
+}
+
+void trainer_free(trainer **p)
+{
+  trainer *t = *p;
+  if (t == NULL) { return; }
+  memory_free(&t->shard_sums);
+  memory_free(&t->norm_blocks);
+  memory_free(&t->carried);
+  comm_exchange_free(&t->exchange);
+  network_free(&t->net);
+  streams_free(&t->valid);
+  streams_free(&t->train);
+  run_free(&t->run);
+  memory_free(p);
+}

@@ -1,0 +1,80 @@
+#ifndef TRAIN_TRAINER_H
+#define TRAIN_TRAINER_H
+
+/*
+ * A training run at work on one rank. train.c is the loop; setup.c makes what it
+ * needs, from options and text or from a run file; record.c tells the observer
+ * and writes run files.
+ */
+#include "comm/comm.h"
+#include "data/streams.h"
+#include "model/network.h"
+#include "runfile/runfile.h"
+#include <unroll/train.h>
+
+/* [seconds] since the last report, of this rank. */
+typedef struct step_times {
+  double total;    /* of the steps */
+  double wait;     /* blocked until the other ranks' parts of an exchange arrived */
+  double exchange; /* sending, receiving and adding, between and beside the computing */
+  uint64_t steps;
+} step_times;
+
+typedef struct trainer {
+  unroll_comm *comm;
+  const unroll_observer *observer; /* rank 0 only, else NULL */
+  unroll_progress progress;
+
+  run *run;               /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
+  streams *train, *valid; /* valid is NULL without validation */
+  double valid_tokens_per_character;
+  size_t first, count;     /* this rank's sequences */
+  uint64_t windows, steps; /* per epoch; in the whole run */
+
+  network *net;
+  comm_exchange *exchange;
+  unroll_real *carried; /* (L, count, H) the training state while a validation runs */
+  double *norm_blocks;
+  double *shard_sums; /* (shards of this rank) */
+
+  double started;         /* clock at the beginning, less the seconds of earlier lives */
+  double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */
+  step_times times;
+  uint64_t resumed_step;
+  unroll_status saved; /* outcome of the last checkpoint */
+} trainer;
+
+/**
+ * Everything before the first step: check, read, initialise or resume.
+ *
+ * Collective; the same status on every rank.
+ */
+unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t n_texts,
+                          const char *const *texts, const char *command,
+                          const unroll_observer *observer, trainer **out);
+void trainer_free(trainer **t);
+
+/** Tell the observer, if this rank has one. `text` may be NULL. */
+void record_tell(trainer *t, unroll_event event, const char *text);
+
+/** Add a step that was applied to the report interval. */
+void record_step(trainer *t, double loss, double norm, double scale, double rate);
+
+/** End the report interval: a row of metrics, a line in the log. Collective. */
+unroll_status record_interval(trainer *t);
+
+/** Row, log and observer for a validation. Collective. */
+unroll_status record_validation(trainer *t, double loss);
+
+/**
+ * Write the run file, keeping older ones, or the best model's own file. A failure is told; that of the
+ * run file is remembered in t->saved; training goes on and tries again at the next checkpoint.
+ *
+ * @return only errors after which nothing collective is safe
+ *
+ * Collective
+ */
+unroll_status record_checkpoint(trainer *t);
+unroll_status record_best(trainer *t);
+
+#endif
