@@ -1,0 +1,86 @@
+#include "base/build.h"
+#include "base/check.h"
+#include "cli/cli.h"
+#include "comm/placement.h"
+#include "kernels/dispatch.h"
+
+#include <hdf5.h>
+#include <mpi.h>
+#include <string.h>
+
+/* The OpenMP standard is named by its date. */
+#ifdef _OPENMP
+#define OPENMP_DATE _OPENMP
+#else
+#error "unroll needs OpenMP: compile with -fopenmp"
+#endif
+
+static void print_range(int low, int high, const char *what)
+{
+  if (low == high) {
+    (void)fprintf(stderr, "%d %s%s", low, what, low == 1 ? "" : "s");
+  } else {
+    (void)fprintf(stderr, "%d to %d %ss", low, high, what);
+  }
+}
+
+static void print_places(const placement *p)
+{
+  (void)fprintf(stderr, "%d rank%s x ", p->ranks, p->ranks == 1 ? "" : "s");
+  print_range(p->threads_low, p->threads_high, "thread");
+  (void)fprintf(stderr, ", ");
+  print_range(p->cores_low, p->cores_high, "core");
+  (void)fprintf(stderr, " for each rank, %d host%s: %s\n", p->n_hosts, p->n_hosts == 1 ? "" : "s",
+                p->hosts);
+}
+
+static void print_libraries(void)
+{
+  char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  int n = 0;
+  unsigned major = 0, minor = 0, release = 0;
+
+  if (MPI_Get_library_version(mpi, &n) != MPI_SUCCESS) { mpi[0] = '\0'; }
+  mpi[strcspn(mpi, ",\n")] = '\0'; /* name and version stand first; how it was built follows */
+  (void)H5get_libversion(&major, &minor, &release);
+  (void)fprintf(stderr, "kernels %s, %s, OpenMP %d, HDF5 %u.%u.%u\n", kernels_name(), mpi,
+                OPENMP_DATE, major, minor, release);
+}
+
+static void print_advice(const placement *p)
+{
+  char advice[1024] = "";
+  placement_advice(p, sizeof advice, advice);
+  if (advice[0] != '\0') { (void)fprintf(stderr, "unroll: warning: %s\n", advice); }
+}
+
+unroll_status banner_print(unroll_comm *comm)
+{
+  unroll_status st = UNROLL_OK;
+  placement *p = NULL;
+
+  UNROLL_TRY(placement_new(comm, &p));
+  if (unroll_comm_rank(comm) == 0) {
+    (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, UNROLL_REVISION);
+    print_places(p);
+    print_libraries();
+    print_advice(p);
+  }
+
+cleanup:
+  placement_free(&p);
+  return st;
+}
+
+unroll_status banner_advise(unroll_comm *comm)
+{
+  unroll_status st = UNROLL_OK;
+  placement *p = NULL;
+
+  UNROLL_TRY(placement_new(comm, &p));
+  if (unroll_comm_rank(comm) == 0) { print_advice(p); }
+
+cleanup:
+  placement_free(&p);
+  return st;
+}

@@ -1,0 +1,78 @@
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+/*
+ * The program: one file per subcommand, options -> library call -> report.
+ *
+ * main.c reads the command line before MPI starts, so that help and mistakes
+ * need no mpirun; then every rank calls `run`. Rank 0 alone prints: results to
+ * standard output, all else to standard error.
+ *
+ * A new subcommand is a file with a cli_command, a line below, and a line in
+ * the table of main.c; help and man page follow from it.
+ */
+#include "base/options.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <unroll/comm.h>
+#include <unroll/status.h>
+#include <unroll/train.h>
+
+/* What a subcommand is called with; all borrowed. */
+typedef struct cli_call {
+  unroll_comm *comm;    /* NULL in `check`: MPI is not started yet */
+  const void *settings; /* the struct of the command's table */
+  uint64_t given;       /* bit k: option k of the table was given */
+  size_t n_operands;
+  const char *const *operands;
+  const char *command_line; /* as one could type it again */
+} cli_call;
+
+typedef struct cli_command {
+  options_usage usage;
+  const option_table *(*table)(void);
+  size_t settings_size;                         /* [bytes] */
+  unroll_status (*check)(const cli_call *call); /* what no single option shows; NULL: nothing */
+  unroll_status (*run)(const cli_call *call);   /* collective over call->comm */
+} cli_command;
+
+extern const cli_command cli_train, cli_eval, cli_sample, cli_info;
+
+/* Exit statuses, for --help and the man page. */
+#define CLI_EXIT_TEXT                                                                              \
+  "0 done, 1 the run failed, 2 usage or input, 75 stopped on a\n"                                  \
+  "signal with a checkpoint"
+
+/* Line of the option --json, alike in all commands that have it. */
+#define CLI_JSON_HELP "print one JSON object with stable keys"
+
+/** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Collective. */
+unroll_status banner_print(unroll_comm *comm);
+
+/** Print only the advice, if there is any, for commands whose output is their own. Collective. */
+unroll_status banner_advise(unroll_comm *comm);
+
+/* The observer of a training run, and what the summary needs of it. */
+typedef struct progress {
+  bool terminal; /* standard error is one: show a progress line */
+  bool shown;    /* that line stands there now */
+  double drawn;  /* [seconds] when it was drawn last */
+  uint64_t best_step;
+  double best_loss; /* [nats per token] */
+  char end[256];    /* why training is over; "" before */
+} progress;
+
+void progress_start(progress *p);
+
+/** An unroll_observer.tell; `context` is a progress. */
+void progress_tell(void *context, const unroll_progress *now);
+
+/** Best validation, the run file and what to do next, to standard error. */
+void progress_summary(const progress *p, const char *path);
+
+/** The man page unroll.1, from the tables of the commands, to standard output. */
+void manpage_print(size_t n, const cli_command *const *commands);
+
+#endif

@@ -1,0 +1,181 @@
+#include "base/check.h"
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <unroll/model.h>
+
+struct eval_settings {
+  bool per_line;
+  bool json;
+  uint64_t streams;
+};
+
+static const option rows[] = {
+    {.name = "per-line",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct eval_settings, per_line),
+     .fallback = "no",
+     .heading = "Scores",
+     .help = "also score each line: its number, tokens, nats and perplexity"},
+    {.name = "streams",
+     .type = OPTION_COUNT,
+     .offset = offsetof(struct eval_settings, streams),
+     .fallback = "1",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Scores",
+     .help = "cut the text into so many parts scored at once, each from the zero state: faster, "
+             "slightly pessimistic"},
+    {.name = "json",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct eval_settings, json),
+     .fallback = "no",
+     .heading = "Output",
+     .help = CLI_JSON_HELP},
+};
+
+static const option_table *table(void)
+{
+  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
+  return &t;
+}
+
+/* ---------------------------------------------------------- scores of lines */
+
+static double line_perplexity(const unroll_line_score *line)
+{
+  return line->tokens == 0 ? 1.0 : exp(line->nats / (double)line->tokens);
+}
+
+static void print_line(void *context, const unroll_line_score *line)
+{
+  (void)context;
+  (void)printf("%" PRIu64 "\t%" PRIu64 "\t%.6f\t%.6g\n", line->line, line->tokens, line->nats,
+               line_perplexity(line));
+}
+
+/* JSON has no infinity: null. */
+static json_t *finite(double value)
+{
+  return isfinite(value) ? json_real(value) : json_null();
+}
+
+/* The lines so far, for --json. */
+struct lines {
+  json_t *array;
+  bool lost; /* there was no memory for one */
+};
+
+static void collect_line(void *context, const unroll_line_score *line)
+{
+  struct lines *lines = context;
+  lines->lost |= 0 != json_array_append_new(
+                          lines->array,
+                          json_pack("{s:I, s:I, s:o, s:o}", "line", (json_int_t)line->line,
+                                    "tokens", (json_int_t)line->tokens, "nats", finite(line->nats),
+                                    "perplexity", finite(line_perplexity(line))));
+}
+
+/* ---------------------------------------------------------------- reports */
+
+static void print_score(FILE *out, const unroll_score *s)
+{
+  (void)fprintf(out,
+                "tokens %" PRIu64 "  loss %.6f  perplexity %.6g  bits_per_character %.6f  "
+                "tokens_per_second %.0f  characters %" PRIu64 "  unknown %" PRIu64 "\n",
+                s->tokens, s->loss, s->perplexity, s->bits_per_character, s->tokens_per_second,
+                s->characters, s->unknown);
+}
+
+static unroll_status print_json(const unroll_score *s, const struct lines *lines)
+{
+  unroll_status st = UNROLL_OK;
+  json_t *object =
+      json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens,
+                "characters", (json_int_t)s->characters, "unknown", (json_int_t)s->unknown, "loss",
+                finite(s->loss), "perplexity", finite(s->perplexity), "bits_per_character",
+                finite(s->bits_per_character), "tokens_per_second", finite(s->tokens_per_second));
+
+  bool bad = object == NULL || lines->lost;
+
+  if (!bad && lines->array != NULL) { bad = json_object_set(object, "lines", lines->array) != 0; }
+  if (bad) {
+    st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
+    goto cleanup;
+  }
+  (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
+  (void)printf("\n");
+
+cleanup:
+  json_decref(object);
+  return st;
+}
+
+static unroll_status check(const cli_call *call)
+{
+  const struct eval_settings *s = call->settings;
+  if (s->per_line && s->streams > 1) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--per-line needs one pass over the text: legal is --streams 1");
+  }
+  return UNROLL_OK;
+}
+
+static unroll_status run(const cli_call *call)
+{
+  unroll_status st = UNROLL_OK;
+  const struct eval_settings *s = call->settings;
+  bool root = unroll_comm_rank(call->comm) == 0;
+  unroll_model *model = NULL;
+  unroll_score score = {0};
+  struct lines lines = {0};
+  void (*tell)(void *, const unroll_line_score *) = NULL;
+
+  if (s->per_line && s->json) {
+    lines.array = json_array();
+    tell = collect_line;
+  } else if (s->per_line) {
+    tell = print_line;
+  }
+  UNROLL_TRY(banner_advise(call->comm));
+  UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
+  if (root && tell == print_line) { (void)printf("line\ttokens\tnats\tperplexity\n"); }
+  UNROLL_TRY(unroll_model_evaluate(model, call->comm, call->n_operands - 1, call->operands + 1,
+                                   (size_t)s->streams, tell, &lines, &score));
+  if (root && s->json) {
+    UNROLL_TRY(print_json(&score, &lines));
+  } else if (root) {
+    print_score(s->per_line ? stderr : stdout, &score);
+  }
+
+cleanup:
+  json_decref(lines.array);
+  unroll_model_free(&model);
+  return st;
+}
+
+const cli_command cli_eval = {
+    .usage = {.command = "eval",
+              .operands = "RUN TEXT...",
+              .min_operands = 2,
+              .max_operands = SIZE_MAX,
+              .purpose =
+                  "Score text: loss, perplexity, bits per character.\n"
+                  "\n"
+                  "Tokens 2 to N of the text are scored, each given all before it, from the zero\n"
+                  "state. Loss is in nats per token.",
+              .notes =
+                  "Standard output has one line of `key value` pairs. With --per-line it is a\n"
+                  "table with tabs and a header line, and the totals go to standard error. With\n"
+                  "--json it is one object with the same keys, and `lines` with --per-line.\n"
+                  "\n"
+                  "Examples:\n"
+                  "  unroll eval run.h5 test.txt\n"
+                  "  mpirun -n 4 unroll eval --streams 64 --json run.h5 test/"},
+    .table = table,
+    .settings_size = sizeof(struct eval_settings),
+    .check = check,
+    .run = run,
+};

@@ -1,0 +1,264 @@
+#include "base/build.h"
+#include "base/check.h"
+#include "base/memory.h"
+#include "cli/cli.h"
+#include "comm/comm.h"
+#include "comm/placement.h"
+
+#include <errno.h>
+#include <mpi.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const cli_command *const commands[] = {
+    &cli_train,
+    &cli_eval,
+    &cli_sample,
+    &cli_info,
+};
+#define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+/* ------------------------------------------------------------------ output */
+
+/* Before MPI starts only launchers know the rank: one of several processes speaks. */
+static bool is_first_process(void)
+{
+  /* Under mpirun in a Slurm job the last one is that of the node: the order matters. */
+  static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
+                                      "SLURM_PROCID"};
+  for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
+    const char *rank = getenv(names[i]);
+    if (rank != NULL) { return strcmp(rank, "0") == 0; }
+  }
+  return true;
+}
+
+static void print_failure(unroll_status st)
+{
+  (void)fprintf(stderr, "unroll: %s%s\n", st == UNROLL_STOPPED ? "" : "error: ",
+                unroll_message()[0] == '\0' ? unroll_status_text(st) : unroll_message());
+}
+
+/* A full disk or a closed pipe may show only now, and why an earlier write failed is forgotten. */
+static unroll_status close_output(unroll_status st)
+{
+  bool bad = ferror(stdout) != 0;
+  bad |= fclose(stdout) != 0;
+  if (!bad || st != UNROLL_OK) { return st; }
+  return unroll_fail(UNROLL_ERR_IO,
+                     "standard output could not be written: a full disk, or a closed pipe");
+}
+
+static void print_usage(FILE *out)
+{
+  (void)fprintf(out, "Usage: unroll COMMAND [OPTION]... [ARGUMENT]...\n"
+                     "Train recurrent-neural-network language models on CPU clusters.\n\n");
+  for (size_t i = 0; i < N_COMMANDS; ++i) {
+    const options_usage *usage = &commands[i]->usage;
+    (void)fprintf(out, "  unroll %-8s%-14s%.*s\n", usage->command, usage->operands,
+                  (int)strcspn(usage->purpose, "\n"), usage->purpose);
+  }
+  (void)fprintf(out, "\n"
+                     "  unroll COMMAND --help, unroll help COMMAND   its options\n"
+                     "  unroll --version                             version and how it was built\n"
+                     "\n"
+                     "On a cluster start it with mpirun or srun; alone it runs as one rank.\n"
+                     "Exit status: " CLI_EXIT_TEXT ".\n");
+}
+
+static void print_version(void)
+{
+  (void)printf("unroll %s (revision %s)\ncompiler: %s\nflags: %s\n", UNROLL_VERSION,
+               UNROLL_REVISION, UNROLL_COMPILER, UNROLL_FLAGS);
+}
+
+/* ------------------------------------------------------------ command line */
+
+static const cli_command *find_command(const char *name)
+{
+  for (size_t i = 0; i < N_COMMANDS; ++i) {
+    if (strcmp(commands[i]->usage.command, name) == 0) { return commands[i]; }
+  }
+  return NULL;
+}
+
+/* Append a word so that a shell would read it back, quoting where it must. */
+static void append_word(char **end, const char *word)
+{
+  static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                              "-_./=:,+%@";
+  bool quote = word[0] == '\0' || word[strspn(word, plain)] != '\0';
+  char *out = *end;
+
+  if (quote) { *out++ = '\''; }
+  for (; *word != '\0'; ++word) {
+    if (*word == '\'') {
+      memcpy(out, "'\\''", 4);
+      out += 4;
+    } else {
+      *out++ = *word;
+    }
+  }
+  if (quote) { *out++ = '\''; }
+  *end = out;
+}
+
+/* "unroll train 'my text' -o run.h5"; to be freed with memory_free. */
+static unroll_status join_words(int argc, char **argv, char **out)
+{
+  unroll_status st = UNROLL_OK;
+  size_t size = sizeof "unroll";
+  char *line = NULL;
+
+  for (int i = 1; i < argc; ++i) { size += 4 * strlen(argv[i]) + 3; }
+  UNROLL_TRY(memory_new(size, 1, "the command line", &line));
+  char *end = line + strlen(strcpy(line, "unroll"));
+  for (int i = 1; i < argc; ++i) {
+    *end++ = ' ';
+    append_word(&end, argv[i]);
+  }
+  *end = '\0';
+  *out = line;
+
+cleanup:
+  return st;
+}
+
+/* ------------------------------------------------------------- with MPI */
+
+/* Nothing collective is safe any more: this process speaks for itself and takes all down. */
+static void abort_all(void)
+{
+  int rank = 0;
+  (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  (void)fprintf(stderr, "unroll: error: rank %d: %s\n", rank, unroll_message());
+  (void)MPI_Abort(MPI_COMM_WORLD, unroll_status_exit(UNROLL_ERR_MPI));
+}
+
+/* Collective over all processes; returns the same status on all of them. */
+static unroll_status run_command(const cli_command *command, cli_call *call)
+{
+  unroll_status st = UNROLL_OK;
+  int provided = MPI_THREAD_SINGLE;
+
+  if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
+    st = unroll_fail(UNROLL_ERR_MPI, "MPI did not start");
+    print_failure(st);
+    return st;
+  }
+  UNROLL_TRY(unroll_comm_new(MPI_COMM_WORLD, &call->comm));
+  if (provided < MPI_THREAD_FUNNELED) {
+    st = unroll_fail(UNROLL_ERR_ARG, "this MPI library does not allow threads beside the one that "
+                                     "calls it (MPI_THREAD_FUNNELED)");
+  } else {
+    st = placement_check_launch(call->comm);
+  }
+  if (st == UNROLL_OK) { st = command->run(call); }
+  if (st == UNROLL_ERR_MPI) { goto cleanup; }
+  if (unroll_comm_rank(call->comm) == 0) { st = close_output(st); }
+  UNROLL_TRY(comm_agree(call->comm, st));
+
+cleanup:
+  if (st == UNROLL_ERR_MPI) { abort_all(); }
+  if (st != UNROLL_OK && unroll_comm_rank(call->comm) == 0 && is_first_process()) {
+    print_failure(st);
+  }
+  unroll_comm_free(&call->comm);
+  (void)MPI_Finalize();
+  return st;
+}
+
+/* --------------------------------------------------------------- without MPI */
+
+/* What needs no command: true when the word was one of these. */
+static bool answer_general(const char *word)
+{
+  if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+    print_usage(stdout);
+  } else if (strcmp(word, "--version") == 0) {
+    print_version();
+  } else if (strcmp(word, "--man") == 0) { /* for the build, which installs its output */
+    manpage_print(N_COMMANDS, commands);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+/* A command line, read: what `call` borrows is owned here. */
+struct request {
+  const cli_command *command; /* NULL: nothing is left to do */
+  cli_call call;
+  void *settings;
+  const char **operands;
+  char *command_line;
+};
+
+static void request_free(struct request *r)
+{
+  memory_free(&r->command_line);
+  memory_free(&r->operands);
+  memory_free(&r->settings);
+}
+
+/* Answer requests for help and the like; check everything that needs no MPI. argc >= 2. */
+static unroll_status read_request(int argc, char **argv, struct request *r)
+{
+  unroll_status st = UNROLL_OK;
+  char help[] = "--help";
+  char *help_words[] = {help, NULL};
+  bool asks = argc > 2 && strcmp(argv[1], "help") == 0;
+  const char *name = argv[asks ? 2 : 1];
+  const cli_command *command = find_command(name);
+  bool helped = false;
+
+  if (command == NULL && !asks && answer_general(name)) { return close_output(UNROLL_OK); }
+  if (command == NULL) {
+    return unroll_fail(UNROLL_ERR_ARG, "there is no command \"%s\"; unroll --help lists them",
+                       name);
+  }
+  UNROLL_TRY(memory_new(1, command->settings_size, "the settings", &r->settings));
+  UNROLL_TRY(options_parse(command->table(), &command->usage, asks ? 1 : argc - 2,
+                           asks ? help_words : argv + 2, r->settings, &r->call.given,
+                           &r->call.n_operands, &r->operands, &helped));
+  if (helped) {
+    st = close_output(UNROLL_OK);
+    goto cleanup;
+  }
+  UNROLL_TRY(join_words(argc, argv, &r->command_line));
+  r->call.settings = r->settings;
+  r->call.operands = r->operands;
+  r->call.command_line = r->command_line;
+  if (command->check != NULL) { UNROLL_TRY(command->check(&r->call)); }
+  r->command = command;
+
+cleanup:
+  return st;
+}
+
+int main(int argc, char **argv)
+{
+  struct request request = {0};
+  bool first = is_first_process();
+  unroll_status st = UNROLL_OK;
+
+  (void)signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told like any other */
+  (void)setvbuf(stdout, NULL, _IOLBF, 0);
+  if (argc < 2) {
+    if (first) { print_usage(stderr); }
+    return unroll_status_exit(UNROLL_ERR_ARG);
+  }
+  if (!first && freopen("/dev/null", "w", stdout) == NULL) {
+    st = unroll_fail(UNROLL_ERR_IO, "/dev/null: %s", strerror(errno));
+  } else {
+    st = read_request(argc, argv, &request);
+  }
+  if (st != UNROLL_OK && first) { print_failure(st); }
+  if (st == UNROLL_OK && request.command != NULL) {
+    st = run_command(request.command, &request.call);
+  }
+  request_free(&request);
+  return unroll_status_exit(st);
+}

@@ -1,0 +1,147 @@
+#include "base/clock.h"
+#include "cli/cli.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REFRESH_SECONDS  0.1        /* of the progress line: often enough to look alive */
+#define PROGRESS_COLUMNS 80         /* a longer line would wrap, and could not be redrawn */
+#define CLEAR_LINE       "\r\033[K" /* understood by every terminal in use (ECMA-48) */
+
+void progress_start(progress *p)
+{
+  *p = (progress){.terminal = isatty(STDERR_FILENO) == 1, .drawn = -INFINITY};
+}
+
+/* ---------------------------------------------------------- progress line */
+
+static void clear_line(progress *p)
+{
+  if (p->shown) {
+    (void)fprintf(stderr, CLEAR_LINE);
+    p->shown = false;
+  }
+}
+
+/* "2h05m", "3m12s", "41s" */
+static void format_time(double seconds, size_t size, char *out)
+{
+  uint64_t s = seconds > 0 && seconds < 1e9 ? (uint64_t)seconds : 0;
+  if (s >= 3600) {
+    (void)snprintf(out, size, "%" PRIu64 "h%02um", s / 3600, (unsigned)(s % 3600 / 60));
+  } else if (s >= 60) {
+    (void)snprintf(out, size, "%" PRIu64 "m%02us", s / 60, (unsigned)(s % 60));
+  } else {
+    (void)snprintf(out, size, "%" PRIu64 "s", s);
+  }
+}
+
+static void draw_line(progress *p, const unroll_progress *now)
+{
+  char line[512];
+  char left[32];
+  double time = clock_seconds();
+
+  if (time - p->drawn < REFRESH_SECONDS) { return; }
+  format_time(now->seconds_left, sizeof left, left);
+  (void)snprintf(line, sizeof line,
+                 "%" PRIu64 "/%" PRIu64 " epoch %" PRIu64 "/%" PRIu64
+                 " loss %.3f ppl %.4g norm %.2g %.3g tok/s %s left",
+                 now->step, now->steps, now->epoch, now->epochs, now->loss, now->perplexity,
+                 now->grad_norm, now->tokens_per_second, left);
+  (void)fprintf(stderr, "%s%.*s", CLEAR_LINE, PROGRESS_COLUMNS, line);
+  (void)fflush(stderr);
+  p->drawn = time;
+  p->shown = true;
+}
+
+/* ------------------------------------------------------------ log lines */
+
+static void print_start(const unroll_progress *now)
+{
+  (void)fprintf(stderr, "text: %" PRIu64 " tokens for training, %" PRIu64 " for validation",
+                now->train_tokens, now->valid_tokens);
+  if (now->unknown_tokens > 0) {
+    (void)fprintf(stderr, " (%" PRIu64 " unknown)", now->unknown_tokens);
+  }
+  (void)fprintf(stderr, ", vocabulary of %" PRIu64 "\n", now->V);
+  (void)fprintf(stderr, "model: %" PRIu64 " parameters\n", now->parameters);
+  (void)fprintf(stderr,
+                "run: %" PRIu64 " updates in %" PRIu64 " epoch%s of %" PRIu64 " windows, %" PRIu64
+                " shard%s\n",
+                now->steps, now->epochs, now->epochs == 1 ? "" : "s", now->windows, now->shards,
+                now->shards == 1 ? "" : "s");
+  if (now->resumed_step > 0) {
+    (void)fprintf(stderr, "resumed after step %" PRIu64 "\n", now->resumed_step);
+  }
+}
+
+static void print_report(const unroll_progress *now)
+{
+  (void)printf("train step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g grad_norm %.4g "
+               "clip_scale %.4g learning_rate %.4g tokens %" PRIu64 " tokens_per_second %.0f "
+               "seconds %.1f compute_seconds %.3g exchange_seconds %.3g wait_seconds %.3g\n",
+               now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, now->clip_scale,
+               now->learning_rate, now->tokens, now->tokens_per_second, now->seconds,
+               now->compute_seconds, now->exchange_seconds, now->wait_seconds);
+  (void)fflush(stdout);
+}
+
+static void print_valid(const unroll_progress *now)
+{
+  (void)printf("valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g "
+               "bits_per_character %.4f\n",
+               now->step, now->epoch, now->valid_loss, now->valid_perplexity,
+               now->valid_bits_per_character);
+  (void)fflush(stdout);
+}
+
+void progress_tell(void *context, const unroll_progress *now)
+{
+  progress *p = context;
+
+  if (now->event == UNROLL_EVENT_STEP) {
+    if (p->terminal) { draw_line(p, now); }
+    return;
+  }
+  clear_line(p);
+  switch (now->event) {
+  case UNROLL_EVENT_START:
+    print_start(now);
+    break;
+  case UNROLL_EVENT_REPORT:
+    print_report(now);
+    break;
+  case UNROLL_EVENT_VALID:
+    print_valid(now);
+    break;
+  case UNROLL_EVENT_CHECKPOINT:
+    (void)fprintf(stderr, "checkpoint of step %" PRIu64 ": %s\n", now->step, now->text);
+    break;
+  case UNROLL_EVENT_WARNING:
+    (void)fprintf(stderr, "unroll: warning: %s\n", now->text);
+    break;
+  case UNROLL_EVENT_END:
+    (void)snprintf(p->end, sizeof p->end, "%s", now->text);
+    break;
+  case UNROLL_EVENT_STEP:
+    break;
+  }
+  p->best_step = now->best_step;
+  p->best_loss = now->best_loss;
+}
+
+/* ---------------------------------------------------------------- summary */
+
+void progress_summary(const progress *p, const char *path)
+{
+  if (p->end[0] != '\0') { (void)fprintf(stderr, "ended: %s\n", p->end); }
+  if (p->best_step > 0) {
+    (void)fprintf(stderr, "best validation: step %" PRIu64 " loss %.4f perplexity %.6g\n",
+                  p->best_step, p->best_loss, exp(p->best_loss));
+  }
+  (void)fprintf(stderr, "run file: %s\nnext: unroll info %s\n      unroll sample %s\n", path, path,
+                path);
+}
