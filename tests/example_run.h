@@ -117,15 +117,14 @@ static void example_provenance(run_provenance *p)
 
 static void example_state(const example *e, run_state *s)
 {
-  uint64_t *counts[] = {&s->step,         &s->epoch,          &s->window,
-                        &s->tokens,       &s->skipped,        &s->skipped_in_row,
-                        &s->updates,      &s->best_step,      &s->validations_since_best,
-                        &s->plateau_wait, &s->interval_steps, &s->interval_tokens};
-  double *reals[] = {&s->seconds,       &s->lr_factor,      &s->interval_loss,
-                     &s->interval_norm, &s->interval_scale, &s->interval_seconds};
+  uint64_t *counts[] = {&s->step,         &s->epoch,         &s->window,
+                        &s->tokens,       &s->skipped,       &s->skipped_in_row,
+                        &s->updates,      &s->best_step,     &s->validations_since_best,
+                        &s->plateau_wait, &s->interval_steps};
+  double *reals[] = {&s->seconds, &s->lr_factor, &s->interval_loss, &s->interval_norm,
+                     &s->interval_scale};
   for (size_t i = 0; i < sizeof counts / sizeof counts[0]; ++i) { *counts[i] = UINT64_MAX - i; }
   for (size_t i = 0; i < sizeof reals / sizeof reals[0]; ++i) { *reals[i] = 1.0 / (double)(3 + i); }
-  for (size_t i = 0; i < 6; ++i) { s->interval_times[i] = 1.0 / (double)(30 + i); }
   s->step = 10 * e->rows;
   s->best_loss = INFINITY;
   s->finished = 1;

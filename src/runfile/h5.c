@@ -72,13 +72,13 @@ cleanup:
 unroll_status h5_put_group(const h5_file *file, const char *object)
 {
   unroll_status st = UNROLL_OK;
-  const unsigned order = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
   hid_t how = H5I_INVALID_HID;
   hid_t group = H5I_INVALID_HID;
 
   UNROLL_TRY_H5(how = H5Pcreate(H5P_GROUP_CREATE));
-  UNROLL_TRY_H5(H5Pset_link_creation_order(how, order));
-  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, order));
+  UNROLL_TRY_H5(H5Pset_link_creation_order(how, H5_ORDER));
+  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
+  UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
   UNROLL_TRY_H5(group = H5Gcreate2(file->id, object, H5P_DEFAULT, how, H5P_DEFAULT));
 
 cleanup:
@@ -175,8 +175,8 @@ unroll_status h5_create(const h5_file *file, const char *object, hid_t type, con
 
   for (int i = 0; i < shape->rank; ++i) { chunk[i] = most[i] = n[i] = shape->dim[i].n; }
   UNROLL_TRY_H5(how = H5Pcreate(H5P_DATASET_CREATE));
-  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED));
-  UNROLL_TRY_H5(H5Pset_obj_track_times(how, false)); /* equal runs give equal bytes */
+  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
+  UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
   if (shape->grows) {
     most[0] = H5S_UNLIMITED;
     chunk[0] = n[0] == 0 ? 1 : n[0] > CHUNK_ROWS ? CHUNK_ROWS : n[0];

@@ -67,7 +67,11 @@ unroll_status h5_strings(const h5_file *file, const char *object, hid_t *type);
 /* Longest path of an object, with its zero: "/optimizer/velocity/layer4294967295/W_xh" fits twice. */
 #define H5_PATH 96
 
-/** A group that keeps the order of its links and attributes, as netCDF-4 wants. */
+/* Every object keeps the order of its links and attributes, as netCDF-4 wants, and no times, so that
+ * equal runs give equal bytes. */
+#define H5_ORDER (H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED)
+
+/** Create a group. */
 unroll_status h5_put_group(const h5_file *file, const char *object);
 
 /* One scalar attribute. Text is a fixed-length UTF-8 string with its zero. */

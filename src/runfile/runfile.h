@@ -61,10 +61,9 @@ typedef struct run_state {
   uint64_t plateau_wait; /* validations since the best or the last decay */
   int finished;          /* 1 when the run ended by itself */
   /* The current report interval, not yet a row: sums so far. */
-  uint64_t interval_steps, interval_tokens;
-  double interval_loss, interval_norm, interval_scale, interval_seconds;
-  double interval_times[6]; /* compute, exchange, wait; each sum of means, then sum of maxima */
-  size_t n_hidden;          /* L * B * H */
+  uint64_t interval_steps;
+  double interval_loss, interval_norm, interval_scale;
+  size_t n_hidden;     /* L * B * H */
   unroll_real *hidden; /* (L, B, H) state carried to the next window, all sequences, unpadded */
 } run_state;
 

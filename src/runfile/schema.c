@@ -3,107 +3,96 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define COUNT(row, member, units, long_name)                                                       \
-  {                                                                                                \
-#member, SCHEMA_COUNT, offsetof(row, member), units, long_name                                 \
-  }
-#define REAL(row, member, units, long_name)                                                        \
-  {                                                                                                \
-#member, SCHEMA_REAL, offsetof(row, member), units, long_name                                  \
-  }
-#define TABLE(fields)                                                                              \
-  {                                                                                                \
-    fields, sizeof fields / sizeof fields[0]                                                       \
-  }
+/* A field of this type and place, named as in the struct, or otherwise. */
+#define COUNT(row, field) .name = #field, .type = SCHEMA_COUNT, .offset = offsetof(row, field)
+#define REAL(row, field)  .name = #field, .type = SCHEMA_REAL, .offset = offsetof(row, field)
+#define FLAG(row, field)  .name = #field, .type = SCHEMA_FLAG, .offset = offsetof(row, field)
+#define TEXT(row, field)  .name = #field, .type = SCHEMA_TEXT, .offset = offsetof(row, field)
+
+#define LENGTH(fields) (sizeof fields / sizeof fields[0])
 
 /* The first column of a table of rows is the scale of the others. */
 static const schema_field train_fields[] = {
-    COUNT(run_train_row, step, "1", "updates done"),
-    REAL(run_train_row, loss, "nats per token", "training loss, mean over the interval"),
-    REAL(run_train_row, perplexity, "1", "training perplexity"),
-    REAL(run_train_row, grad_norm, "1", "gradient norm before clipping, mean over the interval"),
-    REAL(run_train_row, clip_scale, "1", "factor of gradient clipping, mean over the interval"),
-    REAL(run_train_row, learning_rate, "1", "learning rate of the last step"),
-    COUNT(run_train_row, tokens, "tokens", "tokens trained on since the beginning"),
-    REAL(run_train_row, seconds, "s", "training time since the beginning"),
-    REAL(run_train_row, tokens_per_second, "tokens s-1", "speed over the interval"),
-    REAL(run_train_row, compute_seconds, "s", "computing per step, mean over ranks"),
-    REAL(run_train_row, compute_seconds_max, "s", "computing per step, maximum over ranks"),
-    REAL(run_train_row, exchange_seconds, "s", "gradient exchange per step, mean over ranks"),
-    REAL(run_train_row, exchange_seconds_max, "s",
-         "gradient exchange per step, maximum over ranks"),
-    REAL(run_train_row, wait_seconds, "s", "waiting per step, mean over ranks"),
-    REAL(run_train_row, wait_seconds_max, "s", "waiting per step, maximum over ranks"),
-    COUNT(run_train_row, skipped, "1", "updates skipped since the beginning"),
+    {COUNT(run_train_row, step), .units = "1", .long_name = "updates done"},
+    {REAL(run_train_row, loss), .units = "nats per token",
+     .long_name = "training loss, mean over the interval"},
+    {REAL(run_train_row, perplexity), .units = "1", .long_name = "training perplexity"},
+    {REAL(run_train_row, grad_norm), .units = "1",
+     .long_name = "gradient norm before clipping, mean over the interval"},
+    {REAL(run_train_row, clip_scale), .units = "1",
+     .long_name = "factor of gradient clipping, mean over the interval"},
+    {REAL(run_train_row, learning_rate), .units = "1",
+     .long_name = "learning rate of the last step"},
+    {COUNT(run_train_row, tokens), .units = "tokens",
+     .long_name = "tokens trained on since the beginning"},
+    {REAL(run_train_row, seconds), .units = "s", .long_name = "training time since the beginning"},
+    {REAL(run_train_row, tokens_per_second), .units = "tokens s-1",
+     .long_name = "speed over the interval"},
+    {REAL(run_train_row, compute_seconds), .units = "s",
+     .long_name = "computing per step, mean over ranks"},
+    {REAL(run_train_row, compute_seconds_max), .units = "s",
+     .long_name = "computing per step, maximum over ranks"},
+    {REAL(run_train_row, exchange_seconds), .units = "s",
+     .long_name = "gradient exchange per step, mean over ranks"},
+    {REAL(run_train_row, exchange_seconds_max), .units = "s",
+     .long_name = "gradient exchange per step, maximum over ranks"},
+    {REAL(run_train_row, wait_seconds), .units = "s",
+     .long_name = "waiting per step, mean over ranks"},
+    {REAL(run_train_row, wait_seconds_max), .units = "s",
+     .long_name = "waiting per step, maximum over ranks"},
+    {COUNT(run_train_row, skipped), .units = "1",
+     .long_name = "updates skipped since the beginning"},
 };
-const schema_table schema_train = TABLE(train_fields);
+const schema_table schema_train = {train_fields, LENGTH(train_fields)};
 
 static const schema_field valid_fields[] = {
-    COUNT(run_valid_row, step, "1", "updates done"),
-    REAL(run_valid_row, loss, "nats per token", "validation loss"),
-    REAL(run_valid_row, perplexity, "1", "validation perplexity"),
-    REAL(run_valid_row, bits_per_character, "bits per character", "validation loss per character"),
+    {COUNT(run_valid_row, step), .units = "1", .long_name = "updates done"},
+    {REAL(run_valid_row, loss), .units = "nats per token", .long_name = "validation loss"},
+    {REAL(run_valid_row, perplexity), .units = "1", .long_name = "validation perplexity"},
+    {REAL(run_valid_row, bits_per_character), .units = "bits per character",
+     .long_name = "validation loss per character"},
 };
-const schema_table schema_valid = TABLE(valid_fields);
-
-#define INTERVAL_TIME(name, k)                                                                     \
-  {                                                                                                \
-    "interval_" name, SCHEMA_REAL, offsetof(run_state, interval_times) + (k) * sizeof(double),     \
-        NULL, NULL                                                                                 \
-  }
+const schema_table schema_valid = {valid_fields, LENGTH(valid_fields)};
 
 static const schema_field state_fields[] = {
-    COUNT(run_state, step, NULL, NULL),
-    COUNT(run_state, epoch, NULL, NULL),
-    COUNT(run_state, window, NULL, NULL),
-    COUNT(run_state, tokens, NULL, NULL),
-    COUNT(run_state, skipped, NULL, NULL),
-    COUNT(run_state, skipped_in_row, NULL, NULL),
-    COUNT(run_state, updates, NULL, NULL),
-    REAL(run_state, seconds, NULL, NULL),
-    REAL(run_state, best_loss, NULL, NULL),
-    COUNT(run_state, best_step, NULL, NULL),
-    COUNT(run_state, validations_since_best, NULL, NULL),
-    REAL(run_state, lr_factor, NULL, NULL),
-    COUNT(run_state, plateau_wait, NULL, NULL),
-    {"finished", SCHEMA_FLAG, offsetof(run_state, finished), NULL, NULL},
-    COUNT(run_state, interval_steps, NULL, NULL),
-    COUNT(run_state, interval_tokens, NULL, NULL),
-    REAL(run_state, interval_loss, NULL, NULL),
-    REAL(run_state, interval_norm, NULL, NULL),
-    REAL(run_state, interval_scale, NULL, NULL),
-    REAL(run_state, interval_seconds, NULL, NULL),
-    INTERVAL_TIME("compute_seconds", 0),
-    INTERVAL_TIME("compute_seconds_max", 1),
-    INTERVAL_TIME("exchange_seconds", 2),
-    INTERVAL_TIME("exchange_seconds_max", 3),
-    INTERVAL_TIME("wait_seconds", 4),
-    INTERVAL_TIME("wait_seconds_max", 5),
+    {COUNT(run_state, step)},
+    {COUNT(run_state, epoch)},
+    {COUNT(run_state, window)},
+    {COUNT(run_state, tokens)},
+    {COUNT(run_state, skipped)},
+    {COUNT(run_state, skipped_in_row)},
+    {COUNT(run_state, updates)},
+    {REAL(run_state, seconds)},
+    {REAL(run_state, best_loss)},
+    {COUNT(run_state, best_step)},
+    {COUNT(run_state, validations_since_best)},
+    {REAL(run_state, lr_factor)},
+    {COUNT(run_state, plateau_wait)},
+    {FLAG(run_state, finished)},
+    {COUNT(run_state, interval_steps)},
+    {REAL(run_state, interval_loss)},
+    {REAL(run_state, interval_norm)},
+    {REAL(run_state, interval_scale)},
 };
-const schema_table schema_state = TABLE(state_fields);
-
-#define TEXT(name, member)                                                                         \
-  {                                                                                                \
-    name, SCHEMA_TEXT, offsetof(run_provenance, member), NULL, NULL                                \
-  }
+const schema_table schema_state = {state_fields, LENGTH(state_fields)};
 
 /* command_line is not here: it belongs to /config. */
 static const schema_field provenance_fields[] = {
-    TEXT("started", started),
-    TEXT("written", written),
-    TEXT("hosts", hosts),
-    TEXT("cpu", cpu),
-    TEXT("code_path", code_path),
-    TEXT("SLURM_JOB_ID", slurm_job),
-    COUNT(run_provenance, ranks, NULL, NULL),
-    COUNT(run_provenance, threads, NULL, NULL),
-    COUNT(run_provenance, train_tokens, NULL, NULL),
-    COUNT(run_provenance, valid_tokens, NULL, NULL),
-    COUNT(run_provenance, train_characters, NULL, NULL),
-    COUNT(run_provenance, valid_characters, NULL, NULL),
-    COUNT(run_provenance, unknown_tokens, NULL, NULL),
+    {TEXT(run_provenance, started)},
+    {TEXT(run_provenance, written)},
+    {TEXT(run_provenance, hosts)},
+    {TEXT(run_provenance, cpu)},
+    {TEXT(run_provenance, code_path)},
+    {.name = "SLURM_JOB_ID", .type = SCHEMA_TEXT, .offset = offsetof(run_provenance, slurm_job)},
+    {COUNT(run_provenance, ranks)},
+    {COUNT(run_provenance, threads)},
+    {COUNT(run_provenance, train_tokens)},
+    {COUNT(run_provenance, valid_tokens)},
+    {COUNT(run_provenance, train_characters)},
+    {COUNT(run_provenance, valid_characters)},
+    {COUNT(run_provenance, unknown_tokens)},
 };
-const schema_table schema_provenance = TABLE(provenance_fields);
+const schema_table schema_provenance = {provenance_fields, LENGTH(provenance_fields)};
 
 void schema_option_name(const char *option, char out[SCHEMA_NAME])
 {

@@ -99,7 +99,6 @@ static unroll_status create(h5_file *file, image *m)
 {
   unroll_status st = UNROLL_OK;
   const char *object = "";
-  const unsigned order = H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED;
   H5FD_file_image_callbacks_t calls = {.image_malloc = image_first,
                                        .image_realloc = image_reserve,
                                        .image_free = image_keep,
@@ -115,8 +114,9 @@ static unroll_status create(h5_file *file, image *m)
   /* The oldest format that holds each object, so that HDF5 1.8 and all that follow read it. */
   UNROLL_TRY_H5(H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST));
   UNROLL_TRY_H5(how = H5Pcreate(H5P_FILE_CREATE));
-  UNROLL_TRY_H5(H5Pset_link_creation_order(how, order));
-  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, order));
+  UNROLL_TRY_H5(H5Pset_link_creation_order(how, H5_ORDER));
+  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
+  UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
   UNROLL_TRY_H5(file->id = H5Fcreate(IMAGE_NAME, H5F_ACC_TRUNC, how, access));
 
 cleanup:

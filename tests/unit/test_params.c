@@ -142,16 +142,20 @@ static void test_params_find_of_unknown_name_is_null(void)
 
 static void test_params_new_too_large_fails_and_leaves_out(void)
 {
-  static const size_t sizes[][3] = {{SIZE_MAX, 1, 1},
-                                    {1, SIZE_MAX, 1},
-                                    {1, 1, SIZE_MAX},
-                                    {(size_t)1 << 32, (size_t)1 << 32, 1},
-                                    {(size_t)1 << 31, (size_t)1 << 31, 1},
-                                    {1, (size_t)1 << 31, 4}};
+  static const struct {
+    size_t V, H, L;
+    const char *part;
+  } sizes[] = {{SIZE_MAX, 1, 1, "parameters"},
+               {1, SIZE_MAX, 1, "parameters"},
+               {(size_t)1 << 32, (size_t)1 << 32, 1, "parameters"},
+               {(size_t)1 << 31, (size_t)1 << 31, 1, "parameters"},
+               {1, (size_t)1 << 31, 4, "parameters"},
+               {1, 1, (size_t)UINT32_MAX + 1, "layers"},
+               {1, 1, SIZE_MAX, "layers"}};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
     unroll_params *p = NULL;
-    CHECK_FAILS(unroll_params_new(sizes[i][0], sizes[i][1], sizes[i][2], &p), UNROLL_ERR_MEMORY,
-                "address");
+    CHECK_FAILS(unroll_params_new(sizes[i].V, sizes[i].H, sizes[i].L, &p), UNROLL_ERR_MEMORY,
+                sizes[i].part);
     CU_ASSERT_PTR_NULL(p);
   }
 }

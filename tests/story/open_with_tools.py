@@ -1,0 +1,326 @@
+"""Hold a run file against its documented schema, and open it with other tools.
+
+    open_with_tools.py RUN [README]
+
+README is src/runfile/README.md: its tables of datasets and attributes are the
+expectation, in both directions. Exit status 77 (skipped) only without h5py;
+ncdump, h5dump, netCDF4 and xarray are used where they are installed.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+try:
+    import h5py
+    import numpy as np
+except ImportError:
+    print("skipped: no h5py")
+    sys.exit(77)
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+README = os.path.join(HERE, "..", "..", "src", "runfile", "README.md")
+HDF5_OWN = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST"}
+
+failures = []
+
+
+def check(ok, what):
+    if not ok:
+        failures.append(what)
+        print("FAILED:", what)
+
+
+def table_rows(text, heading):
+    """Cells of the table that follows a heading of the README."""
+    section = text.split(heading + "\n", 1)[1].split("\n#", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def type_of(h5type):
+    """The word of the README for an HDF5 type, or its class."""
+    dtype = h5type.dtype
+    if h5py.check_string_dtype(dtype) is not None:
+        return "text"
+    return dtype.name if dtype.byteorder in "<=|" else "big-endian " + dtype.name
+
+
+def text_attribute(node, name):
+    value = node.attrs.get(name, "")
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+# ------------------------------------------------------------------ datasets
+
+
+class Expected:
+    """One row of the table of datasets; {k} and {m} stand for what the file has."""
+
+    def __init__(self, path, kind, dims, units, meaning):
+        self.pattern = re.compile(
+            re.escape(path).replace(r"\{k\}", r"\d+").replace(r"\{m\}", "(velocity|first|second)") + r"\Z"
+        )
+        self.path, self.kind, self.units = path, kind, units
+        self.dims = [dim.strip() for dim in dims.split(",")]
+        self.optional = "if any" in meaning
+
+    def matches(self, path):
+        return self.pattern.match(path) is not None
+
+
+def find_expected(table, path):
+    """The row of a path: a literal one before a pattern (layer0 before layer{k})."""
+    rows = [row for row in table if row.path == path] or [row for row in table if row.matches(path)]
+    return rows[0] if rows else None
+
+
+def check_dataset(node, row, real):
+    path = node.name
+    kind = real if row.kind == "real" else row.kind
+    check(type_of(node) == kind, f"{path} is {type_of(node)}, expected {kind}")
+    if kind == "text":
+        info = h5py.check_string_dtype(node.dtype)
+        check(info.encoding == "utf-8" and info.length is None, f"{path} is not variable-length UTF-8")
+    check(text_attribute(node, "units") == row.units, f"units of {path}")
+    check(text_attribute(node, "long_name") != "", f"long_name of {path}")
+    check(len(node.shape) == len(row.dims), f"{path} has {len(node.shape)} dimensions, expected {row.dims}")
+    for i, name in enumerate(row.dims):
+        unlimited = name.endswith("*")
+        check((node.maxshape[i] is None) == unlimited, f"{path}: unlimited dimension {i}")
+        check_scale(node, i, name.rstrip("*"))
+    check(set(node.attrs) - HDF5_OWN == {"units", "long_name"}, f"attributes of {path}: {list(node.attrs)}")
+    check(tracks_order(node), f"{path} keeps no order of attributes")
+
+
+def check_scale(node, i, name):
+    """Dimension i is described by one scale of that name and length, in the group or above it."""
+    if node.name.endswith("/" + name) and node.attrs.get("CLASS") == b"DIMENSION_SCALE":
+        check(text_attribute(node, "NAME") == name, f"name of scale {node.name}")
+        return
+    scales = list(node.dims[i].values())
+    if len(scales) != 1:
+        check(False, f"{node.name}: dimension {i} has {len(scales)} scales")
+        return
+    scale = scales[0]
+    folder = scale.parent.name.rstrip("/") + "/"
+    check(scale.name.endswith("/" + name), f"{node.name}: dimension {i} is {scale.name}, expected {name}")
+    check(node.name.startswith(folder), f"{node.name}: scale {scale.name} lies neither beside nor above")
+    check(scale.shape == (node.shape[i],), f"{node.name}: scale {scale.name} has shape {scale.shape}")
+
+
+def tracks_order(node):
+    plist = node.id.get_create_plist()
+    flags = plist.get_attr_creation_order()
+    if isinstance(node, h5py.Group):
+        flags &= plist.get_link_creation_order()
+    return flags == h5py.h5p.CRT_ORDER_TRACKED | h5py.h5p.CRT_ORDER_INDEXED
+
+
+def check_indices(file):
+    """Scales that only count are 0, 1, 2, ..."""
+
+    def visit(name, node):
+        if isinstance(node, h5py.Dataset) and node.dtype == np.int32:
+            check(np.array_equal(node[...], np.arange(len(node))), f"/{name} does not count from 0")
+
+    file.visititems(visit)
+
+
+def check_datasets(file, table):
+    real = file["weights/output/b_q"].dtype.name
+    check(real in ("float32", "float64"), f"weights are {real}")
+    seen = set()
+    groups = []
+
+    def visit(_, node):
+        if isinstance(node, h5py.Group):
+            groups.append(node)
+            return
+        row = find_expected(table, node.name)
+        if row is None:
+            check(False, f"{node.name} is not documented")
+            return
+        seen.add(row.path)
+        check_dataset(node, row, real)
+
+    file.visititems(visit)
+    for row in table:
+        check(row.optional or row.path in seen, f"{row.path} is missing")
+    for group in groups:
+        check(tracks_order(group), f"{group.name} keeps no order of links and attributes")
+
+
+# ---------------------------------------------------------------- attributes
+
+
+def attribute_type(node, name):
+    attribute = h5py.h5a.open(node.id, name.encode())
+    check(attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR, f"{node.name}@{name} is not a scalar")
+    if isinstance(attribute.get_type(), h5py.h5t.TypeStringID):
+        string = attribute.get_type()
+        fixed = not string.is_variable_str() and string.get_cset() == h5py.h5t.CSET_UTF8
+        check(fixed, f"{node.name}@{name} is not fixed-length UTF-8")
+        text_attribute(node, name)  # decodes
+        return "text"
+    return type_of(attribute)
+
+
+def check_attributes(file, table):
+    documented = {}
+    for group, name, kind, _, _ in table:
+        documented.setdefault(group, {})[name] = kind
+
+    def visit(node):
+        if not isinstance(node, h5py.Group):
+            return
+        names = documented.get(node.name, {})
+        for name in node.attrs:
+            kind = attribute_type(node, name)
+            if name in names:
+                check(kind == names[name], f"{node.name}@{name} is {kind}, expected {names[name]}")
+            elif node.name == "/config":
+                check(kind in ("text", "uint64", "float64", "int32"), f"/config@{name} is {kind}")
+                check("-" not in name, f"/config@{name}")
+            else:
+                check(False, f"{node.name}@{name} is not documented")
+        for name in names:
+            check(name in node.attrs, f"{node.name}@{name} is missing")
+
+    visit(file)
+    file.visititems(lambda _, node: visit(node))
+
+
+# --------------------------------------------------------------------- sense
+
+
+def check_sense(file):
+    """The parts belong together."""
+    config = file["config"].attrs
+    check(text_attribute(file, "format") == "unroll-run", "format")
+    check(file.attrs["format_version"] == 1, "format_version")
+    V, H = file["weights/output/W_qh"].shape
+    check(config["hidden"] == H, "config hidden")
+    check(file["vocab/token"].shape == (V,), "length of the vocabulary")
+    check(file["weights/layer0/W_xh"].shape == (H, V), "shape of W_xh")
+    layers = [name for name in file["weights"] if name.startswith("layer")]
+    check(config["layers"] == len(layers), "config layers")
+    tokens = file["vocab/token"].asstr()[...]
+    check(len(set(tokens)) == V, "tokens are all different")
+    expected = {"sgd": [], "momentum": ["velocity"], "adam": ["first", "second"]}
+    moments = [m for m in ("velocity", "first", "second") if f"optimizer/{m}" in file]
+    check(moments == expected[text_attribute(file["config"], "optimizer")], f"moments {moments}")
+    for group in ("metrics/train", "metrics/valid"):
+        step = file[group]["step"][...]
+        check(np.all(np.diff(step) > 0), f"{group}/step rises")
+        with np.errstate(all="ignore"):
+            loss, perplexity = file[group]["loss"][...], file[group]["perplexity"][...]
+            finite = np.isfinite(loss) & np.isfinite(perplexity)
+            check(np.allclose(np.exp(loss[finite]), perplexity[finite], rtol=1e-12), f"{group}/perplexity")
+
+
+# --------------------------------------------------------------- other tools
+
+
+def run_tool(arguments):
+    if shutil.which(arguments[0]) is None:
+        print("not installed:", arguments[0])
+        return None
+    done = subprocess.run(arguments, capture_output=True)
+    check(done.returncode == 0 and not done.stderr, f"{arguments[0]}: {done.stderr.decode(errors='replace')[:300]}")
+    return done.stdout.decode("utf-8", errors="replace")
+
+
+def check_command_line_tools(path):
+    header = run_tool(["ncdump", "-h", path])
+    if header is not None:
+        check("phony_dim" not in header, "ncdump finds dimensions without a name")
+        check("W_xh(hidden, vocab)" in header, "ncdump finds no W_xh(hidden, vocab)")
+        check("step = UNLIMITED" in header, "ncdump finds no unlimited step")
+    run_tool(["ncdump", path])
+    dump = run_tool(["h5dump", "-H", path])
+    if dump is not None:
+        for kind in ("H5T_ENUM", "H5T_OPAQUE", "H5T_BITFIELD"):
+            check(kind not in dump, f"h5dump finds {kind}")
+    run_tool(["h5dump", path])
+
+
+def check_netcdf(path, file):
+    try:
+        import netCDF4
+    except ImportError:
+        print("not installed: netCDF4")
+        return
+
+    def visit(group, h5group):
+        for name, variable in group.variables.items():
+            variable.set_auto_mask(False)
+            check(same(variable[...], h5group[name]), f"netCDF4 reads other values of {h5group[name].name}")
+        datasets = {n for n, node in h5group.items() if isinstance(node, h5py.Dataset)}
+        check(set(group.variables) == datasets, f"netCDF4 finds other variables in {h5group.name}")
+        for name, child in group.groups.items():
+            visit(child, h5group[name])
+
+    def same(values, node):
+        if node.dtype == object:
+            return np.array_equal(values, node.asstr()[...])
+        return np.array_equal(values, node[...], equal_nan=node.dtype.kind == "f")
+
+    with netCDF4.Dataset(path) as dataset:
+        visit(dataset, file)
+        check(set(dataset.groups) == set(file), "netCDF4 finds other groups")
+
+
+def check_xarray(path, file):
+    try:
+        import xarray
+    except ImportError:
+        print("not installed: xarray")
+        return
+    engines = [e for e, m in (("netcdf4", "netCDF4"), ("h5netcdf", "h5netcdf")) if importable(m)]
+    for engine in engines:
+        for group in ("weights/layer0", "weights/output", "vocab", "metrics/train", "metrics/valid"):
+            with xarray.open_dataset(path, group=group, engine=engine, decode_cf=False) as dataset:
+                for name in file[group]:
+                    check(name in dataset.variables, f"xarray ({engine}) finds no {group}/{name}")
+                    check(dataset[name].shape == file[group][name].shape, f"xarray ({engine}): shape of {name}")
+        with xarray.open_dataset(path, group="weights/layer0", engine=engine) as dataset:
+            check(dataset["W_xh"].dims == ("hidden", "vocab"), f"xarray ({engine}): dimensions of W_xh")
+            same = np.array_equal(dataset["W_xh"].values, file["weights/layer0/W_xh"][...], equal_nan=True)
+            check(same, f"xarray ({engine}): values of W_xh")
+
+
+def importable(module):
+    try:
+        __import__(module)
+    except ImportError:
+        print("not installed:", module)
+        return False
+    return True
+
+
+def main():
+    path = sys.argv[1]
+    with open(sys.argv[2] if len(sys.argv) > 2 else README, encoding="utf-8") as f:
+        readme = f.read()
+    datasets = [Expected(*row) for row in table_rows(readme, "### Datasets")]
+    attributes = table_rows(readme, "### Attributes")
+    check(len(datasets) > 40 and len(attributes) > 40, "the tables of the README are found")
+
+    check_command_line_tools(path)
+    with h5py.File(path, "r") as file:
+        check(tracks_order(file["/"]), "the root keeps no order of links and attributes")
+        check_datasets(file, datasets)
+        check_attributes(file, attributes)
+        check_indices(file)
+        check_sense(file)
+        check_netcdf(path, file)
+        check_xarray(path, file)
+    print("failures:", len(failures))
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
