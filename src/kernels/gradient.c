@@ -10,81 +10,66 @@
 /* ----------------------------------------------------------- weight gradient */
 
 /*
- * Work is cut into pieces: (part of the shards) x (panel of columns) x (tile of
- * rows). Usually one part holds all shards; a product with few tiles is cut into
- * 2^k subtrees as well, whose sums are combined at the end by the upper levels
- * of the same tree. PIECES per thread keep the threads equally busy.
+ * The work is cut into pieces: (part of the shards) x (panel of columns) x (tile of rows). Usually one part holds all shards;
+ * a product with few tiles is cut into 2^k subtrees as well, whose sums are combined at the end by the
+ * upper levels of the same tree. PIECES per thread keep the threads equally busy.
+ *
+ * Two orders, by what stays in the second-level cache while the other operand streams past:
+ *
+ *   by panel   a panel of h (tokens x nr) stays, tiles of dZ pass        many tokens
+ *   by rows    a block of rows of dZ (ROW_BYTES) stays, panels pass      few tokens, many rows: large V
  */
-#define PIECES 4
-/* Most partial tiles: below PIECES * threads pieces the parts are doubled at most once more. */
-#define PARTIALS(threads) (2 * PIECES * (threads))
-#define MAX_MR            14
-#define MAX_NR            32
+#define PIECES          4
+#define ROW_BYTES       ((size_t)1 << 18)
+#define LEAST_ROW_TILES 4 /* in a block of rows, else h would stream too often */
+#define MAX_MR          14
+#define MAX_NR          32
 
-/* A product that is cut into parts has fewer than this many elements in all its padded tiles. */
-static size_t partial_elements(size_t threads)
+/* Below PIECES * threads pieces the parts are doubled: at most twice as many partial tiles. */
+size_t gradient_scratch(size_t threads)
 {
-  return PARTIALS(threads) * (MAX_MR * MAX_NR + MAX_MR);
+  return 2 * PIECES * threads * (MAX_MR * MAX_NR + MAX_MR);
 }
 
-size_t gradient_scratch(size_t T, size_t B, size_t threads)
-{
-  return threads * kernels_pad(T * B) * MAX_NR + partial_elements(threads);
-}
-
-/* One panel of h: columns [column, column + width) of all tokens, shard after shard. */
-static void pack_tokens(const weight_gradient *p, size_t first, size_t shards, size_t column,
-                        size_t width, unroll_real *panel)
-{
-  size_t in_shard = p->B / p->shards;
-  for (size_t s = first; s < first + shards; ++s) {
-    for (size_t t = 0; t < p->T; ++t) {
-      const unroll_real *row = p->h + (t * p->B + s * in_shard) * p->ld_h + column;
-      for (size_t b = 0; b < in_shard; ++b, row += p->ld_h, panel += width) {
-        if (width == MAX_NR) { /* a constant length: copied without a call */
-          memcpy(panel, row, MAX_NR * sizeof *row);
-        } else {
-          memcpy(panel, row, width * sizeof *row);
-        }
-      }
-    }
-  }
-}
-
-typedef struct cut {
+typedef struct plan {
   size_t parts;         /* subtrees */
   size_t panels, tiles; /* of the result */
-  size_t part_elements; /* of one part's partial result: dW tight by panel, then db */
-} cut;
+  size_t tokens;        /* of a shard */
+  size_t row_tiles;     /* of a block of rows; 0: by panel */
+  size_t part_elements; /* of one part's partial result: dW panel by panel, then db */
+} plan;
 
-static cut cut_of(const weight_gradient *p, size_t threads)
+static plan plan_of(const weight_gradient *p, size_t threads)
 {
   const kernel_table *k = kernels();
-  cut c = {.parts = 1,
-           .panels = (kernels_pad(p->N) + k->nr - 1) / k->nr,
-           .tiles = (p->M + k->mr - 1) / k->mr};
+  plan c = {.parts = 1,
+            .panels = panel_count(p->N),
+            .tiles = (p->M + k->mr - 1) / k->mr,
+            .tokens = p->T * (p->B / p->shards)};
   size_t units = p->shards / p->group;
   while (c.parts * 2 <= units && units % (c.parts * 2) == 0 &&
          c.parts * c.panels * c.tiles < PIECES * threads) {
     c.parts *= 2;
   }
   c.part_elements = p->M * (c.panels * k->nr + 1);
+  size_t row_tiles = ROW_BYTES / (p->T * p->B * k->mr * sizeof(unroll_real));
+  if (row_tiles >= LEAST_ROW_TILES && c.tiles >= 2 * PIECES * threads) { c.row_tiles = row_tiles; }
   return c;
 }
 
-/* Pieces [first, last) of one part and panel: consecutive row tiles. */
-static void gradient_piece(const weight_gradient *p, const cut *c, size_t part, size_t panel,
-                           size_t first, size_t last, const unroll_real *tokens, size_t width,
-                           unroll_real *partial)
+/* Row tiles [first, last) of one part and panel. */
+static void gradient_piece(const weight_gradient *p, const plan *c, size_t part, size_t panel,
+                           size_t first, size_t last)
 {
   const kernel_table *k = kernels();
-  size_t in_shard = p->B / p->shards, n = p->T * in_shard, shards = p->shards / c->parts;
-  size_t row = first * k->mr, column = panel * k->nr;
+  size_t in_shard = p->B / p->shards, shards = p->shards / c->parts;
+  size_t row = first * k->mr, column = panel * k->nr, width = panel_width(p->N, panel);
   unroll_real *C = p->dW + row * p->ld_dW + column, *sums = p->db != NULL ? p->db + row : NULL;
-  size_t ldc = p->ld_dW;
+  size_t ldc = p->ld_dW, shard_rows = (p->panel_T + 1) * in_shard;
+  const unroll_real *h = p->h + panel * state_panels_stride(p->panel_T, p->B);
 
   if (c->parts > 1) {
-    unroll_real *mine = partial + part * c->part_elements;
+    unroll_real *mine = p->scratch + part * c->part_elements;
     C = mine + panel * k->nr * p->M + row * k->nr;
     ldc = k->nr;
     sums = mine + c->panels * k->nr * p->M + row;
@@ -94,10 +79,10 @@ static void gradient_piece(const weight_gradient *p, const cut *c, size_t part, 
                           .columns = width,
                           .shards = shards,
                           .group = p->group,
-                          .tokens = n,
-                          .B = tokens,
+                          .tokens = c->tokens,
+                          .B = h + (part * shards * shard_rows + (p->after ? in_shard : 0)) * width,
                           .ldb = width,
-                          .shard_B = n * width,
+                          .shard_B = shard_rows * width,
                           .C = C,
                           .ldc = ldc,
                           .sums = p->db != NULL && panel == 0 ? sums : NULL};
@@ -112,15 +97,40 @@ static void gradient_piece(const weight_gradient *p, const cut *c, size_t part, 
     block.token_stride = 1;
     block.run = k->nr;
     block.run_stride = p->M * k->nr;
-    block.shard_A = (n + k->nr - 1) / k->nr * block.run_stride;
+    block.shard_A = (c->tokens + k->nr - 1) / k->nr * block.run_stride;
   }
   block.A = p->dZ + part * shards * block.shard_A;
   k->gradient(&block);
 }
 
-/* The upper levels of the tree: neighbours in pairs until one part is left, then to its place. */
-static void combine_parts(const weight_gradient *p, const cut *c, unroll_real *partial)
+/* This thread's pieces, a column of tiles at a time: the panel stays in the cache. */
+static void run_by_panel(const weight_gradient *p, const plan *c, size_t thread, size_t threads)
 {
+  size_t pieces = c->parts * c->panels * c->tiles;
+  size_t end = pieces * (thread + 1) / threads;
+  for (size_t piece = pieces * thread / threads, next = 0; piece < end; piece = next) {
+    size_t column = piece / c->tiles, begin = column * c->tiles;
+    next = begin + c->tiles < end ? begin + c->tiles : end;
+    gradient_piece(p, c, column / c->panels, column % c->panels, piece - begin, next - begin);
+  }
+}
+
+/* This thread's row tiles, a block of rows at a time: the block stays in the cache. */
+static void run_by_rows(const weight_gradient *p, const plan *c, size_t thread, size_t threads)
+{
+  size_t end = c->tiles * (thread + 1) / threads;
+  for (size_t tile = c->tiles * thread / threads, next = 0; tile < end; tile = next) {
+    next = tile + c->row_tiles < end ? tile + c->row_tiles : end;
+    for (size_t panel = 0; panel < c->panels; ++panel) {
+      gradient_piece(p, c, 0, panel, tile, next);
+    }
+  }
+}
+
+/* The upper levels of the tree: neighbours in pairs until one part is left, then to its place. */
+static void combine_parts(const weight_gradient *p, const plan *c)
+{
+  unroll_real *partial = p->scratch;
   const kernel_table *k = kernels();
   for (size_t step = 1; step < c->parts; step *= 2) {
     for (size_t part = 0; part + step < c->parts; part += 2 * step) {
@@ -130,10 +140,9 @@ static void combine_parts(const weight_gradient *p, const cut *c, unroll_real *p
     }
   }
   for (size_t panel = 0; panel < c->panels; ++panel) {
-    size_t left = kernels_pad(p->N) - panel * k->nr, width = left < k->nr ? left : k->nr;
     for (size_t i = 0; i < p->M; ++i) {
       memcpy(p->dW + i * p->ld_dW + panel * k->nr, partial + (panel * p->M + i) * k->nr,
-             width * sizeof *partial);
+             panel_width(p->N, panel) * sizeof *partial);
     }
   }
   if (p->db != NULL) { memcpy(p->db, partial + c->panels * k->nr * p->M, p->M * sizeof *partial); }
@@ -141,30 +150,21 @@ static void combine_parts(const weight_gradient *p, const cut *c, unroll_real *p
 
 void weight_gradient_run(const weight_gradient *p)
 {
-  const kernel_table *k = kernels();
-  size_t threads_most = (size_t)omp_get_max_threads();
-  unroll_real *partial = p->scratch + threads_most * kernels_pad(p->T * p->B) * MAX_NR;
-  cut c = cut_of(p, threads_most);
-  assert(k->mr <= MAX_MR && k->nr <= MAX_NR);
-  assert(c.parts == 1 || c.parts * c.part_elements <= partial_elements(threads_most));
+  size_t most = (size_t)omp_get_max_threads();
+  plan c = plan_of(p, most);
+  assert(kernels()->mr <= MAX_MR && kernels()->nr <= MAX_NR);
+  assert(c.parts == 1 || (c.row_tiles == 0 && c.parts * c.part_elements <= gradient_scratch(most)));
 
-#pragma omp parallel default(none) shared(p, k, c, partial)
+#pragma omp parallel default(none) shared(p, c)
   {
     size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
-    unroll_real *tokens = p->scratch + thread * kernels_pad(p->T * p->B) * MAX_NR;
-    size_t pieces = c.parts * c.panels * c.tiles;
-    size_t end = pieces * (thread + 1) / threads;
-    for (size_t piece = pieces * thread / threads, next = 0; piece < end; piece = next) {
-      size_t column = piece / c.tiles, part = column / c.panels, panel = column % c.panels;
-      size_t left = kernels_pad(p->N) - panel * k->nr, width = left < k->nr ? left : k->nr;
-      size_t shards = p->shards / c.parts;
-      next = (column + 1) * c.tiles < end ? (column + 1) * c.tiles : end;
-      pack_tokens(p, part * shards, shards, panel * k->nr, width, tokens);
-      gradient_piece(p, &c, part, panel, piece - column * c.tiles, next - column * c.tiles, tokens,
-                     width, partial);
+    if (c.row_tiles > 0) {
+      run_by_rows(p, &c, thread, threads);
+    } else {
+      run_by_panel(p, &c, thread, threads);
     }
   }
-  if (c.parts > 1) { combine_parts(p, &c, partial); }
+  if (c.parts > 1) { combine_parts(p, &c); }
 }
 
 /* ------------------------------------------------------------ token gradient */

@@ -8,7 +8,7 @@
  *
  *   dW = sum_n dZ_n h_n^T,  db = sum_n dZ_n      n: shard by shard, within one by (t, b)
  */
-#include "kernels/kernels.h"
+#include "kernels/recurrence.h"
 
 /* Where dZ lies. */
 typedef enum gradient_source {
@@ -23,16 +23,17 @@ typedef struct weight_gradient {
   gradient_source source;
   const unroll_real *dZ; /* of M columns */
   size_t ld_dZ;          /* GRADIENT_ROWS; KERNELS_PAD readable elements must follow the last row */
-  const unroll_real *h;  /* (T, B, ld_h) of N columns */
-  size_t ld_h;
-  unroll_real *dW; /* (M, N), ld_dW */
+  const unroll_real *h;  /* state panels (recurrence.h) of N columns */
+  size_t panel_T;        /* their T */
+  int after;             /* h_n is the state after step t (slot t + 1), not before it */
+  unroll_real *dW;       /* (M, N), ld_dW */
   size_t ld_dW;
   unroll_real *db;      /* (M) or NULL */
   unroll_real *scratch; /* gradient_scratch(...) elements */
 } weight_gradient;
 
-/** Elements of scratch that any weight_gradient up to these sizes needs. */
-size_t gradient_scratch(size_t T, size_t B, size_t threads);
+/** Elements of scratch that any weight_gradient needs. */
+size_t gradient_scratch(size_t threads);
 
 /** Opens a region. */
 void weight_gradient_run(const weight_gradient *p);

@@ -75,6 +75,10 @@ typedef struct rows_product {
   const unroll_real *bias;  /* (N) in CELL */
   const unroll_real *state; /* (M, N) h_t in BACK */
   size_t ld_state;
+  unroll_real *copy;        /* CELL: C once more, in state panels (recurrence.h); NULL: no */
+  size_t copy_panel;        /* elements from one of them to the next */
+  const uint32_t *copy_row; /* (M) row there of each row of C, from row copy_first on */
+  size_t copy_first;
 } rows_product;
 
 /*
@@ -179,6 +183,10 @@ typedef struct kernel_table {
                    unroll_real *v, unroll_real *w);
   void (*adam)(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                unroll_real *v, unroll_real *w);
+
+  /* As many multiply-adds as a core can do, for `rounds` rounds: the floating-point operations done.
+   * out (KERNELS_PAD) gets a result, so that none is left out. */
+  double (*peak)(size_t rounds, unroll_real *out);
 
   /* The vector functions themselves, for tests: y = f(x). */
   void (*exp)(size_t n, const unroll_real *x, unroll_real *y);

@@ -11,13 +11,12 @@ size_t weights_packed_size(size_t n, size_t k)
   return kernels_pad(n) * kernels_pad(k) + kernels()->nr * kernels_pad(k);
 }
 
-static size_t panel_count(size_t n)
+size_t panel_count(size_t n)
 {
   return (kernels_pad(n) + kernels()->nr - 1) / kernels()->nr;
 }
 
-/* Columns of a panel as stored: all, or one vector where that holds the rest. */
-static size_t panel_width(size_t n, size_t panel)
+size_t panel_width(size_t n, size_t panel)
 {
   const kernel_table *k = kernels();
   size_t left = kernels_pad(n) - panel * k->nr;
@@ -38,7 +37,8 @@ void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int
     unroll_real *panel = panels + p * stride;
     if (transposed) {
       const unroll_real *row[64]; /* nr is at most 32 */
-      size_t valid = rows - first < width ? rows - first : width;
+      size_t left = first < rows ? rows - first : 0; /* a narrow panel can be padding alone */
+      size_t valid = left < width ? left : width;
       for (size_t i = 0; i < valid; ++i) { row[i] = W + (first + i) * ld; }
       k->gather_panel(summed, valid, row, panel, width);
     } else {
@@ -111,10 +111,37 @@ static share share_of(size_t B, size_t H, size_t thread, size_t threads)
   return s;
 }
 
+size_t state_panels_stride(size_t T, size_t B)
+{
+  return kernels()->nr * (T + 1) * B;
+}
+
+size_t state_panels_size(size_t T, size_t B, size_t H)
+{
+  return panel_count(H) * state_panels_stride(T, B);
+}
+
+/* This thread's part of slot 0, which no time step computes. */
+static void copy_carried(const recurrence *r, const share *s)
+{
+  for (size_t p = s->first; p < s->last; ++p) {
+    size_t width = panel_width(r->H, p), column = p * kernels()->nr;
+    unroll_real *panel = r->state_panels + p * state_panels_stride(r->panel_T, r->B);
+    for (size_t b = s->row; b < s->row + s->rows; ++b) {
+      memcpy(panel + r->panel_row[b] * width, r->h + b * r->ld + column, width * sizeof *panel);
+    }
+  }
+}
+
 void recurrence_forward(const recurrence *r)
 {
   const kernel_table *k = kernels();
-#pragma omp parallel default(none) shared(k, r)
+  size_t in_shard = r->state_panels != NULL ? r->B / r->shards : 0;
+  for (size_t b = 0; b < r->B && r->state_panels != NULL; ++b) {
+    r->panel_row[b] = (uint32_t)(b / in_shard * (r->panel_T + 1) * in_shard + b % in_shard);
+  }
+
+#pragma omp parallel default(none) shared(k, r, in_shard)
   {
     share s = share_of(r->B, r->H, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     rows_product p = {.M = s.rows,
@@ -129,12 +156,19 @@ void recurrence_forward(const recurrence *r)
                       .bias = r->bias,
                       .end = r->activation == UNROLL_ACTIVATION_TANH ? ROWS_CELL_TANH
                                                                      : ROWS_CELL_RELU};
+    if (r->state_panels != NULL) {
+      copy_carried(r, &s);
+      p.copy_panel = state_panels_stride(r->panel_T, r->B);
+      p.copy_row = r->panel_row + s.row;
+    }
     for (size_t t = 0; t < r->T && (s.rows > 0 || s.in_step); ++t) {
       size_t row = t * r->B + s.row;
       p.A = r->h + row * r->ld;
       p.C = r->h + (row + r->B) * r->ld;
       p.index = r->index != NULL ? r->index + row : NULL;
       p.input = r->index != NULL ? r->input : r->input + row * r->ld_input;
+      p.copy = r->state_panels;
+      p.copy_first = (t + 1) * in_shard;
       k->rows(&p);
       if (s.in_step) {
 #pragma omp barrier

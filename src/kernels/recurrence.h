@@ -20,6 +20,10 @@ typedef struct kernel_poll {
   void *context;
 } kernel_poll;
 
+/** Panels of n columns, and the columns stored of one: nr, or one vector where that holds the rest. */
+size_t panel_count(size_t n);
+size_t panel_width(size_t n, size_t panel);
+
 /** Elements of a packed weight matrix with n columns of the product and k summed. */
 size_t weights_packed_size(size_t n, size_t k);
 
@@ -34,6 +38,17 @@ void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int
 void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
             const unroll_real *panels, unroll_real *C, size_t ldc);
 
+/*
+ * State panels: the hidden states once more, as the weight gradients read them. Panel p holds columns
+ * [p * nr, p * nr + nr) (one vector in the last panel where that is enough); its rows are, shard after
+ * shard, the slots 0..T of the shard's sequences: row (s, t, b) = (s * (T + 1) + t) * (B / shards) + b.
+ * So the states before a step (slots 0..T-1) and after it (1..T) are both contiguous in a shard.
+ */
+
+/** Elements of the state panels of one layer, and from one panel to the next. */
+size_t state_panels_size(size_t T, size_t B, size_t H);
+size_t state_panels_stride(size_t T, size_t B);
+
 typedef struct recurrence {
   size_t T, B, H;
   unroll_activation activation;
@@ -43,9 +58,13 @@ typedef struct recurrence {
   const unroll_real *backward; /* packed W_hh */
   const unroll_real *input;    /* rows to add: table of W_xh^T with `index`, or (T, B, ld_input) */
   size_t ld_input;
-  const int32_t *index;    /* (T, B) tokens, or NULL */
-  const unroll_real *bias; /* (H) padded */
-  unroll_real *dh;         /* (T, B, ld): dL/dh from above in, dL/da out */
+  const int32_t *index;      /* (T, B) tokens, or NULL */
+  const unroll_real *bias;   /* (H) padded */
+  unroll_real *state_panels; /* filled by the forward pass; NULL: not wanted */
+  size_t panel_T;            /* their T, which may be more than this window's */
+  size_t shards;             /* their shards */
+  uint32_t *panel_row;       /* (B) scratch */
+  unroll_real *dh;           /* (T, B, ld): dL/dh from above in, dL/da out */
 } recurrence;
 
 /** Slots 1..T of h from slot 0. Opens a region. */

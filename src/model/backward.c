@@ -4,9 +4,9 @@
 #include "base/check.h"
 #include "kernels/gradient.h"
 
-/* dW = sum_n dZ_n h_n^T and, with a bias, db = sum_n dZ_n. */
+/* dW = sum_n dZ_n h_n^T, h of a layer before or after the step, and db = sum_n dZ_n unless b is NULL. */
 static void gradient_of(network *net, size_t T, const unroll_tensor *W, const unroll_tensor *b,
-                        gradient_source source, const unroll_real *dZ, const unroll_real *h)
+                        gradient_source source, const unroll_real *dZ, size_t layer, int after)
 {
   const weight_gradient g = {.T = T,
                              .B = net->B,
@@ -17,8 +17,9 @@ static void gradient_of(network *net, size_t T, const unroll_tensor *W, const un
                              .source = source,
                              .dZ = dZ,
                              .ld_dZ = net->ld,
-                             .h = h,
-                             .ld_h = net->ld,
+                             .h = net->state_panels[layer],
+                             .panel_T = net->T,
+                             .after = after,
                              .dW = net->gradient + W->offset,
                              .ld_dW = W->ld,
                              .db = b != NULL ? net->gradient + b->offset : NULL,
@@ -38,12 +39,12 @@ unroll_status network_backward(network *net, size_t T, const network_ready *read
 {
   unroll_status st = UNROLL_OK;
   const unroll_params *params = net->params;
-  size_t slot = net->B * net->ld, done = 0;
+  size_t done = 0;
   unroll_real *dh = net->dh[0], *below = net->dh[1];
 
   /* dW_qh = sum_t dO_t h_t^T, db_q = sum_t dO_t */
   gradient_of(net, T, params_output(params, PARAMS_W_QH), params_output(params, PARAMS_B_Q),
-              GRADIENT_PANELS, net->O, net->h[net->L - 1] + slot);
+              GRADIENT_PANELS, net->O, net->L - 1, 1);
   UNROLL_TRY(tell(ready, &done, params->n_output));
 
   for (size_t l = net->L; l-- > 0;) {
@@ -55,7 +56,7 @@ unroll_status network_backward(network *net, size_t T, const network_ready *read
     recurrence_backward(&r, ready->poll);
 
     /* dW_hh = sum_t dA_t h_{t-1}^T, db_h = sum_t dA_t */
-    gradient_of(net, T, W_hh, b_h, GRADIENT_ROWS, dh, net->h[l]);
+    gradient_of(net, T, W_hh, b_h, GRADIENT_ROWS, dh, l, 0);
     if (l == 0) { /* dW_xh: the columns of the tokens seen */
       const token_gradient g = {.T = T,
                                 .B = net->B,
@@ -72,7 +73,7 @@ unroll_status network_backward(network *net, size_t T, const network_ready *read
                                 .list = net->list};
       token_gradient_run(&g);
     } else { /* dW_xh = sum_t dA_t h_t(below)^T, dH_t(below) = dA_t W_xh */
-      gradient_of(net, T, W_xh, NULL, GRADIENT_ROWS, dh, net->h[l - 1] + slot);
+      gradient_of(net, T, W_xh, NULL, GRADIENT_ROWS, dh, l - 1, 1);
       linear(T * net->B, net->H, net->H, dh, net->ld, net->below_backward[l], below, net->ld);
     }
     UNROLL_TRY(tell(ready, &done, params_layer_end(params, l)));

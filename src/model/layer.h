@@ -20,7 +20,11 @@ static inline recurrence layer_recurrence(network *net, size_t l, size_t T)
                       .input = l == 0 ? params->values + W_xh->offset : net->from_below,
                       .ld_input = l == 0 ? W_xh->ld : net->ld,
                       .index = l == 0 ? net->x : NULL,
-                      .bias = params->values + b_h->offset};
+                      .bias = params->values + b_h->offset,
+                      .state_panels = net->state_panels[l],
+                      .panel_T = net->T,
+                      .shards = net->shards,
+                      .panel_row = net->panel_row};
 }
 
 #endif

@@ -46,6 +46,7 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
   UNROLL_TRY(new_layers(L, &net->below_forward));
   UNROLL_TRY(new_layers(L, &net->below_backward));
   UNROLL_TRY(new_layers(L, &net->h));
+  UNROLL_TRY(new_layers(L, &net->state_panels));
   for (size_t l = 0; l < L; ++l) {
     size_t packed = weights_packed_size(H, H);
     UNROLL_TRY(new_reals(packed, "packed weights", &net->recur_forward[l]));
@@ -55,6 +56,9 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
       UNROLL_TRY(new_reals(packed, "packed weights", &net->below_backward[l]));
     }
     UNROLL_TRY(new_reals((T + 1) * B * ld, "hidden states", &net->h[l]));
+    if (training) {
+      UNROLL_TRY(new_reals(state_panels_size(T, B, H), "hidden states", &net->state_panels[l]));
+    }
   }
   UNROLL_TRY(memory_new(rows, sizeof *net->x, "input tokens", &net->x));
   UNROLL_TRY(memory_new(rows, sizeof *net->y, "target tokens", &net->y));
@@ -68,10 +72,10 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
       UNROLL_TRY(new_reals(rows * ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
     }
     UNROLL_TRY(new_reals(params->n, "gradient", &net->gradient));
-    UNROLL_TRY(
-        new_reals(gradient_scratch(T, B, threads), "gradient scratch", &net->gradient_scratch));
+    UNROLL_TRY(new_reals(gradient_scratch(threads), "gradient scratch", &net->gradient_scratch));
     UNROLL_TRY(memory_new(V * shards + 1, sizeof *net->start, "token lists", &net->start));
     UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
+    UNROLL_TRY(memory_new(B, sizeof *net->panel_row, "panel rows", &net->panel_row));
   }
   *out = net;
   net = NULL;
@@ -91,6 +95,7 @@ void network_free(network **p)
 {
   network *net = *p;
   if (net == NULL) { return; }
+  memory_free(&net->panel_row);
   memory_free(&net->list);
   memory_free(&net->start);
   memory_free(&net->gradient_scratch);
@@ -104,6 +109,7 @@ void network_free(network **p)
   memory_free(&net->y_panel);
   memory_free(&net->y);
   memory_free(&net->x);
+  free_layers(net->L, &net->state_panels);
   free_layers(net->L, &net->h);
   free_layers(net->L, &net->below_backward);
   free_layers(net->L, &net->below_forward);

@@ -39,8 +39,10 @@ typedef struct network {
   double *nll;             /* (T * B) shard by shard, within one by (t, b) */
 
   /* backward */
-  unroll_real *dh[2];    /* (T, B, ld) the layer at work, and the one below */
-  unroll_real *gradient; /* (params->n), layout of params */
+  unroll_real **state_panels; /* (L) h once more, for the weight gradients (kernels/recurrence.h) */
+  uint32_t *panel_row;        /* (B) */
+  unroll_real *dh[2];         /* (T, B, ld) the layer at work, and the one below */
+  unroll_real *gradient;      /* (params->n), layout of params */
 
   /* scratch of the kernels */
   unroll_real *O, *output_scratch, *gradient_scratch;

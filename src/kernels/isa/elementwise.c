@@ -34,7 +34,7 @@ void ISA(gather_panel)(size_t n, size_t count, const unroll_real *const *rows, u
                        size_t ld)
 {
   for (size_t first = 0; first < ld; first += LANES) {
-    for (size_t j = 0; j < n; j += LANES) {
+    for (size_t j = 0; j < kernels_pad(n); j += LANES) {
       vec r[LANES];
       for (size_t i = 0; i < LANES; ++i) {
         r[i] = first + i < count ? vec_load(rows[first + i] + j) : (vec){0};
@@ -49,7 +49,7 @@ void ISA(scatter_panel)(size_t n, size_t count, const unroll_real *panel, size_t
                         unroll_real *const *rows)
 {
   for (size_t first = 0; first < count; first += LANES) {
-    for (size_t j = 0; j < n; j += LANES) {
+    for (size_t j = 0; j < kernels_pad(n); j += LANES) {
       vec r[LANES];
       for (size_t i = 0; i < LANES; ++i) { r[i] = vec_load(panel + (j + i) * ld + first); }
       transpose_square(r);

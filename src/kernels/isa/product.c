@@ -27,24 +27,43 @@ INLINE vec cell_backward(const rows_end end, vec dh, vec h)
 }
 
 /* The end of a tile at row m, column n of C; `sums` are its sums. */
+INLINE void finish_rows(const rows_end end, const rows_product *p, size_t m, size_t n, size_t rows,
+                        const size_t vecs, const tile_buffer *sums)
+{
+  const int forward = end == ROWS_CELL_TANH || end == ROWS_CELL_RELU;
+  unroll_real *copy = forward && p->copy != NULL ? p->copy + n / PANEL * p->copy_panel : NULL;
+  for (size_t i = 0; i < rows; ++i) {
+    size_t row = m + i;
+    unroll_real *out = p->C + row * p->ldc + n;
+    vec c[TILE_VECS];
+    for (size_t v = 0; v < vecs; ++v) {
+      vec s = vec_load(sums->c + i * PANEL + v * LANES);
+      size_t at = n + v * LANES;
+      if (forward) {
+        size_t from = p->index != NULL ? (size_t)p->index[row] : row;
+        c[v] = cell_forward(end, s, vec_load(p->input + from * p->ld_input + at),
+                            vec_load(p->bias + at));
+      } else {
+        c[v] = cell_backward(end, s + vec_load(out + v * LANES),
+                             vec_load(p->state + row * p->ld_state + at));
+      }
+      vec_store(out + v * LANES, c[v]);
+    }
+    if (copy != NULL) {
+      unroll_real *to = copy + (p->copy_first + p->copy_row[row]) * vecs * LANES;
+      for (size_t v = 0; v < vecs; ++v) { vec_store(to + v * LANES, c[v]); }
+    }
+  }
+}
+
+/* The same with a constant number of vectors, which keeps the row in registers. */
 INLINE void finish_tile(const rows_end end, const rows_product *p, size_t m, size_t n, size_t rows,
                         size_t vecs, const tile_buffer *sums)
 {
-  for (size_t i = 0; i < rows; ++i) {
-    size_t row = m + i;
-    size_t from = p->index != NULL ? (size_t)p->index[row] : row;
-    for (size_t v = 0; v < vecs; ++v) {
-      size_t at = n + v * LANES;
-      unroll_real *out = p->C + row * p->ldc + at;
-      vec s = vec_load(sums->c + i * PANEL + v * LANES);
-      if (end == ROWS_CELL_TANH || end == ROWS_CELL_RELU) {
-        vec_store(out, cell_forward(end, s, vec_load(p->input + from * p->ld_input + at),
-                                    vec_load(p->bias + at)));
-      } else {
-        vec_store(out, cell_backward(end, s + vec_load(out),
-                                     vec_load(p->state + row * p->ld_state + at)));
-      }
-    }
+  if (vecs == TILE_VECS) {
+    finish_rows(end, p, m, n, rows, TILE_VECS, sums);
+  } else {
+    finish_rows(end, p, m, n, rows, 1, sums);
   }
 }
 
@@ -70,11 +89,11 @@ void ISA(rows)(const rows_product *p)
       const unroll_real *a = p->A + m * p->lda;
       if (p->end == ROWS_STORE) {
         s.ldc = p->ldc;
-        ISA(tile_multiply)(rows, vecs, &s, a, b, p->C + m * p->ldc + n, 0);
+        tile_multiply(rows, vecs, &s, a, b, NULL, p->C + m * p->ldc + n);
         continue;
       }
       s.ldc = PANEL;
-      ISA(tile_multiply)(rows, vecs, &s, a, b, sums.c, 0);
+      tile_multiply(rows, vecs, &s, a, b, NULL, sums.c);
       switch (p->end) {
       case ROWS_STORE:
         break;
@@ -98,34 +117,53 @@ void ISA(rows)(const rows_product *p)
 /* ---------------------------------------------------- weights x token panels */
 
 /*
- * K is cut so that the block of W stays in the second-level cache while the
- * panels pass over it; the chains continue through C, at the price of one load
- * and store per PANELS_K multiply-adds.
+ * A long K is cut, so that the block of W and the panels stay in the
+ * second-level cache; the chains continue through C, at the price of one load
+ * and store per block of K. W itself comes from memory: the next
+ * tile's rows are prefetched while this one's pass over the panels.
  */
-#define PANELS_K 256
+#define WHOLE_K     1024
+#define SHORT_K     128 /* at least; as many rows of W as BLOCK_BYTES hold */
+#define BLOCK_BYTES ((size_t)1 << 18)
+
+#define CACHE_LINE (64 / sizeof(unroll_real))
+
+/* Elements [0, columns) of `rows` rows, into the second-level cache. */
+INLINE void prefetch_rows(const unroll_real *W, size_t rows, size_t ld, size_t columns)
+{
+  for (size_t i = 0; i < rows; ++i) {
+    for (size_t j = 0; j < columns; j += CACHE_LINE) { __builtin_prefetch(W + i * ld + j, 0, 2); }
+  }
+}
 
 void ISA(panels)(const panels_product *p)
 {
   tile_sum s = {.row_stride = p->row_stride, .k_stride = p->col_stride, .ldb = PANEL, .ldc = PANEL};
+  size_t short_K = BLOCK_BYTES / (p->col_stride * sizeof(unroll_real));
+  size_t block = p->K <= WHOLE_K ? p->K : short_K < SHORT_K ? SHORT_K : short_K;
+  tile_buffer bias;
 
-  for (size_t q = 0; q < p->n_panels && p->bias != NULL; ++q) {
-    unroll_real *C = p->C + q * p->panel_C;
-    for (size_t m = 0; m < p->M; ++m) {
-      for (size_t v = 0; v < TILE_VECS; ++v) {
-        vec_store(C + m * PANEL + v * LANES, vec_splat(p->bias[m]));
-      }
-    }
-  }
-  for (size_t k = 0; k < p->K; k += PANELS_K) {
-    s.K = s.run = p->K - k < PANELS_K ? p->K - k : PANELS_K;
+  for (size_t k = 0; k < p->K; k += block) {
+    s.K = s.run = p->K - k < block ? p->K - k : block;
     for (size_t m = 0, rows = 0; m < p->M; m += rows) {
       rows = tile_rows(p->M - m);
       const unroll_real *w = p->W + m * p->row_stride + k * p->col_stride;
+      if (p->col_stride == 1 && m + rows < p->M) { /* the rows below */
+        prefetch_rows(w + rows * p->row_stride, tile_rows(p->M - m - rows), p->row_stride, s.K);
+      } else if (p->col_stride > 1 && k + block < p->K) { /* the same columns, further down */
+        size_t left = p->K - k - block;
+        prefetch_rows(w + block * p->col_stride, left < block ? left : block, p->col_stride, rows);
+      }
+      for (size_t i = 0; i < rows && k == 0 && p->bias != NULL; ++i) {
+        for (size_t v = 0; v < TILE_VECS; ++v) {
+          vec_store(bias.c + i * PANEL + v * LANES, vec_splat(p->bias[m + i]));
+        }
+      }
       for (size_t q = 0; q < p->n_panels; ++q) {
+        unroll_real *C = p->C + q * p->panel_C + m * PANEL;
+        const unroll_real *start = k > 0 ? C : p->bias != NULL ? bias.c : NULL;
         size_t vecs = q + 1 == p->n_panels && p->last_tokens <= LANES ? 1 : TILE_VECS;
-        ISA(tile_multiply)
-        (rows, vecs, &s, w, p->B + q * p->panel_B + k * PANEL, p->C + q * p->panel_C + m * PANEL,
-         k > 0 || p->bias != NULL);
+        tile_multiply(rows, vecs, &s, w, p->B + q * p->panel_B + k * PANEL, start, C);
       }
     }
   }
@@ -189,7 +227,7 @@ static void gradient_shard(const gradient_block *p, const tile_sum *s, size_t sh
                            size_t rows, size_t vecs, gradient_tile *out)
 {
   const unroll_real *a = p->A + shard * p->shard_A + m * p->row_stride;
-  ISA(tile_multiply)(rows, vecs, s, a, p->B + shard * p->shard_B, out->sum.c, 0);
+  tile_multiply(rows, vecs, s, a, p->B + shard * p->shard_B, NULL, out->sum.c);
   if (p->sums != NULL && p->token_stride == 1) {
     for (size_t i = 0; i < rows; ++i) { out->column[i] = sum_row(p, a + i * p->row_stride); }
   } else if (p->sums != NULL) {

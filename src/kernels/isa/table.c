@@ -21,6 +21,7 @@ const kernel_table ISA(kernel_table) = {
     .sgd = ISA(sgd),
     .momentum = ISA(momentum),
     .adam = ISA(adam),
+    .peak = ISA(peak),
     .exp = ISA(exp),
     .tanh = ISA(tanh),
 };

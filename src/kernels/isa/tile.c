@@ -6,8 +6,8 @@
 
 /* Both strides as the caller's constants, so that addresses of the rows need no multiplication. */
 INLINE void multiply(const int rows, const int vecs, const tile_sum *s, size_t row_stride,
-                     size_t k_stride, const unroll_real *A, const unroll_real *B, unroll_real *C,
-                     int accumulate)
+                     size_t k_stride, const unroll_real *A, const unroll_real *B,
+                     const unroll_real *start, unroll_real *C)
 {
   const size_t ldb = s->ldb, ldc = s->ldc;
   vec c[TILE_ROWS][TILE_VECS];
@@ -19,12 +19,12 @@ INLINE void multiply(const int rows, const int vecs, const tile_sum *s, size_t r
       c[i][v] = (vec){0};
     }
   }
-  if (accumulate) {
+  if (start != NULL) {
     UNROLLED for (int i = 0; i < rows; ++i)
     {
       UNROLLED for (int v = 0; v < vecs; ++v)
       {
-        c[i][v] = vec_load(C + (size_t)i * ldc + (size_t)v * LANES);
+        c[i][v] = vec_load(start + (size_t)i * ldc + (size_t)v * LANES);
       }
     }
   }
@@ -62,24 +62,28 @@ INLINE void multiply(const int rows, const int vecs, const tile_sum *s, size_t r
 
 /* One function for each tile shape, so that all loops over the tile are unrolled. */
 typedef void multiply_shape(const tile_sum *s, const unroll_real *A, const unroll_real *B,
-                            unroll_real *C, int accumulate);
+                            const unroll_real *start, unroll_real *C);
 
 #define SHAPE(R, V)                                                                                \
   static void by_k_##R##_##V(const tile_sum *s, const unroll_real *A, const unroll_real *B,        \
-                             unroll_real *C, int accumulate)                                       \
+                             const unroll_real *start, unroll_real *C)                             \
   {                                                                                                \
-    multiply(R, V, s, s->row_stride, 1, A, B, C, accumulate);                                      \
+    multiply(R, V, s, s->row_stride, 1, A, B, start, C);                                           \
   }                                                                                                \
   static void by_row_##R##_##V(const tile_sum *s, const unroll_real *A, const unroll_real *B,      \
-                               unroll_real *C, int accumulate)                                     \
+                               const unroll_real *start, unroll_real *C)                           \
   {                                                                                                \
-    multiply(R, V, s, 1, s->k_stride, A, B, C, accumulate);                                        \
+    multiply(R, V, s, 1, s->k_stride, A, B, start, C);                                             \
   }
 #define SHAPES(R) SHAPE(R, 1) SHAPE(R, 2)
 #define ENTRY(R)  {{by_row_##R##_1, by_row_##R##_2}, {by_k_##R##_1, by_k_##R##_2}},
 
 SHAPES(1)
-SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6)
+SHAPES(2)
+SHAPES(3)
+SHAPES(4)
+SHAPES(5)
+SHAPES(6)
 #if TILE_ROWS > 6
     SHAPES(7) SHAPES(8) SHAPES(9) SHAPES(10) SHAPES(11) SHAPES(12) SHAPES(13) SHAPES(14)
 #endif
@@ -92,10 +96,10 @@ SHAPES(2) SHAPES(3) SHAPES(4) SHAPES(5) SHAPES(6)
 #endif
 };
 
-void ISA(tile_multiply)(size_t rows, size_t vecs, const tile_sum *s, const unroll_real *A,
-                        const unroll_real *B, unroll_real *C, int accumulate)
+void tile_multiply(size_t rows, size_t vecs, const tile_sum *s, const unroll_real *A,
+                   const unroll_real *B, const unroll_real *start, unroll_real *C)
 {
   assert(rows >= 1 && rows <= TILE_ROWS && vecs >= 1 && vecs <= TILE_VECS);
   assert(s->row_stride == 1 || s->k_stride == 1);
-  shapes[rows - 1][s->k_stride == 1][vecs - 1](s, A, B, C, accumulate);
+  shapes[rows - 1][s->k_stride == 1][vecs - 1](s, A, B, start, C);
 }

@@ -25,15 +25,19 @@ typedef struct tile_sum {
   size_t ldb, ldc;
 } tile_sum;
 
+#define tile_multiply ISA(tile_multiply)
+
 /**
- * C (rows, vecs vectors) = or += sum over k of A[i, k] * B[k, :].
+ * C (rows, vecs vectors) = start + sum over k of A[i, k] * B[k, :].
  *
  * Rows of a product are cut into nearly equal tiles (tile_rows), so that edge tiles keep enough
  * independent chains to hide the latency of the multiply-add. An edge tile runs the same loop with
  * fewer rows: the order of operations of an element is the same in every tile.
+ *
+ * @param[in] start  where the chains begin, rows ldc apart; may be C; NULL: at +0
  */
-void ISA(tile_multiply)(size_t rows, size_t vecs, const tile_sum *s, const unroll_real *A,
-                        const unroll_real *B, unroll_real *C, int accumulate);
+void tile_multiply(size_t rows, size_t vecs, const tile_sum *s, const unroll_real *A,
+                   const unroll_real *B, const unroll_real *start, unroll_real *C);
 
 /* Rows of the next tile when `left` rows remain: as equal as possible, 20 = 10 + 10, not 14 + 6. */
 INLINE size_t tile_rows(size_t left)
