@@ -7,12 +7,12 @@
  *   V vocabulary, H hidden units, L layers.
  *
  *   | group     | name | shape in the file and the equations | in memory           |
- *   | layer0    | W_xh | (H, V)                              | (V, H): gathered    |
- *   | layer{k}  | W_xh | (H, H)                              | (H, H)              |
- *   | layer{k}  | W_hh | (H, H)                              | (H, H)              |
- *   | layer{k}  | b_h  | (H)                                 | (H)                 |
  *   | output    | W_qh | (V, H)                              | (V, H)              |
  *   | output    | b_q  | (V)                                 | (V)                 |
+ *   | layer{k}  | W_hh | (H, H)                              | (H, H)              |
+ *   | layer{k}  | b_h  | (H)                                 | (H)                 |
+ *   | layer{k}  | W_xh | (H, H)                              | (H, H)              |
+ *   | layer0    | W_xh | (H, V)                              | (V, H): gathered    |
  *
  * Rows in memory are `ld` elements apart, a multiple of 16, and the padding is
  * zero in parameters, gradients and moments alike, so that norm, update,
@@ -21,7 +21,8 @@
  *
  * The order in memory is the order in which gradients become complete:
  * output first, then the layers from the top to the bottom, so that the
- * exchange of a finished part can start early.
+ * exchange of a finished part can start early. The table of the inputs, layer0
+ * W_xh, comes last: of its gradient only the rows of tokens seen are not zero.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -49,9 +49,19 @@ static double line_perplexity(const unroll_line_score *line)
   return line->tokens == 0 ? 1.0 : exp(line->nats / (double)line->tokens);
 }
 
+/* Lines so far; `array` is for --json. */
+struct lines {
+  bool begun;
+  json_t *array;
+  bool lost; /* there was no memory for one */
+};
+
+/* The heading comes with the first line: until then the text may yet be refused. */
 static void print_line(void *context, const unroll_line_score *line)
 {
-  (void)context;
+  struct lines *lines = context;
+  if (!lines->begun) { (void)printf("line\ttokens\tnats\tperplexity\n"); }
+  lines->begun = true;
   (void)printf("%" PRIu64 "\t%" PRIu64 "\t%.6f\t%.6g\n", line->line, line->tokens, line->nats,
                line_perplexity(line));
 }
@@ -61,12 +71,6 @@ static json_t *finite(double value)
 {
   return isfinite(value) ? json_real(value) : json_null();
 }
-
-/* The lines so far, for --json. */
-struct lines {
-  json_t *array;
-  bool lost; /* there was no memory for one */
-};
 
 static void collect_line(void *context, const unroll_line_score *line)
 {
@@ -141,7 +145,6 @@ static unroll_status run(const cli_call *call)
   }
   UNROLL_TRY(banner_advise(call->comm));
   UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
-  if (root && tell == print_line) { (void)printf("line\ttokens\tnats\tperplexity\n"); }
   UNROLL_TRY(unroll_model_evaluate(model, call->comm, call->n_operands - 1, call->operands + 1,
                                    (size_t)s->streams, tell, &lines, &score));
   if (root && s->json) {

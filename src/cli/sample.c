@@ -78,12 +78,27 @@ static const option_table *table(void)
   return &t;
 }
 
-/* On a terminal the text appears as it is drawn. */
+struct printing {
+  const struct sample_settings *settings;
+  uint64_t sample; /* from 1 */
+  bool begun;
+  bool terminal;
+};
+
+/* What goes before a sample comes with its first token: until then the prime may yet be refused. On a
+ * terminal the text appears as it is drawn. */
 static void print_text(void *context, const char *text, size_t n)
 {
-  const bool *terminal = context;
+  struct printing *p = context;
+  if (!p->begun) {
+    if (p->settings->count > 1) {
+      (void)printf("--- sample %" PRIu64 " of %" PRIu64 "\n", p->sample, p->settings->count);
+    }
+    (void)printf("%s", p->settings->prime);
+    p->begun = true;
+  }
   (void)fwrite(text, 1, n, stdout);
-  if (*terminal) { (void)fflush(stdout); }
+  if (p->terminal) { (void)fflush(stdout); }
 }
 
 static unroll_status run(const cli_call *call)
@@ -91,7 +106,7 @@ static unroll_status run(const cli_call *call)
   unroll_status st = UNROLL_OK;
   const struct sample_settings *s = call->settings;
   unroll_model *model = NULL;
-  bool terminal = isatty(STDOUT_FILENO) == 1;
+  struct printing printing = {.settings = s, .terminal = isatty(STDOUT_FILENO) == 1};
 
   UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
   if (unroll_comm_rank(call->comm) != 0) { goto cleanup; }
@@ -103,9 +118,9 @@ static unroll_status run(const cli_call *call)
                                  .top_k = s->top_k,
                                  .seed = s->seed,
                                  .sample = k};
-    if (s->count > 1) { (void)printf("--- sample %" PRIu64 " of %" PRIu64 "\n", k + 1, s->count); }
-    (void)printf("%s", s->prime);
-    UNROLL_TRY(unroll_model_sample(model, &how, print_text, &terminal));
+    printing.begun = false;
+    printing.sample = k + 1;
+    UNROLL_TRY(unroll_model_sample(model, &how, print_text, &printing));
     (void)printf("\n");
   }
 

@@ -146,6 +146,11 @@ unroll_status comm_max_u64(unroll_comm *comm, uint64_t *x, size_t n)
   return reduce(comm, x, n, MPI_UINT64_T, sizeof *x, MPI_MAX);
 }
 
+unroll_status comm_or_u64(unroll_comm *comm, uint64_t *x, size_t n)
+{
+  return reduce(comm, x, n, MPI_UINT64_T, sizeof *x, MPI_BOR);
+}
+
 unroll_status comm_max_double(unroll_comm *comm, double *x, size_t n)
 {
   return reduce(comm, x, n, MPI_DOUBLE, sizeof *x, MPI_MAX);

@@ -26,6 +26,9 @@ unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root)
 unroll_status comm_sum_u64(unroll_comm *comm, uint64_t *x, size_t n);
 unroll_status comm_max_u64(unroll_comm *comm, uint64_t *x, size_t n);
 
+/** Bitwise or of n words over the ranks, in place: the union of sets. */
+unroll_status comm_or_u64(unroll_comm *comm, uint64_t *x, size_t n);
+
 /** Element-wise maximum, or sum in rank order, of n doubles: for times, never for results. */
 unroll_status comm_max_double(unroll_comm *comm, double *x, size_t n);
 unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n);

@@ -203,9 +203,7 @@ void token_gradient_run(const token_gradient *p)
     for (; v < end; ++v) {
       const uint32_t *start = p->start + v * p->shards;
       unroll_real *out = p->dW + v * p->ld_dW + first;
-      if (start[0] == start[p->shards]) {
-        memset(out, 0, (last - first) * sizeof *out);
-      } else {
+      if (start[0] != start[p->shards]) {
         k->sum_rows(last - first, p->shards, p->group, start, p->list, p->dZ + first, p->ld, out);
       }
     }

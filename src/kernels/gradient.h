@@ -40,7 +40,7 @@ void weight_gradient_run(const weight_gradient *p);
 
 /*
  * The gradient of a table whose rows were gathered by token: dW[v] = sum over the tokens n with x_n = v
- * of dZ_n, the same tree; rows of tokens that do not occur become zero.
+ * of dZ_n, the same tree. Rows of tokens that do not occur are left alone: the caller keeps them zero.
  */
 typedef struct token_gradient {
   size_t T, B, shards, group;

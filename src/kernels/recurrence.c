@@ -36,7 +36,7 @@ void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int
     size_t first = p * k->nr, width = panel_width(n, p);
     unroll_real *panel = panels + p * stride;
     if (transposed) {
-      const unroll_real *row[64]; /* nr is at most 32 */
+      const unroll_real *row[64];                    /* nr is at most 32 */
       size_t left = first < rows ? rows - first : 0; /* a narrow panel can be padding alone */
       size_t valid = left < width ? left : width;
       for (size_t i = 0; i < valid; ++i) { row[i] = W + (first + i) * ld; }

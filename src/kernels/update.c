@@ -16,23 +16,62 @@ static size_t block_size(size_t n, size_t block)
   return left < KERNELS_NORM_BLOCK ? left : KERNELS_NORM_BLOCK;
 }
 
-double update_norm(size_t n, const unroll_real *g, double *blocks)
+/* Blocks as a balanced tree, neighbours in pairs; an odd one goes up alone. */
+static double norm_of_blocks(size_t count, double *blocks)
 {
-  const kernel_table *k = kernels();
-  size_t count = update_norm_blocks(n);
-  assert(n % KERNELS_PAD == 0);
   if (count == 0) { return 0.0; }
-
-#pragma omp parallel for default(none) shared(k, n, g, blocks, count) schedule(static)
-  for (size_t i = 0; i < count; ++i) {
-    blocks[i] = k->sum_squares(block_size(n, i), g + i * KERNELS_NORM_BLOCK);
-  }
-
   for (; count > 1; count = (count + 1) / 2) {
     for (size_t i = 0; i < count / 2; ++i) { blocks[i] = blocks[2 * i] + blocks[2 * i + 1]; }
     if (count % 2 == 1) { blocks[count / 2] = blocks[count - 1]; }
   }
   return sqrt(blocks[0]);
+}
+
+double update_norm(size_t n, const unroll_real *g, double *blocks)
+{
+  const kernel_table *k = kernels();
+  size_t count = update_norm_blocks(n);
+  assert(n % KERNELS_PAD == 0);
+
+#pragma omp parallel for default(none) shared(k, n, g, blocks, count) schedule(static)
+  for (size_t i = 0; i < count; ++i) {
+    blocks[i] = k->sum_squares(block_size(n, i), g + i * KERNELS_NORM_BLOCK);
+  }
+  return norm_of_blocks(count, blocks);
+}
+
+double update_norm_sparse(size_t n, const unroll_real *g, const sparse_rows *rows, double *blocks)
+{
+  const kernel_table *k = kernels();
+  const double wanted = -1.0;
+  size_t count = update_norm_blocks(n), dense = update_norm_blocks(rows->begin);
+
+  for (size_t i = 0; i < count; ++i) { blocks[i] = i < dense ? wanted : 0.0; }
+  for (size_t r = 0; r < rows->n_rows; ++r) {
+    size_t first = rows->begin + rows->row[r] * rows->ld, last = first + rows->ld - 1;
+    for (size_t i = first / KERNELS_NORM_BLOCK; i <= last / KERNELS_NORM_BLOCK; ++i) {
+      blocks[i] = wanted;
+    }
+  }
+#pragma omp parallel for default(none) shared(k, n, g, blocks, count, wanted) schedule(static)
+  for (size_t i = 0; i < count; ++i) {
+    if (blocks[i] == wanted) {
+      blocks[i] = k->sum_squares(block_size(n, i), g + i * KERNELS_NORM_BLOCK);
+    }
+  }
+  return norm_of_blocks(count, blocks);
+}
+
+void update_sgd_sparse(double scale, double eta, const unroll_real *g, const sparse_rows *rows,
+                       unroll_real *w)
+{
+  const kernel_table *k = kernels();
+  update_sgd(rows->begin, scale, eta, g, w);
+#pragma omp parallel for default(none) shared(k, scale, eta, g, rows, w) schedule(static)
+  for (size_t r = 0; r < rows->n_rows; ++r) {
+    size_t at = rows->begin + rows->row[r] * rows->ld;
+    k->sgd(rows->ld, scale, eta, g + at, w + at);
+  }
 }
 
 void update_sgd(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w)

@@ -14,6 +14,20 @@
 double update_norm(size_t n, const unroll_real *g, double *blocks);
 size_t update_norm_blocks(size_t n);
 
+/*
+ * A gradient whose end, from `begin` on, is a table of rows of ld elements of which only the rows named
+ * can be non-zero, ascending. What is left out would have added zeros: the results are the same bits.
+ */
+typedef struct sparse_rows {
+  size_t begin, ld;
+  size_t n_rows;
+  const uint32_t *row;
+} sparse_rows;
+
+double update_norm_sparse(size_t n, const unroll_real *g, const sparse_rows *rows, double *blocks);
+void update_sgd_sparse(double scale, double eta, const unroll_real *g, const sparse_rows *rows,
+                       unroll_real *w);
+
 /* g is scaled by `scale` (clipping) on its way into the update. Equations: train/optimizer.h. */
 void update_sgd(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w);
 void update_momentum(size_t n, double scale, double eta, double mu, const unroll_real *g,

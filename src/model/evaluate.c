@@ -44,7 +44,7 @@ static unroll_status score_mine(unroll_model *model, const streams *s, score_lis
 
   if (s->count == 0) { goto cleanup; }
   UNROLL_TRY(network_new(model->run->params, model->run->config.activation, T, s->count, s->count,
-                         1, false, &net));
+                         1, 0, &net));
   network_pack(net);
   score_streams(net, s, listener, sums + s->first);
 

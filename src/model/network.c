@@ -21,12 +21,13 @@ static unroll_status new_layers(size_t L, unroll_real ***out)
 }
 
 unroll_status network_new(const unroll_params *params, unroll_activation activation, size_t T,
-                          size_t B, size_t shards, size_t group, bool training, network **out)
+                          size_t B, size_t shards, size_t group, size_t window, network **out)
 {
   unroll_status st = UNROLL_OK;
   network *net = NULL;
   size_t V = params->V, H = params->H, L = params->L, threads = (size_t)omp_get_max_threads();
   size_t ld = kernels_ld(H), rows = T * B;
+  bool training = window > 0;
   assert(T >= 1 && B >= 1 && shards >= 1 && B % shards == 0 && shards % group == 0);
 
   UNROLL_TRY(memory_new(1, sizeof *net, "network", &net));
@@ -40,7 +41,8 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
                    .ld = ld,
                    .activation = activation,
                    .params = params,
-                   .training = training};
+                   .training = training,
+                   .sparse = training && V > window};
   UNROLL_TRY(new_layers(L, &net->recur_forward));
   UNROLL_TRY(new_layers(L, &net->recur_backward));
   UNROLL_TRY(new_layers(L, &net->below_forward));
@@ -77,6 +79,12 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
     UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
     UNROLL_TRY(memory_new(B, sizeof *net->panel_row, "panel rows", &net->panel_row));
   }
+  if (net->sparse) {
+    const unroll_tensor *table = params_tensor(params, 0, PARAMS_W_XH);
+    UNROLL_TRY(memory_new(network_seen_words(net), sizeof *net->seen, "tokens seen", &net->seen));
+    UNROLL_TRY(memory_new(window, sizeof *net->touched, "rows touched", &net->touched));
+    if (window > rows) { UNROLL_TRY(new_reals(window * table->ld, "rows touched", &net->rows)); }
+  }
   *out = net;
   net = NULL;
 
@@ -95,6 +103,9 @@ void network_free(network **p)
 {
   network *net = *p;
   if (net == NULL) { return; }
+  memory_free(&net->rows);
+  memory_free(&net->touched);
+  memory_free(&net->seen);
   memory_free(&net->panel_row);
   memory_free(&net->list);
   memory_free(&net->start);
@@ -132,6 +143,50 @@ void network_pack(network *net)
     if (l > 0 && net->training) {
       weights_pack(net->H, net->H, below, W_xh->ld, 0, net->below_backward[l]);
     }
+  }
+}
+
+/* ---------------------------------------------- rows of the input table touched */
+
+void network_see(network *net, size_t T)
+{
+  memset(net->seen, 0, network_seen_words(net) * sizeof *net->seen);
+  for (size_t n = 0; n < T * net->B; ++n) {
+    net->seen[(size_t)net->x[n] / 64] |= UINT64_C(1) << ((size_t)net->x[n] % 64);
+  }
+}
+
+static unroll_real *gradient_row(const network *net, size_t i)
+{
+  const unroll_tensor *table = params_tensor(net->params, 0, PARAMS_W_XH);
+  return net->gradient + table->offset + net->touched[i] * table->ld;
+}
+
+void network_touch(network *net)
+{
+  size_t bytes = params_tensor(net->params, 0, PARAMS_W_XH)->ld * sizeof *net->gradient;
+  for (size_t i = 0; i < net->n_touched; ++i) { memset(gradient_row(net, i), 0, bytes); }
+  net->n_touched = 0;
+  for (size_t word = 0; word < network_seen_words(net); ++word) {
+    for (uint64_t bits = net->seen[word], bit = 0; bits != 0; bits >>= 1, ++bit) {
+      if (bits & 1) { net->touched[net->n_touched++] = (uint32_t)(word * 64 + bit); }
+    }
+  }
+}
+
+void network_rows_out(network *net)
+{
+  size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
+  for (size_t i = 0; i < net->n_touched; ++i) {
+    memcpy(net->rows + i * ld, gradient_row(net, i), ld * sizeof *net->rows);
+  }
+}
+
+void network_rows_in(network *net)
+{
+  size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
+  for (size_t i = 0; i < net->n_touched; ++i) {
+    memcpy(gradient_row(net, i), net->rows + i * ld, ld * sizeof *net->rows);
   }
 }
 

@@ -44,6 +44,17 @@ typedef struct network {
   unroll_real *dh[2];         /* (T, B, ld) the layer at work, and the one below */
   unroll_real *gradient;      /* (params->n), layout of params */
 
+  /*
+   * The rows of the input table's gradient that can be non-zero: those of the tokens of the window, on
+   * any rank. With a vocabulary larger than the global window (`sparse`) only these are summed over the
+   * ranks, measured and updated; the others stay zero.
+   */
+  bool sparse;
+  uint64_t *seen;    /* (V bits) tokens of the window */
+  uint32_t *touched; /* (n_touched) rows, ascending */
+  size_t n_touched;
+  unroll_real *rows; /* (n_touched, ld of the table) on their way between the ranks */
+
   /* scratch of the kernels */
   unroll_real *O, *output_scratch, *gradient_scratch;
   int32_t *y_panel;
@@ -55,10 +66,10 @@ typedef struct network {
  * @param[in] B         sequences of this rank, >= 1
  * @param[in] shards    of this rank; divides B
  * @param[in] group     odd part of the number of all shards
- * @param[in] training  false: no memory for the backward pass
+ * @param[in] window    tokens of the window over all ranks; 0: no memory for the backward pass
  */
 unroll_status network_new(const unroll_params *params, unroll_activation activation, size_t T,
-                          size_t B, size_t shards, size_t group, bool training, network **out);
+                          size_t B, size_t shards, size_t group, size_t window, network **out);
 void network_free(network **net);
 
 void network_pack(network *net);
@@ -72,14 +83,31 @@ void network_forward(network *net, size_t T);
 /** Losses of the first T steps; with training also dO and dH, each token weighted by `scale`. */
 void network_output(network *net, size_t T, double scale, bool only_loss);
 
-/* What is told while the gradient grows: elements [first, first + n) of the flat array are complete. */
+/** Note the tokens of the window in `seen`: the first of two steps, between which ranks may unite theirs. */
+void network_see(network *net, size_t T);
+
+/** The rows that `seen` names become the touched ones; those touched before become zero. */
+void network_touch(network *net);
+
+/** The touched rows of the gradient to `rows`, and back. */
+void network_rows_out(network *net);
+void network_rows_in(network *net);
+
+/* Words of `seen`. */
+static inline size_t network_seen_words(const network *net)
+{
+  return (net->V + 63) / 64;
+}
+
+/* What is told while the gradient grows: its elements x (n) are complete. With `sparse` the input table is
+ * left to the caller. */
 typedef struct network_ready {
-  unroll_status (*call)(void *context, size_t first, size_t n);
+  unroll_status (*call)(void *context, unroll_real *x, size_t n);
   void *context;
   kernel_poll poll;
 } network_ready;
 
-/** The gradient of the window of T steps, after network_output with training. */
+/** The gradient of the window of T steps, after network_output with training and network_touch. */
 unroll_status network_backward(network *net, size_t T, const network_ready *ready);
 
 void network_carry(network *net, size_t T);

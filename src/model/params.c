@@ -79,8 +79,8 @@ unroll_status unroll_params_new(size_t V, size_t H, size_t L, unroll_params **ou
     char group[sizeof p->tensors->group];
     (void)snprintf(group, sizeof group, "layer%u", (unsigned)l);
     UNROLL_TRY(place(p, group, &W_hh));
-    UNROLL_TRY(place(p, group, l == 0 ? &W_xh : &W_up));
     UNROLL_TRY(place(p, group, &b_h));
+    UNROLL_TRY(place(p, group, l == 0 ? &W_xh : &W_up));
   }
   UNROLL_TRY(memory_new(p->n, sizeof *p->values, "parameters", &p->values));
   *out = p;

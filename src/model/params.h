@@ -5,7 +5,7 @@
 #include <unroll/params.h>
 
 enum { PARAMS_W_QH, PARAMS_B_Q, PARAMS_OUTPUTS };
-enum { PARAMS_W_HH, PARAMS_W_XH, PARAMS_B_H, PARAMS_PER_LAYER };
+enum { PARAMS_W_HH, PARAMS_B_H, PARAMS_W_XH, PARAMS_PER_LAYER };
 
 /** W_qh or b_q. */
 static inline const unroll_tensor *params_output(const unroll_params *p, int which)
@@ -13,7 +13,7 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
   return &p->tensors[which];
 }
 
-/** W_hh, W_xh or b_h of layer l; the top layer comes first. */
+/** W_hh, b_h or W_xh of layer l; the top layer comes first. */
 static inline const unroll_tensor *params_tensor(const unroll_params *p, size_t l, int which)
 {
   return &p->tensors[PARAMS_OUTPUTS + (p->L - 1 - l) * PARAMS_PER_LAYER + (size_t)which];

@@ -117,7 +117,7 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
     goto cleanup;
   }
   UNROLL_TRY(vocab_encode(vocab, prime, strlen(prime), &n_prime, &tokens, &unknown));
-  UNROLL_TRY(network_new(params, model->run->config.activation, 1, 1, 1, 1, false, &net));
+  UNROLL_TRY(network_new(params, model->run->config.activation, 1, 1, 1, 1, 0, &net));
   UNROLL_TRY(memory_new(V, sizeof *o, "logits", &o));
   UNROLL_TRY(memory_new(V, sizeof *weight, "probabilities", &weight));
   UNROLL_TRY(memory_new(V, sizeof *index, "order of tokens", &index));

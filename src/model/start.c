@@ -7,10 +7,12 @@
 #include <math.h>
 #include <string.h>
 
-/* A number for the tensor that does not depend on the memory layout. */
+/* A number for the tensor that does not depend on the memory layout: eight for each layer. */
 static uint64_t stream_of(size_t l, int which)
 {
-  return (uint64_t)l * 8 + (uint64_t)which;
+  static const uint64_t streams[PARAMS_PER_LAYER] = {
+      [PARAMS_W_HH] = 0, [PARAMS_W_XH] = 1, [PARAMS_B_H] = 2};
+  return (uint64_t)l * 8 + streams[which];
 }
 #define STREAM_OUTPUT 4 /* W_qh and b_q: streams 4 and 5 of layer 0's eight */
 

@@ -9,12 +9,22 @@ double clip_scale(double theta, double norm)
   return theta > 0.0 && norm > theta ? theta / norm : 1.0;
 }
 
+size_t optimizer_moments(unroll_optimizer optimizer)
+{
+  return optimizer == UNROLL_OPTIMIZER_ADAM ? 2 : optimizer == UNROLL_OPTIMIZER_MOMENTUM ? 1 : 0;
+}
+
 void optimizer_update(const unroll_config *config, size_t n, double scale, double eta, uint64_t t,
-                      const unroll_real *g, unroll_real *const *moments, unroll_real *w)
+                      const unroll_real *g, const sparse_rows *rows, unroll_real *const *moments,
+                      unroll_real *w)
 {
   switch (config->optimizer) {
   case UNROLL_OPTIMIZER_SGD:
-    update_sgd(n, scale, eta, g, w);
+    if (rows != NULL) {
+      update_sgd_sparse(scale, eta, g, rows, w);
+    } else {
+      update_sgd(n, scale, eta, g, w);
+    }
     break;
   case UNROLL_OPTIMIZER_MOMENTUM:
     update_momentum(n, scale, eta, config->momentum, g, moments[0], w);

@@ -10,23 +10,30 @@
  *              w <- w - eta (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
  *                                                           (Kingma and Ba 2015, algorithm 1)
  */
+#include "kernels/update.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/config.h>
 #include <unroll/real.h>
+
+/** Arrays of moments that an optimizer keeps: 0, 1 or 2. */
+size_t optimizer_moments(unroll_optimizer optimizer);
 
 /**
  * @param[in]     n        elements, a multiple of 16
  * @param[in]     eta      learning rate
  * @param[in]     t        number of this update, from 1: Adam's t
  * @param[in]     g        (n)
+ * @param[in]     rows     what of g can be non-zero; NULL: everything. SGD then touches nothing else; the
+ *                         others have moments, which move every parameter
  * @param[in,out] moments  (n) each, as many as the optimizer has
  * @param[in,out] w        (n)
  *
  * Threads: opens a region
  */
 void optimizer_update(const unroll_config *config, size_t n, double scale, double eta, uint64_t t,
-                      const unroll_real *g, unroll_real *const *moments, unroll_real *w);
+                      const unroll_real *g, const sparse_rows *rows, unroll_real *const *moments,
+                      unroll_real *w);
 
 /**
  * Factor min(1, theta / norm) that clips a gradient of this norm; 1 when theta is 0 (off).

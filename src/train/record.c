@@ -45,9 +45,10 @@ void record_tell(trainer *t, unroll_event event, const char *text)
     p->grad_norm = state->interval_norm / (double)state->interval_steps;
     p->clip_scale = state->interval_scale / (double)state->interval_steps;
   }
-  if (event == UNROLL_EVENT_STEP && t->times.total > 0.0) {
+  const step_times *times = &t->stepper->times;
+  if (event == UNROLL_EVENT_STEP && times->total > 0.0) {
     p->tokens_per_second =
-        (double)(t->times.steps * r->config.steps * r->config.batch) / t->times.total;
+        (double)(times->steps * r->config.steps * r->config.batch) / times->total;
   }
   if (p->tokens_per_second > 0.0 && p->steps > p->step) {
     double left = (double)((p->steps - p->step) * r->config.steps * r->config.batch);
@@ -68,24 +69,23 @@ static void log_outcome(trainer *t, unroll_status st)
   if (st != UNROLL_OK) { record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); }
 }
 
-void record_step(trainer *t, double loss, double norm, double scale, double rate)
+void record_step(trainer *t, double loss, double norm, double scale)
 {
   run_state *state = &t->run->state;
   state->interval_steps += 1;
   state->interval_loss += loss;
   state->interval_norm += norm;
   state->interval_scale += scale;
-  t->progress.learning_rate = rate;
 }
 
 /* Seconds per step of an interval: mean and maximum over the ranks. */
 static unroll_status reduce_times(trainer *t, run_train_row *row)
 {
   unroll_status st = UNROLL_OK;
-  double n = t->times.steps > 0 ? (double)t->times.steps : 1.0;
-  double exchange =
-      t->times.exchange - t->times.wait; /* the wait is measured inside the exchange */
-  double mine[3] = {(t->times.total - t->times.exchange) / n, exchange / n, t->times.wait / n};
+  const step_times *times = &t->stepper->times;
+  double n = times->steps > 0 ? (double)times->steps : 1.0;
+  double compute = times->total - times->exchange - times->wait;
+  double mine[3] = {compute / n, times->exchange / n, times->wait / n};
   double mean[3] = {mine[0], mine[1], mine[2]}, most[3] = {mine[0], mine[1], mine[2]};
   double P = (double)unroll_comm_size(t->comm);
 
@@ -108,7 +108,8 @@ unroll_status record_interval(trainer *t)
   run_state *state = &t->run->state;
   const unroll_config *config = &t->run->config;
   double n = (double)state->interval_steps;
-  double trained = (double)(t->times.steps * config->steps * config->batch);
+  const step_times *times = &t->stepper->times;
+  double trained = (double)(times->steps * config->steps * config->batch);
   run_train_row row = {.step = state->step,
                        .loss = state->interval_loss / n,
                        .grad_norm = state->interval_norm / n,
@@ -119,7 +120,7 @@ unroll_status record_interval(trainer *t)
                        .skipped = state->skipped};
 
   row.perplexity = exp(row.loss);
-  row.tokens_per_second = t->times.total > 0.0 ? trained / t->times.total : 0.0;
+  row.tokens_per_second = times->total > 0.0 ? trained / times->total : 0.0;
   UNROLL_TRY(reduce_times(t, &row));
   if (is_root(t)) {
     UNROLL_TRY(run_add_train(t->run, &row));
@@ -138,7 +139,7 @@ unroll_status record_interval(trainer *t)
 
   state->interval_steps = 0;
   state->interval_loss = state->interval_norm = state->interval_scale = 0.0;
-  t->times = (step_times){0};
+  t->stepper->times = (step_times){0};
 
 cleanup:
   return st;
@@ -176,7 +177,7 @@ static unroll_status gather_state(trainer *t)
   size_t *sizes = NULL;
   void *all = NULL;
 
-  network_get_state(t->net, t->carried);
+  network_get_state(t->stepper->net, t->carried);
   UNROLL_TRY(
       comm_gather_bytes(t->comm, t->carried, L * mine * sizeof *t->carried, 0, &sizes, &all));
   if (is_root(t)) {
@@ -224,6 +225,7 @@ unroll_status record_checkpoint(trainer *t)
   if (is_root(t)) {
     t->saved = keep_older(config->out, (size_t)config->keep);
     if (t->saved == UNROLL_OK) { t->saved = write_now(t, config->out); }
+    if (t->saved == UNROLL_OK) { t->has_checkpoint = true; }
     record_tell(t, t->saved == UNROLL_OK ? UNROLL_EVENT_CHECKPOINT : UNROLL_EVENT_WARNING,
                 t->saved == UNROLL_OK ? config->out : unroll_message());
   }

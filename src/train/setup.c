@@ -6,14 +6,9 @@
 #include "comm/placement.h"
 #include "data/corpus.h"
 #include "kernels/dispatch.h"
-#include "kernels/shard_tree.h"
-#include "kernels/update.h"
+#include "train/optimizer.h"
 #include "train/trainer.h"
 
-#include <inttypes.h>
-#include <math.h>
-#include <omp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,30 +35,6 @@ static unroll_status open_run(trainer *t, const unroll_config *given, bool *resu
 
 cleanup:
   return st;
-}
-
-/* Shards must be shared out evenly. The message names what would do. */
-static unroll_status share_shards(trainer *t)
-{
-  const unroll_config *config = &t->run->config;
-  uint64_t P = (uint64_t)unroll_comm_size(t->comm), S = config->shards;
-  char legal[256] = "";
-
-  if (S % P == 0) {
-    t->count = (size_t)(config->batch / P);
-    t->first = (size_t)unroll_comm_rank(t->comm) * t->count;
-    return UNROLL_OK;
-  }
-  for (uint64_t p = 1, at = 0; p <= S && at + 24 < sizeof legal; ++p) {
-    if (S % p == 0) {
-      at += (uint64_t)snprintf(legal + at, sizeof legal - at, "%s%" PRIu64, at > 0 ? ", " : "", p);
-    }
-  }
-  return unroll_fail(UNROLL_ERR_ARG,
-                     "%" PRIu64 " ranks cannot share %" PRIu64
-                     " shards evenly: start %s ranks, or give --shards and --batch "
-                     "multiples of %" PRIu64,
-                     P, S, legal, P);
 }
 
 /* --------------------------------------------------------------------- text */
@@ -103,11 +74,18 @@ static unroll_status note_files(trainer *t, const corpus *train, const corpus *v
   if (valid != NULL) { UNROLL_TRY(corpus_hash(t->comm, valid, hashes + of_train)); }
   if (!root) { goto cleanup; }
 
+  if (resumed && n != p->n_files) {
+    st =
+        unroll_fail(UNROLL_ERR_INPUT,
+                    "%s: files of text of the run: %zu, of this call: %zu; --resume needs the same",
+                    t->run->config.out, p->n_files, n);
+    goto cleanup;
+  }
   if (resumed) {
     for (size_t i = 0; i < n; ++i) {
       const corpus *c = i < of_train ? train : valid;
       size_t k = i < of_train ? i : i - of_train;
-      if (n != p->n_files || strcmp(hashes[i], p->file_sha256[i]) != 0) {
+      if (strcmp(hashes[i], p->file_sha256[i]) != 0) {
         st = unroll_fail(UNROLL_ERR_INPUT,
                          "%s: not the text that %s was trained on; --resume needs the same files",
                          corpus_file_name(c, k), t->run->config.out);
@@ -225,10 +203,7 @@ static unroll_status new_model(run *r)
   UNROLL_TRY(unroll_params_new(unroll_vocab_size(r->vocab), (size_t)config->hidden,
                                (size_t)config->layers, &r->params));
   UNROLL_TRY(unroll_params_start(r->params, config->init, config->init_scale, config->seed));
-  size_t n_moments = config->optimizer == UNROLL_OPTIMIZER_ADAM       ? 2
-                     : config->optimizer == UNROLL_OPTIMIZER_MOMENTUM ? 1
-                                                                      : 0;
-  for (size_t i = 0; i < n_moments; ++i) {
+  for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
     r->n_moments = i + 1;
@@ -238,39 +213,20 @@ cleanup:
   return st;
 }
 
-/* This rank's part of the hidden states of all sequences (L, B, H). */
-static void restore_state(trainer *t)
+/* This rank's part of the hidden states of all sequences (L, B, H), where the run file has them. */
+static unroll_status restore_state(trainer *t)
 {
+  unroll_status st = UNROLL_OK;
   const run *r = t->run;
   size_t H = r->params->H, B = (size_t)r->config.batch, mine = t->count * H;
-  if (r->state.n_hidden == 0) { return; }
+
+  UNROLL_TRY(memory_new(r->params->L * mine, sizeof *t->carried, "hidden states", &t->carried));
+  if (r->state.n_hidden == 0) { goto cleanup; }
   for (size_t l = 0; l < r->params->L; ++l) {
     memcpy(t->carried + l * mine, r->state.hidden + (l * B + t->first) * H,
            mine * sizeof *t->carried);
   }
-  network_set_state(t->net, t->carried);
-}
-
-/* What this rank computes with: memory only, so no rank waits for another here. */
-static unroll_status make_network(trainer *t)
-{
-  unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
-  size_t shards = (size_t)config->shards / (size_t)unroll_comm_size(t->comm);
-  size_t group = shard_tree_group((size_t)config->shards);
-  if (shards % group != 0) {
-    group = shard_tree_group(shards);
-  } /* P is no power of two: a tree of its own */
-
-  UNROLL_TRY(network_new(t->run->params, config->activation, (size_t)config->steps, t->count,
-                         shards, group, true, &t->net));
-  UNROLL_TRY(memory_new(t->run->params->L * t->count * t->run->params->H, sizeof *t->carried,
-                        "hidden states", &t->carried));
-  UNROLL_TRY(memory_new(update_norm_blocks(t->run->params->n), sizeof *t->norm_blocks, "norm",
-                        &t->norm_blocks));
-  UNROLL_TRY(memory_new(shards, sizeof *t->shard_sums, "losses", &t->shard_sums));
-  network_pack(t->net);
-  restore_state(t);
+  network_set_state(t->stepper->net, t->carried);
 
 cleanup:
   return st;
@@ -305,19 +261,20 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(comm_agree(comm, kernels_start()));
   UNROLL_TRY(placement_new(comm, &where));
   UNROLL_TRY(comm_agree(comm, open_run(t, config, &resumed)));
-  UNROLL_TRY(comm_agree(comm, share_shards(t)));
+  UNROLL_TRY(comm_agree(comm, step_share(comm, &t->run->config, &t->first, &t->count)));
   bool may_exist = t->run->config.overwrite || resumed;
   UNROLL_TRY(
       comm_agree(comm, root ? runfile_check_output(t->run->config.out, may_exist) : UNROLL_OK));
 
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, resumed)));
   UNROLL_TRY(comm_agree(comm, resumed ? UNROLL_OK : new_model(t->run)));
-  UNROLL_TRY(comm_agree(comm, make_network(t)));
-  UNROLL_TRY(comm_agree(comm, comm_exchange_new(comm, t->run->params->n, &t->exchange)));
+  UNROLL_TRY(step_new(comm, &t->run->config, t->run->params, t->run->moments, &t->stepper));
+  UNROLL_TRY(comm_agree(comm, restore_state(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
   UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
 
   t->resumed_step = resumed ? t->run->state.step : 0;
+  t->has_checkpoint = resumed;
   t->started = clock_seconds() - t->run->state.seconds;
   t->next_checkpoint = clock_seconds() + (double)t->run->config.checkpoint_every.count;
   note_progress(t);
@@ -334,11 +291,8 @@ void trainer_free(trainer **p)
 {
   trainer *t = *p;
   if (t == NULL) { return; }
-  memory_free(&t->shard_sums);
-  memory_free(&t->norm_blocks);
   memory_free(&t->carried);
-  comm_exchange_free(&t->exchange);
-  network_free(&t->net);
+  step_free(&t->stepper);
   streams_free(&t->valid);
   streams_free(&t->train);
   run_free(&t->run);

@@ -1,11 +1,8 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "comm/signals.h"
-#include "kernels/gradient.h"
 #include "kernels/shard_tree.h"
-#include "kernels/update.h"
 #include "model/score.h"
-#include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 
@@ -20,34 +17,12 @@ static void window(trainer *t)
 {
   const unroll_config *config = &t->run->config;
   const run_state *state = &t->run->state;
+  const network *net = t->stepper->net;
   for (size_t b = 0; b < t->count; ++b) {
     uint64_t position = streams_position(t->train, config->partition, config->steps, config->seed,
                                          state->epoch, state->window, t->first + b);
-    streams_copy(t->train, t->first + b, position, config->steps, t->count, t->net->x + b,
-                 t->net->y + b);
+    streams_copy(t->train, t->first + b, position, config->steps, t->count, net->x + b, net->y + b);
   }
-}
-
-/* The exchange of one finished part of the gradient begins when the part before it has arrived. */
-static unroll_status exchange_part(void *context, size_t first, size_t n)
-{
-  trainer *t = context;
-  unroll_status st = UNROLL_OK;
-  double before = clock_seconds();
-  UNROLL_TRY(comm_exchange_wait(t->exchange, &t->times.wait));
-  UNROLL_TRY(comm_exchange_start(t->exchange, t->net->gradient + first, n));
-  t->times.exchange += clock_seconds() - before;
-
-cleanup:
-  return st;
-}
-
-static void exchange_poll(void *context)
-{
-  trainer *t = context;
-  double before = clock_seconds();
-  (void)comm_exchange_poll(t->exchange); /* an error stays with the exchange until the wait */
-  t->times.exchange += clock_seconds() - before;
 }
 
 /* What a step learns of all ranks. */
@@ -57,28 +32,19 @@ typedef struct outcome {
   bool stop, checkpoint;
 } outcome;
 
-/* Loss over all ranks by the shard tree; the wish to stop, and rank 0's clock, travel with it. */
+/* Gradient and loss over all ranks; the wish to stop, and rank 0's clock, travel with them. */
 static unroll_status sum_over_ranks(trainer *t, outcome *out)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
-  network *net = t->net;
   bool due = config->checkpoint_every.unit == UNROLL_EVERY_SECONDS &&
              config->checkpoint_every.count > 0 && unroll_comm_rank(t->comm) == 0 &&
              clock_seconds() >= t->next_checkpoint;
+  double wishes[2] = {signals_pending() != 0, due};
 
-  for (size_t s = 0; s < net->shards; ++s) { t->shard_sums[s] = 0.0; }
-  loss_by_shard(config->steps * (t->count / net->shards), net->shards, net->nll, t->shard_sums);
-  double sums[3] = {shard_tree_sum(net->shards, net->group, t->shard_sums), signals_pending() != 0,
-                    due};
-
-  double before = clock_seconds();
-  UNROLL_TRY(comm_exchange_wait(t->exchange, &t->times.wait));
-  UNROLL_TRY(comm_tree_sum(t->comm, sums, 3));
-  t->times.exchange += clock_seconds() - before;
-  out->loss = sums[0] / ((double)config->steps * (double)config->batch);
-  out->stop = sums[1] > 0.0;
-  out->checkpoint = sums[2] > 0.0;
+  UNROLL_TRY(step_sum(t->stepper, &out->loss, 2, wishes));
+  out->stop = wishes[0] > 0.0;
+  out->checkpoint = wishes[1] > 0.0;
 
 cleanup:
   return st;
@@ -89,27 +55,28 @@ static unroll_status apply(trainer *t, const outcome *out)
 {
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  unroll_params *params = t->run->params;
+  double rate = schedule_rate(config, state->step, t->steps, state->epoch, state->lr_factor);
 
+  t->progress.learning_rate =
+      rate; /* of a skipped update too: a report is a function of the step */
   if (!isfinite(out->loss) || !isfinite(out->norm)) {
     state->skipped += 1;
     state->skipped_in_row += 1;
-    network_reset(t->net); /* the state may hold what was not finite */
+    network_reset(t->stepper->net); /* the state may hold what was not finite */
     if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
     return unroll_fail(UNROLL_ERR_DIVERGED,
                        "step %" PRIu64 ": %" PRIu64
-                       " updates in a row had a loss or gradient that is not finite; the last "
-                       "good checkpoint is %s; lower --lr or --clip",
-                       state->step + 1, state->skipped_in_row, config->out);
+                       " updates in a row had a loss or gradient that is not finite; %s%s; lower "
+                       "--lr or --clip",
+                       state->step + 1, state->skipped_in_row,
+                       t->has_checkpoint ? "the last good checkpoint is "
+                                         : "no checkpoint was written before",
+                       t->has_checkpoint ? config->out : "");
   }
-  double scale = clip_scale(config->clip, out->norm);
-  double rate = schedule_rate(config, state->step, t->steps, state->epoch, state->lr_factor);
   state->skipped_in_row = 0;
   state->updates += 1;
-  optimizer_update(config, params->n, scale, rate, state->updates, t->net->gradient,
-                   t->run->moments, params->values);
-  network_pack(t->net);
-  record_step(t, out->loss, out->norm, scale, rate);
+  double scale = step_update(t->stepper, out->norm, rate, state->updates);
+  record_step(t, out->loss, out->norm, scale);
   return UNROLL_OK;
 }
 
@@ -119,19 +86,17 @@ static unroll_status step(trainer *t, outcome *out)
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  const network_ready ready = {
-      .call = exchange_part, .context = t, .poll = {.call = exchange_poll, .context = t}};
+  step_times *times = &t->stepper->times;
   double before = clock_seconds();
 
-  if (state->window == 0 || config->partition == UNROLL_PARTITION_RANDOM) { network_reset(t->net); }
+  if (state->window == 0 || config->partition == UNROLL_PARTITION_RANDOM) {
+    network_reset(t->stepper->net);
+  }
   window(t);
-  network_forward(t->net, config->steps);
-  network_output(t->net, config->steps, 1.0 / ((double)config->steps * (double)config->batch),
-                 false);
-  UNROLL_TRY(network_backward(t->net, config->steps, &ready));
-  network_carry(t->net, config->steps);
+  step_forward(t->stepper);
+  UNROLL_TRY(step_backward(t->stepper));
   UNROLL_TRY(sum_over_ranks(t, out));
-  out->norm = update_norm(t->run->params->n, t->net->gradient, t->norm_blocks);
+  out->norm = step_norm(t->stepper);
   UNROLL_TRY(apply(t, out));
 
   state->step += 1;
@@ -141,8 +106,8 @@ static unroll_status step(trainer *t, outcome *out)
     state->window = 0;
     state->epoch += 1;
   }
-  t->times.total += clock_seconds() - before;
-  t->times.steps += 1;
+  times->total += clock_seconds() - before;
+  times->steps += 1;
 
 cleanup:
   return st;
@@ -155,14 +120,15 @@ static unroll_status validate(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
-  network *net = t->net;
+  network *net = t->stepper->net;
+  double *sums = t->stepper->shard_sums;
 
   network_get_state(net, t->carried);
   network_reset(net);
-  score_streams(net, t->valid, (score_listener){0}, t->shard_sums);
+  score_streams(net, t->valid, (score_listener){0}, sums);
   network_set_state(net, t->carried);
 
-  double sum = shard_tree_sum(net->shards, net->group, t->shard_sums);
+  double sum = shard_tree_sum(net->shards, net->group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
   double loss = sum / ((double)t->valid->length * (double)config->batch);
   bool best = schedule_validated(config, loss, &t->run->state);
@@ -179,6 +145,15 @@ static bool due(unroll_every every, uint64_t step)
   return every.unit == UNROLL_EVERY_STEPS && every.count > 0 && step % every.count == 0;
 }
 
+/* Why the loop ended, in a few words; of a run that had ended before too. */
+static const char *why_ended(const trainer *t)
+{
+  const run_state *state = &t->run->state;
+  return state->step == t->steps ? "all epochs done"
+         : state->finished       ? "the validation loss no longer falls"
+                                 : "--max-steps reached";
+}
+
 /* Steps until the run ends by itself, or a signal ends it. */
 static unroll_status loop(trainer *t)
 {
@@ -187,7 +162,6 @@ static unroll_status loop(trainer *t)
   run_state *state = &t->run->state;
   uint64_t last =
       config->max_steps > 0 && config->max_steps < t->steps ? config->max_steps : t->steps;
-  const char *why = "all epochs done";
 
   while (state->step < last && !state->finished) {
     outcome out = {0};
@@ -202,14 +176,14 @@ static unroll_status loop(trainer *t)
         (config->valid_every.count == 0 ? epoch_ended || state->step == t->steps
                                         : due(config->valid_every, state->step))) {
       UNROLL_TRY(validate(t));
-      if (schedule_stops_early(config, state)) {
-        why = "the validation loss no longer falls";
-        state->finished = 1;
-      }
+      if (schedule_stops_early(config, state)) { state->finished = 1; }
     }
     if (state->step == t->steps) { state->finished = 1; }
     bool ends = state->finished || state->step == last;
-    if (ends || out.stop || out.checkpoint || due(config->checkpoint_every, state->step)) {
+    /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
+    bool good = state->skipped_in_row == 0;
+    if (ends || out.stop ||
+        (good && (out.checkpoint || due(config->checkpoint_every, state->step)))) {
       UNROLL_TRY(record_checkpoint(t));
     }
     if (out.stop && !ends) {
@@ -221,8 +195,7 @@ static unroll_status loop(trainer *t)
       goto cleanup;
     }
   }
-  if (state->step == last && last < t->steps) { why = "--max-steps reached"; }
-  record_tell(t, UNROLL_EVENT_END, why);
+  record_tell(t, UNROLL_EVENT_END, why_ended(t));
   UNROLL_TRY(
       comm_agree(t->comm, t->saved)); /* the exit status tells when the last checkpoint failed */
 

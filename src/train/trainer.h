@@ -8,17 +8,9 @@
  */
 #include "comm/comm.h"
 #include "data/streams.h"
-#include "model/network.h"
 #include "runfile/runfile.h"
+#include "train/step.h"
 #include <unroll/train.h>
-
-/* [seconds] since the last report, of this rank. */
-typedef struct step_times {
-  double total;    /* of the steps */
-  double wait;     /* blocked until the other ranks' parts of an exchange arrived */
-  double exchange; /* sending, receiving and adding, between and beside the computing */
-  uint64_t steps;
-} step_times;
 
 typedef struct trainer {
   unroll_comm *comm;
@@ -31,17 +23,14 @@ typedef struct trainer {
   size_t first, count;     /* this rank's sequences */
   uint64_t windows, steps; /* per epoch; in the whole run */
 
-  network *net;
-  comm_exchange *exchange;
+  stepper *stepper;     /* its times: since the last report */
   unroll_real *carried; /* (L, count, H) the training state while a validation runs */
-  double *norm_blocks;
-  double *shard_sums; /* (shards of this rank) */
 
   double started;         /* clock at the beginning, less the seconds of earlier lives */
   double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */
-  step_times times;
   uint64_t resumed_step;
   unroll_status saved; /* outcome of the last checkpoint */
+  bool has_checkpoint; /* the file of that name is of this run; rank 0 knows */
 } trainer;
 
 /**
@@ -58,7 +47,7 @@ void trainer_free(trainer **t);
 void record_tell(trainer *t, unroll_event event, const char *text);
 
 /** Add a step that was applied to the report interval. */
-void record_step(trainer *t, double loss, double norm, double scale, double rate);
+void record_step(trainer *t, double loss, double norm, double scale);
 
 /** End the report interval: a row of metrics, a line in the log. Collective. */
 unroll_status record_interval(trainer *t);

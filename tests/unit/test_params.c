@@ -79,9 +79,9 @@ static void test_params_new_aligns_and_packs_tensors(void)
 
 static void test_params_new_orders_tensors_as_gradients_become_complete(void)
 {
-  static const char *const order[] = {"output/W_qh", "output/b_q",  "layer2/W_hh", "layer2/W_xh",
-                                      "layer2/b_h",  "layer1/W_hh", "layer1/W_xh", "layer1/b_h",
-                                      "layer0/W_hh", "layer0/W_xh", "layer0/b_h"};
+  static const char *const order[] = {"output/W_qh", "output/b_q",  "layer2/W_hh", "layer2/b_h",
+                                      "layer2/W_xh", "layer1/W_hh", "layer1/b_h",  "layer1/W_xh",
+                                      "layer0/W_hh", "layer0/b_h",  "layer0/W_xh"};
   unroll_params *p = NULL;
   CHECK_OK(unroll_params_new(20, 30, 3, &p));
   CU_ASSERT_EQUAL(p->n_tensors, sizeof order / sizeof order[0]);

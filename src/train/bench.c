@@ -1,0 +1,317 @@
+#include <unroll/bench.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "data/streams.h"
+#include "kernels/dispatch.h"
+#include "train/optimizer.h"
+#include "train/step.h"
+
+#include <assert.h>
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+/* Odd, so that the median is one of them, whose phases add up. */
+#define BLOCKS 9
+
+/* Windows of synthetic text, used again and again: more than the caches remember. */
+#define WINDOWS 16
+
+#define EXCHANGES 5 /* of the whole gradient, to time one alone; odd */
+
+typedef struct bench {
+  unroll_comm *comm;
+  unroll_config config; /* resolved */
+  size_t V;
+  unroll_params *params;
+  unroll_real *moments[2];
+  stepper *stepper;
+  streams text; /* of this rank */
+  uint64_t step;
+  double loss;
+  step_times blocks[BLOCKS];
+} bench;
+
+/* Index of the median of n values, n odd. */
+static size_t median(size_t n, const double *x)
+{
+  for (size_t i = 0; i < n; ++i) {
+    size_t below = 0;
+    for (size_t j = 0; j < n; ++j) { below += x[j] < x[i] || (x[j] == x[i] && j < i); }
+    if (below == n / 2) { return i; }
+  }
+  return 0; /* a NaN is among them */
+}
+
+/* Wait for all ranks, so that what follows begins together. */
+static unroll_status meet(unroll_comm *comm)
+{
+  double nothing = 0.0;
+  return comm_tree_sum(comm, &nothing, 1);
+}
+
+/* ----------------------------------------------------------- multiply-add peak */
+
+/* [operations per second] of the threads of this rank, all at once. */
+static double peak_of_rank(size_t rounds)
+{
+  double operations = 0.0, before = clock_seconds();
+#pragma omp parallel default(none) shared(rounds, operations)
+  {
+    _Alignas(MEMORY_ALIGNMENT) unroll_real out[KERNELS_PAD];
+    double mine = kernels()->peak(rounds, out);
+#pragma omp critical
+    operations += mine; /* whole numbers: exact in any order */
+  }
+  return operations / (clock_seconds() - before);
+}
+
+/* The best of some short runs of all threads of all ranks at once. */
+static unroll_status measure_peak(unroll_comm *comm, double *best)
+{
+  unroll_status st = UNROLL_OK;
+  const double run_seconds = 0.01;
+  const int runs = 10;
+  size_t rounds = 1;
+  double before, seconds;
+
+  do { /* how long a run is that takes so long */
+    rounds *= 2;
+    before = clock_seconds();
+    (void)peak_of_rank(rounds);
+    seconds = clock_seconds() - before;
+  } while (seconds < run_seconds);
+
+  for (int i = 0; i < runs; ++i) {
+    UNROLL_TRY(meet(comm));
+    double sum = peak_of_rank(rounds) * 1e-9;
+    UNROLL_TRY(comm_sum_double(comm, &sum, 1));
+    *best = fmax(*best, sum);
+  }
+
+cleanup:
+  return st;
+}
+
+/* ------------------------------------------------------------------- set up */
+
+/* Uniform random tokens, a function of sequence and position alone. */
+static unroll_status make_text(bench *b)
+{
+  unroll_status st = UNROLL_OK;
+  streams *text = &b->text;
+  const uint64_t length = WINDOWS * b->config.steps;
+  int32_t *tokens = NULL;
+
+  text->B = (size_t)b->config.batch;
+  text->length = length;
+  text->width = sizeof *tokens;
+  UNROLL_TRY(
+      memory_new(text->count * (size_t)length + 1, sizeof *tokens, "synthetic text", &tokens));
+  text->tokens = tokens;
+  for (uint64_t i = 0; i <= text->count * length; ++i) {
+    uint64_t sequence = text->first + i / length;
+    tokens[i] = (int32_t)random_below(b->config.seed, RANDOM_SYNTHETIC, sequence, i % length, b->V);
+  }
+
+cleanup:
+  return st;
+}
+
+static unroll_status make_model(bench *b)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &b->config;
+
+  UNROLL_TRY(unroll_params_new(b->V, (size_t)config->hidden, (size_t)config->layers, &b->params));
+  UNROLL_TRY(unroll_params_start(b->params, config->init, config->init_scale, config->seed));
+  for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
+    UNROLL_TRY(
+        memory_new(b->params->n, sizeof *b->moments[i], "optimizer moments", &b->moments[i]));
+  }
+  UNROLL_TRY(make_text(b));
+
+cleanup:
+  return st;
+}
+
+static unroll_status set_up(bench *b)
+{
+  unroll_status st = UNROLL_OK;
+  UNROLL_TRY(unroll_config_resolve(&b->config));
+  UNROLL_TRY(step_share(b->comm, &b->config, &b->text.first, &b->text.count));
+  UNROLL_TRY(comm_agree(b->comm, make_model(b)));
+  UNROLL_TRY(step_new(b->comm, &b->config, b->params, b->moments, &b->stepper));
+
+cleanup:
+  return st;
+}
+
+static void tear_down(bench *b)
+{
+  step_free(&b->stepper);
+  memory_free(&b->text.tokens);
+  memory_free(&b->moments[1]);
+  memory_free(&b->moments[0]);
+  unroll_params_free(&b->params);
+}
+
+/* ------------------------------------------------------------------ measure */
+
+/* window -> forward -> backward -> sum over ranks -> clip -> update */
+static unroll_status step(bench *b)
+{
+  unroll_status st = UNROLL_OK;
+  stepper *s = b->stepper;
+  const streams *text = &b->text;
+  const size_t T = (size_t)b->config.steps;
+  const double before = clock_seconds();
+
+  for (size_t k = 0; k < text->count; ++k) {
+    streams_copy(text, text->first + k, b->step % WINDOWS * T, T, text->count, s->net->x + k,
+                 s->net->y + k);
+  }
+  step_forward(s);
+  UNROLL_TRY(step_backward(s));
+  UNROLL_TRY(step_sum(s, &b->loss, 0, NULL));
+  double norm = step_norm(s);
+  if (!isfinite(b->loss) || !isfinite(norm)) {
+    st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");
+    goto cleanup;
+  }
+  b->step += 1;
+  (void)step_update(s, norm, b->config.lr, b->step);
+  s->times.total += clock_seconds() - before;
+  s->times.steps += 1;
+
+cleanup:
+  return st;
+}
+
+/* So many steps, timed alone. */
+static unroll_status run_block(bench *b, uint64_t steps, step_times *times)
+{
+  unroll_status st = UNROLL_OK;
+  UNROLL_TRY(meet(b->comm));
+  b->stepper->times = (step_times){0};
+  for (uint64_t k = 0; k < steps; ++k) { UNROLL_TRY(step(b)); }
+  *times = b->stepper->times;
+
+cleanup:
+  return st;
+}
+
+/* All blocks; the first runs are to warm up, and show how many steps fill a block. */
+static unroll_status run_blocks(bench *b, double seconds)
+{
+  unroll_status st = UNROLL_OK;
+  uint64_t steps = 1;
+  step_times trial = {0};
+
+  for (int k = 0; k < 3; ++k) {
+    UNROLL_TRY(run_block(b, steps, &trial));
+    UNROLL_TRY(comm_max_double(b->comm, &trial.total, 1)); /* all ranks decide alike */
+    double fit = seconds / BLOCKS / (trial.total / (double)steps);
+    steps = (uint64_t)fmax(1.0, fmin(fit, 1e9));
+  }
+  for (size_t k = 0; k < BLOCKS; ++k) { UNROLL_TRY(run_block(b, steps, &b->blocks[k])); }
+
+cleanup:
+  return st;
+}
+
+/* Speed and phases of the median block. */
+static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &b->config;
+  const double P = (double)unroll_comm_size(b->comm), V = (double)b->V;
+  const double H = (double)config->hidden, L = (double)config->layers;
+  double total[BLOCKS];
+
+  for (size_t k = 0; k < BLOCKS; ++k) { total[k] = b->blocks[k].total; }
+  UNROLL_TRY(comm_max_double(b->comm, total, BLOCKS));
+  size_t k = median(BLOCKS, total);
+  const step_times *t = &b->blocks[k];
+  double mean[] = {t->total,    t->forward, t->output, t->backward,
+                   t->exchange, t->wait,    t->norm,   t->update};
+  const size_t n = sizeof mean / sizeof mean[0];
+  UNROLL_TRY(comm_sum_double(b->comm, mean, n));
+  for (size_t i = 0; i < n; ++i) { mean[i] /= P * (double)t->steps; }
+
+  double tokens = (double)(t->steps * config->steps * config->batch);
+  double work = 6 * H * H + 6 * H * V + 12 * H * H * (L - 1);
+  out->updates = BLOCKS * t->steps;
+  out->tokens_per_second = tokens / total[k];
+  out->gflops = out->tokens_per_second * work * 1e-9;
+  out->step_seconds = mean[0];
+  out->forward_seconds = mean[1];
+  out->output_seconds = mean[2];
+  out->backward_seconds = mean[3];
+  out->exchange_seconds = mean[4];
+  out->wait_seconds = mean[5];
+  out->norm_seconds = mean[6];
+  out->update_seconds = mean[7];
+  out->other_seconds = mean[0];
+  for (size_t i = 1; i < n; ++i) { out->other_seconds -= mean[i]; }
+  out->loss = b->loss;
+
+cleanup:
+  return st;
+}
+
+/* The exchange of the whole gradient with nothing beside it. */
+static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_real *g = b->stepper->net->gradient;
+  double seconds[EXCHANGES];
+
+  out->exchange_bytes = b->params->n * sizeof *g;
+  if (unroll_comm_size(b->comm) == 1) { goto cleanup; }
+  memset(g, 0, b->params->n * sizeof *g); /* sums of sums would overflow */
+  for (size_t k = 0; k < EXCHANGES; ++k) {
+    UNROLL_TRY(meet(b->comm));
+    double before = clock_seconds();
+    UNROLL_TRY(comm_exchange_start(b->stepper->exchange, g, b->params->n));
+    UNROLL_TRY(comm_exchange_wait(b->stepper->exchange, NULL));
+    seconds[k] = clock_seconds() - before;
+  }
+  UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGES));
+  out->exchange_bandwidth = (double)out->exchange_bytes / seconds[median(EXCHANGES, seconds)];
+
+cleanup:
+  return st;
+}
+
+unroll_status unroll_bench(unroll_comm *comm, uint64_t V, const unroll_config *config,
+                           double seconds, unroll_bench_result *result)
+{
+  unroll_status st = UNROLL_OK;
+  bench b = {.comm = comm, .config = *config, .V = (size_t)V};
+  unroll_bench_result r = {.ranks = (uint64_t)unroll_comm_size(comm)};
+  uint64_t most[2] = {(uint64_t)omp_get_max_threads(), 0};
+  assert(V >= 1 && seconds > 0.0);
+
+  UNROLL_TRY(comm_agree(comm, kernels_start()));
+  UNROLL_TRY(set_up(&b));
+  UNROLL_TRY(measure_peak(comm, &r.peak_gflops));
+  UNROLL_TRY(run_blocks(&b, seconds));
+  UNROLL_TRY(measure_peak(comm, &r.peak_gflops));
+  UNROLL_TRY(reduce_blocks(&b, &r));
+  UNROLL_TRY(measure_exchange(&b, &r));
+  most[1] = memory_peak();
+  UNROLL_TRY(comm_max_u64(comm, most, 2));
+  r.threads = most[0];
+  r.peak_memory = most[1];
+  r.shards = b.config.shards;
+  r.fraction_of_peak = r.gflops / r.peak_gflops;
+  *result = r;
+
+cleanup:
+  tear_down(&b);
+  return st;
+}

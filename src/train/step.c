@@ -1,0 +1,244 @@
+#include "train/step.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/memory.h"
+#include "kernels/gradient.h"
+#include "kernels/shard_tree.h"
+#include "kernels/update.h"
+#include "train/optimizer.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_FLAGS 8
+
+/* ------------------------------------------------------------------- make */
+
+unroll_status step_share(const unroll_comm *comm, const unroll_config *config, size_t *first,
+                         size_t *count)
+{
+  uint64_t P = (uint64_t)unroll_comm_size(comm), S = config->shards;
+  char legal[256] = "";
+
+  if (S % P == 0) {
+    *count = (size_t)(config->batch / P);
+    *first = (size_t)unroll_comm_rank(comm) * *count;
+    return UNROLL_OK;
+  }
+  for (uint64_t p = 1, at = 0; p <= S && at + 24 < sizeof legal; ++p) {
+    if (S % p == 0) {
+      at += (uint64_t)snprintf(legal + at, sizeof legal - at, "%s%" PRIu64, at > 0 ? ", " : "", p);
+    }
+  }
+  return unroll_fail(UNROLL_ERR_ARG,
+                     "%" PRIu64 " ranks cannot share %" PRIu64
+                     " shards evenly: start %s ranks, or give --shards and --batch "
+                     "multiples of %" PRIu64,
+                     P, S, legal, P);
+}
+
+/* Memory only, so no rank waits for another here. */
+static unroll_status make_network(stepper *s)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = s->config;
+  size_t first = 0, count = 0;
+  size_t shards = (size_t)config->shards / (size_t)unroll_comm_size(s->comm);
+  size_t group = shard_tree_group((size_t)config->shards);
+  if (shards % group != 0) {
+    group = shard_tree_group(shards);
+  } /* P is no power of two: a tree of its own */
+
+  UNROLL_TRY(step_share(s->comm, config, &first, &count));
+  UNROLL_TRY(network_new(s->params, config->activation, (size_t)config->steps, count, shards, group,
+                         (size_t)(config->steps * config->batch), &s->net));
+  UNROLL_TRY(memory_new(update_norm_blocks(s->params->n), sizeof *s->norm_blocks, "norm",
+                        &s->norm_blocks));
+  UNROLL_TRY(memory_new(shards, sizeof *s->shard_sums, "losses", &s->shard_sums));
+  network_pack(s->net);
+
+cleanup:
+  return st;
+}
+
+unroll_status step_new(unroll_comm *comm, const unroll_config *config, unroll_params *params,
+                       unroll_real *const *moments, stepper **out)
+{
+  unroll_status st = UNROLL_OK;
+  stepper *s = NULL;
+
+  UNROLL_TRY(memory_new(1, sizeof *s, "stepper", &s));
+  *s = (stepper){.comm = comm, .config = config, .params = params, .moments = moments};
+  UNROLL_TRY(comm_agree(comm, make_network(s)));
+  UNROLL_TRY(comm_agree(comm, comm_exchange_new(comm, params->n, &s->exchange)));
+  *out = s;
+  s = NULL;
+
+cleanup:
+  step_free(&s);
+  return st;
+}
+
+void step_free(stepper **p)
+{
+  stepper *s = *p;
+  if (s == NULL) { return; }
+  comm_exchange_free(&s->exchange);
+  memory_free(&s->shard_sums);
+  memory_free(&s->norm_blocks);
+  network_free(&s->net);
+  memory_free(p);
+}
+
+/* ------------------------------------------------------------------ phases */
+
+/* Seconds since *since, which becomes now. */
+static double lap(double *since)
+{
+  double now = clock_seconds(), seconds = now - *since;
+  *since = now;
+  return seconds;
+}
+
+void step_forward(stepper *s)
+{
+  const unroll_config *config = s->config;
+  double tokens = (double)config->steps * (double)config->batch, since = clock_seconds();
+
+  network_forward(s->net, config->steps);
+  s->times.forward += lap(&since);
+  network_output(s->net, config->steps, 1.0 / tokens, false);
+  s->times.output += lap(&since);
+}
+
+/* Do only some rows of the input table travel between the ranks? */
+static bool rows_travel(const stepper *s)
+{
+  return s->net->sparse && unroll_comm_size(s->comm) > 1;
+}
+
+/* The rows of the input table that this step touches, on any rank. */
+static unroll_status touch_rows(stepper *s)
+{
+  unroll_status st = UNROLL_OK;
+  double since = clock_seconds();
+  if (!s->net->sparse) { goto cleanup; }
+  network_see(s->net, s->config->steps);
+  UNROLL_TRY(comm_or_u64(s->comm, s->net->seen, network_seen_words(s->net)));
+  network_touch(s->net);
+  s->times.exchange += lap(&since);
+
+cleanup:
+  return st;
+}
+
+static sparse_rows touched_rows(const stepper *s)
+{
+  const unroll_tensor *table = params_tensor(s->params, 0, PARAMS_W_XH);
+  return (sparse_rows){
+      .begin = table->offset, .ld = table->ld, .n_rows = s->net->n_touched, .row = s->net->touched};
+}
+
+/* Wait for the exchange under way, if there is one. */
+static unroll_status finish_exchange(stepper *s)
+{
+  double since = clock_seconds();
+  unroll_status st = comm_exchange_wait(s->exchange, NULL);
+  s->times.wait += lap(&since);
+  return st;
+}
+
+/* The exchange of one finished part of the gradient begins when the part before it has arrived. */
+static unroll_status exchange_part(void *context, unroll_real *x, size_t n)
+{
+  stepper *s = context;
+  unroll_status st = UNROLL_OK;
+  UNROLL_TRY(finish_exchange(s));
+  double since = clock_seconds();
+  UNROLL_TRY(comm_exchange_start(s->exchange, x, n));
+  s->times.exchange += lap(&since);
+
+cleanup:
+  return st;
+}
+
+static void exchange_poll(void *context)
+{
+  stepper *s = context;
+  double since = clock_seconds();
+  (void)comm_exchange_poll(s->exchange); /* an error stays with the exchange until the wait */
+  s->times.exchange += lap(&since);
+}
+
+unroll_status step_backward(stepper *s)
+{
+  unroll_status st = UNROLL_OK;
+  step_times *times = &s->times;
+  const network_ready ready = {
+      .call = exchange_part, .context = s, .poll = {.call = exchange_poll, .context = s}};
+  double since = clock_seconds(), exchanged = times->exchange + times->wait;
+
+  UNROLL_TRY(touch_rows(s));
+  UNROLL_TRY(network_backward(s->net, s->config->steps, &ready));
+  if (rows_travel(s)) {
+    network_rows_out(s->net);
+    UNROLL_TRY(exchange_part(s, s->net->rows, s->net->n_touched * touched_rows(s).ld));
+  }
+  network_carry(s->net, s->config->steps);
+  times->backward += lap(&since) - (times->exchange + times->wait - exchanged);
+
+cleanup:
+  return st;
+}
+
+unroll_status step_sum(stepper *s, double *loss, size_t n_flags, double *flags)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = s->config;
+  network *net = s->net;
+  double sums[1 + MAX_FLAGS];
+  double since = clock_seconds();
+  assert(n_flags <= MAX_FLAGS);
+
+  memset(s->shard_sums, 0, net->shards * sizeof *s->shard_sums);
+  loss_by_shard(config->steps * (net->B / net->shards), net->shards, net->nll, s->shard_sums);
+  sums[0] = shard_tree_sum(net->shards, net->group, s->shard_sums);
+  for (size_t i = 0; i < n_flags; ++i) { sums[1 + i] = flags[i]; }
+  s->times.output += lap(&since);
+
+  UNROLL_TRY(finish_exchange(s));
+  since = clock_seconds();
+  if (rows_travel(s)) { network_rows_in(s->net); }
+  UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + n_flags));
+  s->times.exchange += lap(&since);
+  *loss = sums[0] / ((double)config->steps * (double)config->batch);
+  for (size_t i = 0; i < n_flags; ++i) { flags[i] = sums[1 + i]; }
+
+cleanup:
+  return st;
+}
+
+double step_norm(stepper *s)
+{
+  double since = clock_seconds();
+  const sparse_rows rows = touched_rows(s);
+  double norm = s->net->sparse
+                    ? update_norm_sparse(s->params->n, s->net->gradient, &rows, s->norm_blocks)
+                    : update_norm(s->params->n, s->net->gradient, s->norm_blocks);
+  s->times.norm += lap(&since);
+  return norm;
+}
+
+double step_update(stepper *s, double norm, double eta, uint64_t update)
+{
+  double since = clock_seconds(), scale = clip_scale(s->config->clip, norm);
+  const sparse_rows rows = touched_rows(s);
+  optimizer_update(s->config, s->params->n, scale, eta, update, s->net->gradient,
+                   s->net->sparse ? &rows : NULL, s->moments, s->params->values);
+  network_pack(s->net);
+  s->times.update += lap(&since);
+  return scale;
+}

@@ -1,0 +1,81 @@
+#ifndef TRAIN_STEP_H
+#define TRAIN_STEP_H
+
+/*
+ * One step of training on one rank, as the list of its phases; `train` and
+ * `bench` both run it:
+ *
+ *   the caller fills net->x, net->y
+ *   step_forward   hidden states, losses, dL/do
+ *   step_backward  the gradient of this rank, its finished parts already on their way
+ *   step_sum       gradient and loss over all ranks
+ *   step_norm      of the global mean gradient
+ *   step_update    clip, update, pack
+ *
+ * Each phase adds its seconds to `times`. Nothing is allocated after step_new.
+ */
+#include "comm/comm.h"
+#include "model/network.h"
+#include <unroll/config.h>
+
+/* [seconds] of this rank, added up over `steps` steps. No two phases overlap. */
+typedef struct step_times {
+  double total;    /* of the steps, whatever they did */
+  double forward;  /* hidden states of all layers */
+  double output;   /* logits, losses and the gradient that they send back */
+  double backward; /* without the exchange that runs meanwhile */
+  double exchange; /* sending, receiving and adding, between and beside the computing */
+  double wait;     /* blocked until the other ranks' parts of an exchange arrived */
+  double norm;     /* of the gradient */
+  double update;   /* optimizer, and packing the new weights */
+  uint64_t steps;
+} step_times;
+
+typedef struct stepper {
+  unroll_comm *comm;
+  const unroll_config *config; /* resolved */
+  unroll_params *params;
+  unroll_real *const *moments; /* as many as the optimizer has */
+  network *net;
+  comm_exchange *exchange;
+  double *norm_blocks;
+  double *shard_sums; /* (shards of this rank) */
+  step_times times;
+} stepper;
+
+/**
+ * This rank's sequences [first, first + count) of the global batch.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: the shards cannot be shared out evenly; the message names what would do
+ */
+unroll_status step_share(const unroll_comm *comm, const unroll_config *config, size_t *first,
+                         size_t *count);
+
+/**
+ * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed.
+ *
+ * Collective; the same status on every rank
+ */
+unroll_status step_new(unroll_comm *comm, const unroll_config *config, unroll_params *params,
+                       unroll_real *const *moments, stepper **out);
+void step_free(stepper **s);
+
+void step_forward(stepper *s);
+unroll_status step_backward(stepper *s);
+
+/**
+ * End the exchange of the gradient; sum over the ranks the losses and what else the caller wants to know.
+ *
+ * @param[out]    loss    [nats per token] of the global batch
+ * @param[in,out] flags   (n_flags) small counts, summed over the ranks
+ *
+ * Collective
+ */
+unroll_status step_sum(stepper *s, double *loss, size_t n_flags, double *flags);
+
+double step_norm(stepper *s);
+
+/** w <- w - eta (clipped gradient), by the optimizer; `update` counts updates from 1. Returns the clip factor. */
+double step_update(stepper *s, double norm, double eta, uint64_t update);
+
+#endif

@@ -1,0 +1,247 @@
+/*
+ * Back-propagation against central differences, in the double build.
+ *
+ *   a = dL/dw as network_backward says,  n = (L(w + s) - L(w - s)) / 2 s
+ *   |a - n| < 1e-6 max(1, |a|, |n|)      for every parameter, with its sign
+ *
+ * L is the weighted sum of the losses of one window with the state carried into
+ * it held constant: that is what truncated BPTT differentiates.
+ */
+#include "support.h"
+
+#include "base/random.h"
+#include "kernels/dispatch.h"
+#include "kernels/shard_tree.h"
+#include "model/network.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* [1] Of a difference: truncation and rounding error are both near 1e-10 with it. */
+#define STEP 1e-5
+
+#define T       5
+#define ROOM    7 /* steps the network has room for: a window may be shorter */
+#define B       4
+#define WINDOWS 3
+
+/* Of a token: neither 1 nor the reciprocal of T * B, so that a forgotten weight is seen. */
+#define WEIGHT 0.75
+
+struct bench {
+  unroll_params *params;
+  network *net;
+  unroll_real *state; /* (L, B, H) carried into the window */
+  unroll_real *seen;  /* (params->n) the gradient as it was told, part by part */
+  size_t told;        /* elements told so far */
+  int in_order;
+};
+
+static struct bench *bench_new(size_t V, size_t H, size_t L, unroll_activation activation,
+                               size_t shards)
+{
+  struct bench *b = calloc(1, sizeof *b);
+  if (b == NULL || kernels_start() != UNROLL_OK ||
+      unroll_params_new(V, H, L, &b->params) != UNROLL_OK ||
+      unroll_params_start(b->params, UNROLL_INIT_UNIFORM, 1.0, 17) != UNROLL_OK ||
+      network_new(b->params, activation, ROOM, B, shards, shard_tree_group(shards), ROOM * B,
+                  &b->net) != UNROLL_OK) {
+    fprintf(stderr, "%s\n", unroll_message());
+    abort();
+  }
+  b->state = calloc(L * B * H, sizeof *b->state);
+  b->seen = calloc(b->params->n, sizeof *b->seen);
+  if (b->state == NULL || b->seen == NULL) { abort(); }
+  network_pack(b->net);
+  network_reset(b->net);
+  return b;
+}
+
+static void bench_free(struct bench *b)
+{
+  network_free(&b->net);
+  unroll_params_free(&b->params);
+  free(b->state);
+  free(b->seen);
+  free(b);
+}
+
+/* Tokens of window w; 0 is frequent, so that a column of W_xh sums over many places. */
+static void draw_tokens(struct bench *b, uint64_t w)
+{
+  for (size_t i = 0; i < T * B; ++i) {
+    uint64_t rare = random_below(5, RANDOM_SYNTHETIC, w, 3 * i, 2);
+    b->net->x[i] = (int32_t)(rare * random_below(5, RANDOM_SYNTHETIC, w, 3 * i + 1, b->net->V));
+    b->net->y[i] = (int32_t)random_below(5, RANDOM_SYNTHETIC, w, 3 * i + 2, b->net->V);
+  }
+}
+
+/* L of the window at hand, from the carried state. */
+static double window_loss(struct bench *b)
+{
+  double sum = 0.0;
+  network_pack(b->net);
+  network_set_state(b->net, b->state);
+  network_forward(b->net, T);
+  network_output(b->net, T, 0.0, true);
+  for (size_t i = 0; i < T * B; ++i) { sum += b->net->nll[i]; }
+  return WEIGHT * sum;
+}
+
+/* What is told must be complete: it is kept as it is now and compared at the end. */
+static unroll_status hear(void *context, unroll_real *x, size_t n)
+{
+  struct bench *b = context;
+  size_t first = (size_t)(x - b->net->gradient);
+  b->in_order &= first == b->told && first + n <= b->params->n;
+  if (b->in_order) { memcpy(b->seen + first, b->net->gradient + first, n * sizeof *b->seen); }
+  b->told = first + n;
+  return UNROLL_OK;
+}
+
+static void differentiate(struct bench *b)
+{
+  const network_ready ready = {.call = hear, .context = b};
+  const unroll_params *p = b->params;
+
+  for (size_t k = 0; k < p->n_tensors; ++k) { /* a gradient is written, never added to */
+    const unroll_tensor *t = &p->tensors[k];
+    if (b->net->sparse && k + 1 == p->n_tensors) { break; } /* rows not touched stay zero */
+    for (size_t row = 0; row < t->rows; ++row) {
+      for (size_t col = 0; col < t->cols; ++col) {
+        b->net->gradient[unroll_tensor_index(t, row, col)] = NAN;
+      }
+    }
+  }
+  b->told = 0;
+  b->in_order = 1;
+  network_pack(b->net);
+  network_set_state(b->net, b->state);
+  network_forward(b->net, T);
+  network_output(b->net, T, WEIGHT, false);
+  if (b->net->sparse) {
+    network_see(b->net, T);
+    network_touch(b->net);
+  }
+  CHECK_OK(network_backward(b->net, T, &ready));
+  if (b->net->sparse) { /* the table of the inputs, the last tensor, is not told */
+    CU_ASSERT(b->in_order && b->told == p->tensors[p->n_tensors - 1].offset);
+    memcpy(b->seen + b->told, b->net->gradient + b->told, (p->n - b->told) * sizeof *b->seen);
+    b->told = p->n;
+  }
+  CU_ASSERT(b->in_order && b->told == p->n);
+  CU_ASSERT(memcmp(b->seen, b->net->gradient, p->n * sizeof *b->seen) == 0);
+}
+
+/* Every element of every tensor; the parameters are as before afterwards. */
+static void compare_with_differences(struct bench *b)
+{
+  const unroll_params *p = b->params;
+  double worst = 0.0;
+  int threads = omp_get_max_threads();
+
+  omp_set_num_threads(1); /* thousands of tiny passes: regions would cost more than the work */
+  for (size_t k = 0; k < p->n_tensors; ++k) {
+    const unroll_tensor *t = &p->tensors[k];
+    double largest = 0.0;
+    for (size_t row = 0; row < t->rows; ++row) {
+      for (size_t col = 0; col < t->cols; ++col) {
+        size_t i = unroll_tensor_index(t, row, col);
+        unroll_real w = p->values[i];
+        double loss[2];
+        p->values[i] = w + STEP;
+        loss[1] = window_loss(b);
+        p->values[i] = w - STEP;
+        loss[0] = window_loss(b);
+        p->values[i] = w;
+
+        double a = b->seen[i], n = (loss[1] - loss[0]) / (2.0 * STEP);
+        double error = fabs(a - n) / fmax(1.0, fmax(fabs(a), fabs(n)));
+        if (!(error < 1e-6)) {
+          fprintf(stderr, "%s/%s[%zu,%zu]: %.10g, differences say %.10g\n", t->group, t->name, row,
+                  col, a, n);
+        }
+        worst = error > worst || isnan(error) ? error : worst;
+        largest = fmax(largest, fabs(a));
+      }
+    }
+    CU_ASSERT(largest > 0.01); /* there was something to compare */
+  }
+  omp_set_num_threads(threads);
+  CU_ASSERT(worst < 1e-6);
+}
+
+static void check_model(size_t V, size_t H, size_t L, unroll_activation activation, size_t shards)
+{
+  struct bench *b = bench_new(V, H, L, activation, shards);
+  for (uint64_t w = 0; w < WINDOWS; ++w) {
+    draw_tokens(b, w);
+    network_get_state(b->net, b->state);
+    differentiate(b);
+    compare_with_differences(b);
+    (void)window_loss(b); /* of the parameters as they are: the state moves on */
+    network_carry(b->net, T);
+  }
+  bench_free(b);
+}
+
+/* ------------------------------------------------------------------- cases */
+
+static void test_real_is_double(void)
+{
+  CU_ASSERT_EQUAL(sizeof(unroll_real), 8);
+}
+
+static void test_backward_tanh_is_the_derivative(void)
+{
+  check_model(11, 7, 1, UNROLL_ACTIVATION_TANH, 2);
+  check_model(5, 9, 2, UNROLL_ACTIVATION_TANH, 4);
+  check_model(7, 5, 3, UNROLL_ACTIVATION_TANH, 2);
+}
+
+static void test_backward_relu_is_the_derivative(void)
+{
+  check_model(5, 9, 1, UNROLL_ACTIVATION_RELU, 4);
+  check_model(11, 7, 2, UNROLL_ACTIVATION_RELU, 2);
+  check_model(7, 5, 3, UNROLL_ACTIVATION_RELU, 4);
+}
+
+/* Longer than a vector register and a tile of the products, in every direction. */
+static void test_backward_past_a_tile_is_the_derivative(void)
+{
+  check_model(37, 17, 1, UNROLL_ACTIVATION_TANH, 1);
+  check_model(3, 35, 2, UNROLL_ACTIVATION_TANH, 2);
+}
+
+/* The later windows above would prove nothing if the carried state did not matter. */
+static void test_window_loss_depends_on_the_carried_state(void)
+{
+  struct bench *b = bench_new(11, 7, 2, UNROLL_ACTIVATION_TANH, 2);
+  draw_tokens(b, 0);
+  (void)window_loss(b);
+  network_carry(b->net, T);
+  draw_tokens(b, 1);
+  double from_zero = window_loss(b); /* b->state is zero */
+  draw_tokens(b, 0);
+  (void)window_loss(b);
+  network_carry(b->net, T);
+  network_get_state(b->net, b->state);
+  draw_tokens(b, 1);
+  CU_ASSERT(fabs(window_loss(b) - from_zero) > 1e-3);
+  bench_free(b);
+}
+
+int main(void)
+{
+  static const struct test_case cases[] = {
+      {"the build is in double", test_real_is_double},
+      {"tanh, one to three layers", test_backward_tanh_is_the_derivative},
+      {"ReLU, one to three layers", test_backward_relu_is_the_derivative},
+      {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
+      {"the carried state matters", test_window_loss_depends_on_the_carried_state},
+  };
+  return run_cases("model_gradient", sizeof cases / sizeof cases[0], cases);
+}

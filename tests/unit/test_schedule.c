@@ -1,0 +1,172 @@
+#include "support.h"
+
+#include "train/schedule.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#define STEPS 1000
+
+static unroll_config config_of(unroll_schedule schedule)
+{
+  unroll_config config;
+  unroll_config_init(&config);
+  config.schedule = schedule;
+  config.lr = 0.5;
+  config.lr_decay = 0.25;
+  config.lr_min = 0.125;
+  return config;
+}
+
+static double rate(const unroll_config *config, uint64_t step, uint64_t epoch, double factor)
+{
+  return schedule_rate(config, step, STEPS, epoch, factor);
+}
+
+/* ------------------------------------------------------------------- rates */
+
+static void test_rate_constant_never_moves(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_CONSTANT);
+  CU_ASSERT_EQUAL(rate(&config, 0, 0, 1.0), 0.5);
+  CU_ASSERT_EQUAL(rate(&config, STEPS - 1, 99, 1.0), 0.5);
+}
+
+static void test_rate_warmup_rises_evenly_to_the_full_rate(void)
+{
+  for (int k = UNROLL_SCHEDULE_CONSTANT; k <= UNROLL_SCHEDULE_PLATEAU; ++k) {
+    unroll_config config = config_of((unroll_schedule)k);
+    config.warmup = 8;
+    for (uint64_t step = 0; step < 8; ++step) {
+      CU_ASSERT_DOUBLE_EQUAL(rate(&config, step, 0, 1.0), 0.5 * (double)(step + 1) / 8.0, 1e-15);
+    }
+    CU_ASSERT_DOUBLE_EQUAL(rate(&config, 8, 0, 1.0), 0.5, 1e-15); /* and goes on from there */
+  }
+}
+
+static void test_rate_step_decays_with_epochs(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_STEP);
+  config.decay_every = 3;
+  for (uint64_t epoch = 0; epoch < 10; ++epoch) {
+    CU_ASSERT_DOUBLE_EQUAL(rate(&config, 500, epoch, 1.0), 0.5 * pow(0.25, (double)(epoch / 3)),
+                           1e-15);
+  }
+}
+
+static void test_rate_cosine_from_lr_to_lr_min(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_COSINE);
+  CU_ASSERT_EQUAL(rate(&config, 0, 0, 1.0), 0.5);
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, STEPS / 2, 0, 1.0), (0.5 + 0.125) / 2, 1e-15);
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, STEPS, 0, 1.0), 0.125, 1e-15);
+  for (uint64_t step = 0; step < STEPS; ++step) {
+    double now = rate(&config, step, 0, 1.0), mirror = rate(&config, STEPS - step, 0, 1.0);
+    CU_ASSERT(rate(&config, step + 1, 0, 1.0) < now);
+    CU_ASSERT_DOUBLE_EQUAL(now + mirror, 0.5 + 0.125, 1e-14); /* odd about its middle */
+  }
+}
+
+static void test_rate_cosine_begins_after_warmup(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_COSINE);
+  config.warmup = 200;
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, 200, 0, 1.0), 0.5, 1e-15);
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, 600, 0, 1.0), (0.5 + 0.125) / 2, 1e-15);
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, STEPS, 0, 1.0), 0.125, 1e-15);
+}
+
+static void test_rate_warmup_as_long_as_the_run_is_finite(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_COSINE);
+  config.warmup = STEPS;
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, STEPS - 1, 0, 1.0), 0.5, 1e-15);
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, STEPS, 0, 1.0), 0.5, 1e-15);
+  config.warmup = 5 * STEPS;
+  CU_ASSERT_DOUBLE_EQUAL(rate(&config, STEPS - 1, 0, 1.0), 0.1, 1e-15);
+}
+
+static void test_rate_plateau_follows_the_factor(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_PLATEAU);
+  CU_ASSERT_EQUAL(rate(&config, 7, 0, 1.0), 0.5);
+  CU_ASSERT_EQUAL(rate(&config, 7, 0, 0.0625), 0.03125);
+}
+
+/* -------------------------------------------------------------- validations */
+
+static run_state fresh(void)
+{
+  return (run_state){.best_loss = INFINITY, .lr_factor = 1.0};
+}
+
+/* Validate with each loss of a list, one step apart; the state at the end. */
+static run_state validated(const unroll_config *config, size_t n, const double *losses)
+{
+  run_state state = fresh();
+  for (size_t i = 0; i < n; ++i) {
+    state.step = i + 1;
+    (void)schedule_validated(config, losses[i], &state);
+  }
+  return state;
+}
+
+static void test_validated_keeps_the_best(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_CONSTANT);
+  run_state state = fresh();
+  state.step = 10;
+  CU_ASSERT_TRUE(schedule_validated(&config, 3.0, &state));
+  state.step = 20;
+  CU_ASSERT_TRUE(schedule_validated(&config, 2.0, &state));
+  state.step = 30;
+  CU_ASSERT_FALSE(schedule_validated(&config, 2.0, &state)); /* as good is not better */
+  state.step = 40;
+  CU_ASSERT_FALSE(schedule_validated(&config, (double)NAN, &state));
+  CU_ASSERT_EQUAL(state.best_loss, 2.0);
+  CU_ASSERT_EQUAL(state.best_step, 20);
+  CU_ASSERT_EQUAL(state.validations_since_best, 2);
+  CU_ASSERT_EQUAL(state.lr_factor, 1.0);
+}
+
+static void test_validated_plateau_decays_after_each_patience(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_PLATEAU);
+  config.patience = 2;
+  static const double losses[] = {5, 4, 4.5, 4.5, 4.5, 4.5, 3, 3.5, 3.5};
+  static const double factor[] = {1, 1, 1, 0.25, 0.25, 0.0625, 0.0625, 0.0625, 0.015625};
+  for (size_t n = 1; n <= sizeof losses / sizeof losses[0]; ++n) {
+    CU_ASSERT_EQUAL(validated(&config, n, losses).lr_factor, factor[n - 1]);
+  }
+}
+
+static void test_stops_early_after_validations_without_a_best(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_PLATEAU);
+  static const double losses[] = {5, 4, 4.5, 4.5, 3, 3.5, 3.5, 3.5};
+  config.early_stop = 3;
+  for (size_t n = 1; n <= sizeof losses / sizeof losses[0]; ++n) {
+    run_state state = validated(&config, n, losses);
+    CU_ASSERT_EQUAL(schedule_stops_early(&config, &state), n == 8);
+  }
+  config.early_stop = 0;
+  run_state state = validated(&config, 8, losses);
+  CU_ASSERT_FALSE(schedule_stops_early(&config, &state));
+}
+
+int main(void)
+{
+  static const struct test_case cases[] = {
+      {"constant", test_rate_constant_never_moves},
+      {"warm-up, every schedule", test_rate_warmup_rises_evenly_to_the_full_rate},
+      {"step", test_rate_step_decays_with_epochs},
+      {"cosine at its ends", test_rate_cosine_from_lr_to_lr_min},
+      {"cosine after warm-up", test_rate_cosine_begins_after_warmup},
+      {"warm-up longer than the run", test_rate_warmup_as_long_as_the_run_is_finite},
+      {"plateau", test_rate_plateau_follows_the_factor},
+      {"best validation", test_validated_keeps_the_best},
+      {"plateau: patience", test_validated_plateau_decays_after_each_patience},
+      {"early stop", test_stops_early_after_validations_without_a_best},
+  };
+  return run_cases("schedule", sizeof cases / sizeof cases[0], cases);
+}
