@@ -106,9 +106,17 @@ static void judge(placement *p, const fact *facts, int r)
   p->crowded_ranks = ranks;
   p->crowded_threads = threads;
   p->crowded_cores = cores_of(&facts[r]);
+}
+
+/* Ranks, threads and cores of the host on which rank r lives. */
+static void note_host(placement *p, const fact *facts, int r)
+{
   p->host_cores = facts[r].host_cores;
   for (int q = 0; q < p->ranks; ++q) {
-    if (strcmp(facts[q].host, facts[r].host) == 0) { p->host_ranks += 1; }
+    if (strcmp(facts[q].host, facts[r].host) == 0) {
+      p->host_ranks += 1;
+      p->host_threads += facts[q].threads;
+    }
   }
 }
 
@@ -138,6 +146,7 @@ unroll_status placement_new(unroll_comm *comm, placement **out)
     p->cores_high = cores > p->cores_high ? cores : p->cores_high;
   }
   for (int r = 0; r < p->ranks && !p->crowded; ++r) { judge(p, facts, r); }
+  note_host(p, facts, p->crowded ? p->crowded_rank : 0);
   *out = p;
   p = NULL;
 
@@ -219,13 +228,34 @@ static void advise_binding(launcher by, int threads, int fit, bool fewer, size_t
   }
 }
 
+/*
+ * Cores that nobody uses because each rank is bound to fewer than its share: what Open MPI does with two
+ * ranks or fewer, and OpenMP then starts one thread. A number of threads that was asked for is respected.
+ */
+static void advise_idle(const placement *p, size_t size, char *out)
+{
+  const launcher by = find_launcher();
+  const int share = p->host_ranks > 0 ? p->host_cores / p->host_ranks : 0;
+  char remedy[200];
+
+  if (by == LAUNCHER_NONE || getenv("OMP_NUM_THREADS") != NULL || p->cores_high >= share) {
+    return;
+  }
+  advise_binding(by, share, 0, by == LAUNCHER_MPIRUN, sizeof remedy, remedy);
+  (void)snprintf(out, size, "%d thread%s on the %d cores of a host: %s", p->host_threads,
+                 p->host_threads == 1 ? "" : "s", p->host_cores, remedy);
+}
+
 void placement_advice(const placement *p, size_t size, char *out)
 {
   char fact_line[160];
   char remedy[200];
 
   (void)snprintf(out, size, "%s", "");
-  if (!p->crowded) { return; }
+  if (!p->crowded) {
+    advise_idle(p, size, out);
+    return;
+  }
 
   /* Threads a rank has, could have on these cores, and could have on the whole host. */
   const int has = (p->crowded_threads + p->crowded_ranks - 1) / p->crowded_ranks;

@@ -18,10 +18,10 @@ typedef struct placement {
   char *hosts;       /* names, in rank order, each once, separated by commas; owned */
   bool crowded;      /* some rank has more threads than cores, or ranks that may use the
                         same cores have more threads together than those cores */
-  int crowded_rank;  /* the lowest such rank; from here on meaningful when crowded */
+  int crowded_rank;  /* the lowest such rank; this and the next three are meaningful when crowded */
   int crowded_ranks; /* ranks that may use no core but its cores, itself included */
-  int crowded_threads, crowded_cores; /* the threads of these together; those cores */
-  int host_ranks, host_cores;         /* of the whole host of crowded_rank */
+  int crowded_threads, crowded_cores;       /* the threads of these together; those cores */
+  int host_ranks, host_cores, host_threads; /* of the whole host of crowded_rank, or of rank 0 */
 } placement;
 
 /** Collect the facts; same on every rank. Collective. */

@@ -188,6 +188,32 @@ static void test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too(void
   be_honest();
 }
 
+static void test_advice_for_idle_cores_names_the_share_of_a_rank(void)
+{
+  char line[512];
+  char asked[32];
+  const char *before = getenv("OMP_NUM_THREADS");
+  const placement p = {.ranks = 2,
+                       .threads_low = 1,
+                       .threads_high = 1,
+                       .cores_low = 1,
+                       .cores_high = 1,
+                       .host_ranks = 2,
+                       .host_cores = 16,
+                       .host_threads = 2};
+  (void)snprintf(asked, sizeof asked, "%s", before != NULL ? before : "1");
+  pretend("2", NULL);
+  unsetenv("OMP_NUM_THREADS");
+  placement_advice(&p, sizeof line, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "2 threads on the 16 cores of a host:"));
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -x OMP_NUM_THREADS=8 --bind-to none"));
+  setenv("OMP_NUM_THREADS", "1", 1); /* asked for: respected */
+  placement_advice(&p, sizeof line, line);
+  CU_ASSERT_STRING_EQUAL(line, "");
+  setenv("OMP_NUM_THREADS", asked, 1);
+  be_honest();
+}
+
 static void test_advice_for_a_bound_rank_under_srun_is_cpus_per_task(void)
 {
   char line[512];
@@ -264,6 +290,8 @@ int main(int argc, char **argv)
       {"advice: bound, mpirun", test_advice_for_a_bound_rank_under_mpirun_is_to_unbind},
       {"advice: bound, small host",
        test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too},
+      {"advice: idle cores name the share of a rank",
+       test_advice_for_idle_cores_names_the_share_of_a_rank},
       {"advice: bound, srun", test_advice_for_a_bound_rank_under_srun_is_cpus_per_task},
       {"advice: too many threads", test_advice_for_too_many_threads_names_how_many_fit},
       {"advice: too many ranks", test_advice_for_more_ranks_than_cores_names_how_many_fit},
