@@ -74,43 +74,62 @@ INLINE size_t panel_vecs(size_t N, size_t panel)
   return vecs < TILE_VECS ? vecs : TILE_VECS;
 }
 
-void ISA(rows)(const rows_product *p)
+/* The plain product: K is cut, so that the rows of A stay in the second-level cache while all panels pass. */
+#define STORE_K 512
+
+static void rows_store(const rows_product *p)
+{
+  tile_sum s = {.row_stride = p->lda, .k_stride = 1, .ldc = p->ldc};
+  for (size_t k = 0; k < p->K; k += STORE_K) {
+    s.K = s.run = p->K - k < STORE_K ? p->K - k : STORE_K;
+    for (size_t panel = p->first; panel < p->last; ++panel) {
+      size_t vecs = panel_vecs(p->N, panel);
+      s.ldb = vecs * LANES;
+      const unroll_real *b = p->panels + panel * PANEL * kernels_pad(p->K) + k * s.ldb;
+      for (size_t m = 0, rows = 0; m < p->M; m += rows) {
+        rows = tile_rows(p->M - m);
+        unroll_real *C = p->C + m * p->ldc + panel * PANEL;
+        tile_multiply(rows, vecs, &s, p->A + m * p->lda + k, b, k > 0 ? C : NULL, C);
+      }
+    }
+  }
+}
+
+/* One step of a recurrence: a panel of weights stays in the cache, the sequences pass. */
+INLINE void rows_step(const rows_end end, const rows_product *p)
 {
   tile_buffer sums;
-  tile_sum s = {.K = p->K, .run = p->K, .row_stride = p->lda, .k_stride = 1};
-
+  tile_sum s = {.K = p->K, .run = p->K, .row_stride = p->lda, .k_stride = 1, .ldc = PANEL};
   for (size_t panel = p->first; panel < p->last; ++panel) {
     const unroll_real *b = p->panels + panel * PANEL * kernels_pad(p->K);
-    size_t n = panel * PANEL;
     size_t vecs = panel_vecs(p->N, panel);
     s.ldb = vecs * LANES;
     for (size_t m = 0, rows = 0; m < p->M; m += rows) {
       rows = tile_rows(p->M - m);
-      const unroll_real *a = p->A + m * p->lda;
-      if (p->end == ROWS_STORE) {
-        s.ldc = p->ldc;
-        tile_multiply(rows, vecs, &s, a, b, NULL, p->C + m * p->ldc + n);
-        continue;
-      }
-      s.ldc = PANEL;
-      tile_multiply(rows, vecs, &s, a, b, NULL, sums.c);
-      switch (p->end) {
-      case ROWS_STORE:
-        break;
-      case ROWS_CELL_TANH:
-        finish_tile(ROWS_CELL_TANH, p, m, n, rows, vecs, &sums);
-        break;
-      case ROWS_CELL_RELU:
-        finish_tile(ROWS_CELL_RELU, p, m, n, rows, vecs, &sums);
-        break;
-      case ROWS_BACK_TANH:
-        finish_tile(ROWS_BACK_TANH, p, m, n, rows, vecs, &sums);
-        break;
-      case ROWS_BACK_RELU:
-        finish_tile(ROWS_BACK_RELU, p, m, n, rows, vecs, &sums);
-        break;
-      }
+      tile_multiply(rows, vecs, &s, p->A + m * p->lda, b, NULL, sums.c);
+      finish_tile(end, p, m, panel * PANEL, rows, vecs, &sums);
     }
+  }
+}
+
+void ISA(rows)(const rows_product *p)
+{
+  switch (p->end) {
+  case ROWS_STORE:
+    rows_store(p);
+    break;
+  case ROWS_CELL_TANH:
+    rows_step(ROWS_CELL_TANH, p);
+    break;
+  case ROWS_CELL_RELU:
+    rows_step(ROWS_CELL_RELU, p);
+    break;
+  case ROWS_BACK_TANH:
+    rows_step(ROWS_BACK_TANH, p);
+    break;
+  case ROWS_BACK_RELU:
+    rows_step(ROWS_BACK_RELU, p);
+    break;
   }
 }
 
