@@ -9,7 +9,7 @@
  *
  * The rule that makes every path give the same bits (design.md section 5):
  * each element of a product is one chain of fused multiply-adds over k
- * ascending, starting from +0, whatever the tile, the thread or the vector
+ * ascending, starting from +0 (from the bias where there is one), whatever the tile, the thread or the vector
  * length. Sums over many elements run over a fixed number of logical lanes and
  * are added as a fixed tree.
  *
@@ -132,7 +132,7 @@ typedef struct gradient_block {
 /* Loss, softmax and its gradient on one token panel O (V, nr), in place. */
 typedef struct softmax_panel {
   size_t V;
-  size_t tokens;     /* in the panel, <= nr; further lanes become zero */
+  size_t tokens;     /* in the panel, <= nr; further lanes of their last vector become zero */
   const int32_t *y;  /* (tokens) targets */
   unroll_real scale; /* dL/do = scale * (softmax(o) - onehot(y)) */
   unroll_real *O;    /* in: logits; out: dL/do, unless only_loss */
@@ -185,7 +185,7 @@ typedef struct kernel_table {
                unroll_real *v, unroll_real *w);
 
   /* As many multiply-adds as a core can do, for `rounds` rounds: the floating-point operations done.
-   * out (KERNELS_PAD) gets a result, so that none is left out. */
+   * out (lanes) gets a result, so that none is left out. */
   double (*peak)(size_t rounds, unroll_real *out);
 
   /* The vector functions themselves, for tests: y = f(x). */

@@ -23,8 +23,8 @@ INLINE void transpose_square(vec r[LANES])
     {
       if ((i & half) == 0) {
         vec x = r[i], y = r[i + half];
-        r[i] = __builtin_shuffle(x, y, low);
-        r[i + half] = __builtin_shuffle(x, y, high);
+        r[i] = vec_shuffle(x, y, low);
+        r[i + half] = vec_shuffle(x, y, high);
       }
     }
   }

@@ -52,6 +52,22 @@ typedef unroll_real vec_memory
 #define VECS_OF_PAD                                                                                \
   (KERNELS_PAD / LANES) /* vectors in one padding unit: the logical lanes of sums */
 
+/* Elements of x and, numbered on, of y. `from` is a constant by the time that this is compiled: then
+ * Clang, which has no shuffle by a vector, makes one of the loop. */
+INLINE vec vec_shuffle(vec x, vec y, vec_int from)
+{
+#ifdef __clang__
+  vec out;
+  for (size_t i = 0; i < LANES; ++i) {
+    size_t k = (size_t)from[i];
+    out[i] = k < LANES ? x[k] : y[k - LANES];
+  }
+  return out;
+#else
+  return __builtin_shuffle(x, y, from);
+#endif
+}
+
 INLINE vec vec_load(const unroll_real *p)
 {
   return *(const vec_memory *)p;

@@ -1,0 +1,525 @@
+#include "kernel_support.h"
+
+#include "kernels/gradient.h"
+#include "kernels/output.h"
+#include "kernels/shard_tree.h"
+
+/*
+ * A window's dZ (T * B, M) and states h ((T + 1) * B, N), one row for each (t, b). The kernels see
+ * some of its sequences: all of them, or those of one rank.
+ */
+typedef struct window {
+  size_t T, B, shards, group, M, N;
+  matrix dZ, h;
+  int32_t *x; /* (T * B) tokens below V */
+  size_t V;
+} window;
+
+static window window_new(size_t T, size_t B, size_t shards, size_t M, size_t N, size_t V)
+{
+  window w = {.T = T, .B = B, .shards = shards, .M = M, .N = N, .V = V};
+  w.group = shard_tree_group(shards);
+  w.dZ = matrix_new(T * B, M);
+  w.h = matrix_new((T + 1) * B, N);
+  w.x = test_alloc(T * B, sizeof *w.x);
+  matrix_fill(&w.dZ);
+  matrix_fill(&w.h);
+  for (size_t i = 0; i < T * B; ++i) { w.x[i] = (int32_t)next_below(V); }
+  return w;
+}
+
+static void window_free(window *w)
+{
+  matrix_free(&w->dZ);
+  matrix_free(&w->h);
+  free(w->x);
+}
+
+/* The sequences of rank r of P. */
+typedef struct part {
+  size_t first, B, shards;
+} part;
+
+static part part_of(const window *w, size_t r, size_t P)
+{
+  return (part){.first = w->B / P * r, .B = w->B / P, .shards = w->shards / P};
+}
+
+/* Row in dZ of token number n (ascending) of shard s of a part; h_n lies there or a slot on. */
+static size_t token_row(const window *w, const part *p, size_t s, size_t n)
+{
+  size_t width = p->B / p->shards;
+  return n / width * w->B + p->first + s * width + n % width;
+}
+
+/* ------------------------------------------------------------ as kernels see it */
+
+/* (T, B, ld) of a part. */
+static matrix rows_of_part(const window *w, const part *p)
+{
+  matrix rows = matrix_new(w->T * p->B, w->M);
+  for (size_t t = 0; t < w->T; ++t) {
+    for (size_t b = 0; b < p->B; ++b) {
+      memcpy(at(&rows, t * p->B + b, 0), at(&w->dZ, t * w->B + p->first + b, 0),
+             rows.width * sizeof *rows.x);
+    }
+  }
+  return rows;
+}
+
+/* Token panels (output.h): tokens in the lanes, zeros behind the last one in its vector. */
+static matrix panels_of_part(const window *w, const part *p)
+{
+  size_t nr = kernels()->nr, lanes = kernels()->lanes, tokens = w->T * p->B / p->shards;
+  size_t panels = output_panels(w->T, p->B, p->shards), per_shard = panels / p->shards;
+  matrix O = flat_new(panels * w->M * nr);
+  for (size_t s = 0; s < p->shards; ++s) {
+    for (size_t n = 0; n < (tokens + lanes - 1) / lanes * lanes; ++n) {
+      unroll_real *column = O.x + (s * per_shard + n / nr) * w->M * nr + n % nr;
+      for (size_t i = 0; i < w->M; ++i) {
+        column[i * nr] = n < tokens ? *at(&w->dZ, token_row(w, p, s, n), i) : 0;
+      }
+    }
+  }
+  return O;
+}
+
+/* State panels (recurrence.h) of a longer window: slots behind T stay poisoned. */
+static matrix states_of_part(const window *w, const part *p, size_t panel_T)
+{
+  matrix panels = flat_new(state_panels_size(panel_T, p->B, w->N));
+  size_t in_shard = p->B / p->shards;
+  for (size_t q = 0; q < panel_count(w->N); ++q) {
+    size_t width = panel_width(w->N, q);
+    unroll_real *panel = panels.x + q * state_panels_stride(panel_T, p->B);
+    for (size_t b = 0; b < p->B; ++b) {
+      for (size_t t = 0; t <= w->T; ++t) {
+        size_t row = (b / in_shard * (panel_T + 1) + t) * in_shard + b % in_shard;
+        memcpy(panel + row * width, at(&w->h, t * w->B + p->first + b, q * kernels()->nr),
+               width * sizeof *panel);
+      }
+    }
+  }
+  return panels;
+}
+
+/* dW (M, N) and db (1, M) of a part. */
+static void run_part(const window *w, const part *p, gradient_source source, int after,
+                     const matrix *dW, const matrix *db)
+{
+  size_t panel_T = w->T + (size_t)after; /* once as long as the window, once longer */
+  matrix dZ = source == GRADIENT_ROWS ? rows_of_part(w, p) : panels_of_part(w, p);
+  matrix h = states_of_part(w, p, panel_T);
+  matrix scratch = flat_new(gradient_scratch((size_t)omp_get_max_threads()));
+  const weight_gradient call = {.T = w->T,
+                                .B = p->B,
+                                .shards = p->shards,
+                                .group = w->group,
+                                .M = w->M,
+                                .N = w->N,
+                                .source = source,
+                                .dZ = dZ.x,
+                                .ld_dZ = dZ.ld,
+                                .h = h.x,
+                                .panel_T = panel_T,
+                                .after = after,
+                                .dW = dW->x,
+                                .ld_dW = dW->ld,
+                                .db = db != NULL ? db->x : NULL,
+                                .scratch = scratch.x};
+  weight_gradient_run(&call);
+  CU_ASSERT(matrix_is_clean(&scratch));
+  matrix_free(&dZ);
+  matrix_free(&h);
+  matrix_free(&scratch);
+}
+
+/* ------------------------------------------------------------------- oracles */
+
+/* The sum over the tokens of all shards of f(dZ, h): in the contract's order, and in double. */
+typedef struct expected {
+  unroll_real bits;
+  dot sum;
+} expected;
+
+static int expected_is(const expected *e, unroll_real x)
+{
+  return same_bits(x, e->bits) && fabs((double)x - e->sum.sum) <= dot_bound(&e->sum);
+}
+
+static expected weight_at(const window *w, size_t i, size_t j, int after)
+{
+  const part all = part_of(w, 0, 1);
+  expected e = {.sum = dot_start(0)};
+  unroll_real *shard = test_alloc(w->shards, sizeof *shard);
+  for (size_t s = 0; s < w->shards; ++s) {
+    dot d = dot_start(0);
+    for (size_t n = 0; n < w->T * w->B / w->shards; ++n) {
+      size_t row = token_row(w, &all, s, n);
+      dot_add(&d, *at(&w->dZ, row, i), *at(&w->h, row + (after ? w->B : 0), j));
+      dot_add(&e.sum, *at(&w->dZ, row, i), *at(&w->h, row + (after ? w->B : 0), j));
+    }
+    shard[s] = d.chain;
+  }
+  e.bits = tree_of(w->shards, w->group, shard);
+  free(shard);
+  return e;
+}
+
+/* Rows are added in sequence; panels in 16 lanes, token n in lane n % 16, the lanes as a tree. */
+static expected bias_at(const window *w, size_t i, gradient_source source)
+{
+  const part all = part_of(w, 0, 1);
+  expected e = {.sum = dot_start(0)};
+  unroll_real *shard = test_alloc(w->shards, sizeof *shard);
+  for (size_t s = 0; s < w->shards; ++s) {
+    unroll_real lane[KERNELS_PAD] = {0};
+    for (size_t n = 0; n < w->T * w->B / w->shards; ++n) {
+      unroll_real x = *at(&w->dZ, token_row(w, &all, s, n), i);
+      lane[source == GRADIENT_PANELS ? n % KERNELS_PAD : 0] += x;
+      dot_add(&e.sum, 1, x);
+    }
+    for (size_t half = KERNELS_PAD / 2; half > 0 && source == GRADIENT_PANELS; half /= 2) {
+      for (size_t l = 0; l < half; ++l) { lane[l] += lane[l + half]; }
+    }
+    shard[s] = lane[0];
+  }
+  e.bits = tree_of(w->shards, w->group, shard);
+  free(shard);
+  return e;
+}
+
+/* ------------------------------------------------------------- weight gradient */
+
+static int weights_are(const window *w, gradient_source source, int after, const matrix *dW,
+                       const matrix *db)
+{
+  int ok = matrix_is_clean(dW) && matrix_is_clean(db);
+  for (size_t i = 0; i < w->M; ++i) {
+    expected b = bias_at(w, i, source);
+    ok &= expected_is(&b, *at(db, 0, i));
+    for (size_t j = 0; j < w->N; ++j) {
+      expected e = weight_at(w, i, j, after);
+      ok &= expected_is(&e, *at(dW, i, j));
+    }
+  }
+  return ok;
+}
+
+static void check_weights(window *w, gradient_source source, int after)
+{
+  const part all = part_of(w, 0, 1);
+  matrix dW = matrix_new(w->M, w->N), db = flat_new(w->M);
+  matrix first = matrix_new(w->M, w->N), first_b = flat_new(w->M);
+  for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+    omp_set_num_threads(thread_counts[t]);
+    run_part(w, &all, source, after, &dW, &db);
+    if (t == 0) {
+      CHECK_AT(weights_are(w, source, after, &dW, &db),
+               "T %zu B %zu shards %zu M %zu N %zu source %d after %d", w->T, w->B, w->shards, w->M,
+               w->N, (int)source, after);
+      matrix_copy(&dW, &first);
+      matrix_copy(&db, &first_b);
+    }
+    CHECK_AT(matrix_equal(&dW, &first) && matrix_equal(&db, &first_b),
+             "T %zu B %zu shards %zu M %zu N %zu source %d threads %d", w->T, w->B, w->shards, w->M,
+             w->N, (int)source, thread_counts[t]);
+  }
+  matrix_free(&dW);
+  matrix_free(&db);
+  matrix_free(&first);
+  matrix_free(&first_b);
+}
+
+static void test_weights_are_the_tree_of_chains_for_any_threads(void)
+{
+  const size_t tokens[][3] = {{1, 1, 1},  {5, 3, 1},   {5, 3, 3},  {1, 16, 2}, {5, 16, 4},
+                              {5, 16, 1}, {5, 16, 16}, {5, 12, 6}, {1, 12, 6}, {3, 16, 8}};
+  const size_t shapes[][2] = {{1, 1}, {7, 33}, {33, 7}, {2, 129}, {97, 65}};
+  for (size_t i = 0; i < COUNT(tokens); ++i) {
+    for (size_t j = 0; j < COUNT(shapes); ++j) {
+      window w =
+          window_new(tokens[i][0], tokens[i][1], tokens[i][2], shapes[j][0], shapes[j][1], 2);
+      for (int how = 0; how < 4; ++how) {
+        check_weights(&w, (how & 1) != 0 ? GRADIENT_PANELS : GRADIENT_ROWS, how >> 1);
+      }
+      window_free(&w);
+    }
+  }
+}
+
+/* So many rows that the kernels go through them block by block, each thread through its own. */
+static void test_weights_of_a_large_vocabulary_are_the_same(void)
+{
+  window w = window_new(20, 32, 4, 600, 33, 2);
+  check_weights(&w, GRADIENT_PANELS, 1);
+  check_weights(&w, GRADIENT_ROWS, 0);
+  window_free(&w);
+}
+
+static void test_weights_without_bias_are_the_same(void)
+{
+  window w = window_new(5, 8, 4, 33, 33, 2);
+  const part all = part_of(&w, 0, 1);
+  matrix with = matrix_new(33, 33), without = matrix_new(33, 33), db = flat_new(33);
+  for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+    omp_set_num_threads(thread_counts[t]);
+    run_part(&w, &all, GRADIENT_ROWS, 0, &with, &db);
+    run_part(&w, &all, GRADIENT_ROWS, 0, &without, NULL);
+    CU_ASSERT(matrix_equal(&with, &without));
+  }
+  matrix_free(&with);
+  matrix_free(&without);
+  matrix_free(&db);
+  window_free(&w);
+}
+
+/* NaN of one token shows in its row of dW and db, and nowhere else. */
+static void test_weights_show_nan_of_any_token(void)
+{
+  window w = window_new(5, 8, 4, 33, 33, 2);
+  const part all = part_of(&w, 0, 1);
+  matrix dW = matrix_new(33, 33), db = flat_new(33);
+  for (size_t n = 0; n < w.dZ.rows; n += 3) {
+    unroll_real keep = *at(&w.dZ, n, 20);
+    for (int source = 0; source < 2; ++source) {
+      *at(&w.dZ, n, 20) = NAN;
+      run_part(&w, &all, source ? GRADIENT_PANELS : GRADIENT_ROWS, 0, &dW, &db);
+      for (size_t i = 0; i < 33; ++i) {
+        CU_ASSERT(!!isnan(*at(&db, 0, i)) == (i == 20));
+        for (size_t j = 0; j < 33; ++j) { CU_ASSERT(!!isnan(*at(&dW, i, j)) == (i == 20)); }
+      }
+    }
+    *at(&w.dZ, n, 20) = keep;
+  }
+  matrix_free(&dW);
+  matrix_free(&db);
+  window_free(&w);
+}
+
+/* -------------------------------------------------------------- token gradient */
+
+static void run_tokens(const window *w, const part *p, const matrix *dW)
+{
+  matrix dZ = rows_of_part(w, p);
+  int32_t *x = test_alloc(w->T * p->B, sizeof *x);
+  uint32_t *start = test_alloc(w->V * p->shards + 1, sizeof *start);
+  uint32_t *list = test_alloc(w->T * p->B, sizeof *list);
+  for (size_t t = 0; t < w->T; ++t) {
+    memcpy(x + t * p->B, w->x + t * w->B + p->first, p->B * sizeof *x);
+  }
+  const token_gradient call = {.T = w->T,
+                               .B = p->B,
+                               .shards = p->shards,
+                               .group = w->group,
+                               .V = w->V,
+                               .H = w->M,
+                               .x = x,
+                               .dZ = dZ.x,
+                               .ld = dZ.ld,
+                               .dW = dW->x,
+                               .ld_dW = dW->ld,
+                               .start = start,
+                               .list = list};
+  token_gradient_run(&call);
+  free(x);
+  free(start);
+  free(list);
+  matrix_free(&dZ);
+}
+
+/* Row v of dW at column i; *seen counts the tokens v. */
+static expected token_at(const window *w, size_t v, size_t i, size_t *seen)
+{
+  const part all = part_of(w, 0, 1);
+  expected e = {.sum = dot_start(0)};
+  unroll_real *shard = test_alloc(w->shards, sizeof *shard);
+  *seen = 0;
+  for (size_t s = 0; s < w->shards; ++s) {
+    shard[s] = 0;
+    for (size_t n = 0; n < w->T * w->B / w->shards; ++n) {
+      size_t row = token_row(w, &all, s, n);
+      if ((size_t)w->x[row] != v) { continue; }
+      shard[s] += *at(&w->dZ, row, i);
+      dot_add(&e.sum, 1, *at(&w->dZ, row, i));
+      *seen += 1;
+    }
+  }
+  e.bits = tree_of(w->shards, w->group, shard);
+  free(shard);
+  return e;
+}
+
+static void test_tokens_are_the_tree_of_their_rows_for_any_threads(void)
+{
+  const size_t tokens[][3] = {{1, 1, 1}, {5, 3, 3}, {5, 16, 4}, {5, 12, 6}, {5, 16, 16}};
+  const size_t shapes[][2] = {{1, 1}, {2, 7}, {97, 33}, {2, 129}, {97, 300}}; /* V, H */
+  for (size_t k = 0; k < COUNT(tokens); ++k) {
+    for (size_t j = 0; j < COUNT(shapes); ++j) {
+      window w =
+          window_new(tokens[k][0], tokens[k][1], tokens[k][2], shapes[j][1], 1, shapes[j][0]);
+      const part all = part_of(&w, 0, 1);
+      for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+        matrix dW = matrix_new(w.V, w.M);
+        int ok = 1;
+        omp_set_num_threads(thread_counts[t]);
+        for (size_t v = 0; v < w.V; ++v) { /* padding of rows that are left alone is zero */
+          for (size_t i = w.M; i < dW.width; ++i) { *at(&dW, v, i) = 0; }
+        }
+        run_tokens(&w, &all, &dW);
+        for (size_t v = 0; v < w.V; ++v) {
+          for (size_t i = 0; i < w.M; ++i) {
+            size_t seen;
+            expected e = token_at(&w, v, i, &seen);
+            unroll_real x = *at(&dW, v, i);
+            ok &= seen > 0 ? expected_is(&e, x) : same_bits(x, poison());
+          }
+        }
+        CHECK_AT(ok && matrix_is_clean(&dW), "T %zu B %zu shards %zu V %zu H %zu threads %d", w.T,
+                 w.B, w.shards, w.V, w.M, thread_counts[t]);
+        matrix_free(&dW);
+      }
+      window_free(&w);
+    }
+  }
+}
+
+/* ---------------------------------------------------------------- shard tree */
+
+static void test_group_is_the_odd_part(void)
+{
+  const size_t S[] = {1, 2, 3, 4, 6, 12, 16, 40}, odd[] = {1, 1, 3, 1, 3, 3, 1, 5};
+  for (size_t i = 0; i < COUNT(S); ++i) { CU_ASSERT_EQUAL(shard_tree_group(S[i]), odd[i]); }
+}
+
+/* 1 + 2^-53 rounds to 1, 1 + 2^-52 is exact: so the order of additions can be read off the sum. */
+static void test_tree_sum_adds_as_drawn(void)
+{
+  const double tiny = 0x1p-53;
+  double four[] = {1, tiny, tiny, tiny};           /* (1 + tiny) + (tiny + tiny) */
+  double six[] = {tiny, tiny, 1, 1, tiny, tiny};   /* groups of three, in sequence */
+  double three[] = {tiny, tiny, 1}, one[] = {0.1}; /* (tiny + tiny) + 1 */
+  CU_ASSERT(shard_tree_sum(4, 1, four) == 1 + 2 * tiny);
+  CU_ASSERT(shard_tree_sum(6, 3, six) == (2 * tiny + 1) + 1);
+  CU_ASSERT(shard_tree_sum(3, 3, three) == 1 + 2 * tiny);
+  CU_ASSERT(shard_tree_sum(1, 1, one) == 0.1);
+}
+
+static void test_loss_by_shard_continues_its_sums(void)
+{
+  const double nll[] = {1, 2, 3, 10, 20, 30};
+  double sums[] = {0.5, 0.25, -7};
+  loss_by_shard(3, 2, nll, sums);
+  CU_ASSERT(sums[0] == 6.5 && sums[1] == 60.25 && sums[2] == -7);
+}
+
+/* dW of rank r of P is added to its neighbours' as the upper levels of the tree. */
+static void add_ranks(size_t P, matrix *dW)
+{
+  for (size_t step = 1; step < P; step *= 2) {
+    for (size_t r = 0; r < P; r += 2 * step) {
+      for (size_t i = 0; i < dW->rows; ++i) {
+        kernels()->add(dW->width, at(&dW[r + step], i, 0), at(&dW[r], i, 0));
+      }
+    }
+  }
+}
+
+static void check_ranks(const window *w, size_t P)
+{
+  enum { MOST = 4 };
+  const part all = part_of(w, 0, 1);
+  matrix dW[MOST], db[MOST], dX[MOST], whole_W = matrix_new(w->M, w->N);
+  matrix whole_b = matrix_shaped(1, w->M, kernels_pad(w->M), kernels_pad(w->M));
+  matrix whole_X = matrix_new(w->V, w->M);
+  for (int source = 0; source < 2; ++source) {
+    gradient_source from = source ? GRADIENT_PANELS : GRADIENT_ROWS;
+    matrix_zero(&whole_b);
+    matrix_zero(&whole_X);
+    run_part(w, &all, from, 1, &whole_W, &whole_b);
+    run_tokens(w, &all, &whole_X);
+    for (size_t r = 0; r < P; ++r) {
+      const part mine = part_of(w, r, P);
+      dW[r] = matrix_new(w->M, w->N);
+      db[r] = matrix_shaped(1, w->M, kernels_pad(w->M), kernels_pad(w->M));
+      dX[r] = matrix_new(w->V, w->M);
+      matrix_zero(&db[r]);
+      matrix_zero(&dX[r]);
+      run_part(w, &mine, from, 1, &dW[r], &db[r]);
+      run_tokens(w, &mine, &dX[r]);
+    }
+    add_ranks(P, dW);
+    add_ranks(P, db);
+    add_ranks(P, dX);
+    CHECK_AT(matrix_equal(&dW[0], &whole_W) && matrix_equal(&db[0], &whole_b) &&
+                 matrix_equal(&dX[0], &whole_X),
+             "shards %zu of %zu sequences on %zu ranks, source %d", w->shards, w->B, P, source);
+    for (size_t r = 0; r < P; ++r) {
+      matrix_free(&dW[r]);
+      matrix_free(&db[r]);
+      matrix_free(&dX[r]);
+    }
+  }
+  matrix_free(&whole_W);
+  matrix_free(&whole_b);
+  matrix_free(&whole_X);
+}
+
+static void test_ranks_compose_to_the_same_gradient(void)
+{
+  const size_t cases[][2] = {{4, 4},   {16, 4},  {16, 8},
+                             {16, 16}, {12, 12}, {24, 12}}; /* B, shards */
+  for (size_t i = 0; i < COUNT(cases); ++i) {
+    for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+      window w = window_new(5, cases[i][0], cases[i][1], 33, 49, 7);
+      omp_set_num_threads(thread_counts[t]);
+      check_ranks(&w, 2);
+      check_ranks(&w, 4);
+      window_free(&w);
+    }
+  }
+}
+
+/* ----------------------------------------------------------------------- paths */
+
+static uint64_t gradient_fingerprint(void)
+{
+  window w = window_new(5, 12, 6, 45, 77, 11);
+  const part all = part_of(&w, 0, 1);
+  matrix dW = matrix_new(w.M, w.N), db = flat_new(w.M), dX = matrix_new(w.V, w.M);
+  uint64_t hash = FINGERPRINT_START;
+  for (int source = 0; source < 2; ++source) {
+    run_part(&w, &all, source ? GRADIENT_PANELS : GRADIENT_ROWS, 0, &dW, &db);
+    hash = matrix_fingerprint(matrix_fingerprint(hash, &dW), &db);
+  }
+  matrix_zero(&dX);
+  run_tokens(&w, &all, &dX);
+  hash = matrix_fingerprint(hash, &dX);
+  matrix_free(&dW);
+  matrix_free(&db);
+  matrix_free(&dX);
+  window_free(&w);
+  return hash;
+}
+
+static void test_gradients_of_avx2_and_avx512_are_equal(void)
+{
+  CU_ASSERT(paths_agree(gradient_fingerprint));
+}
+
+int main(void)
+{
+  static const struct test_case cases[] = {
+      {"weights: tree of chains, any threads", test_weights_are_the_tree_of_chains_for_any_threads},
+      {"weights: large vocabulary", test_weights_of_a_large_vocabulary_are_the_same},
+      {"weights: without bias", test_weights_without_bias_are_the_same},
+      {"weights: NaN is visible", test_weights_show_nan_of_any_token},
+      {"tokens: tree of rows, any threads", test_tokens_are_the_tree_of_their_rows_for_any_threads},
+      {"tree: group", test_group_is_the_odd_part},
+      {"tree: order", test_tree_sum_adds_as_drawn},
+      {"loss: by shard", test_loss_by_shard_continues_its_sums},
+      {"ranks compose", test_ranks_compose_to_the_same_gradient},
+      {"avx2 equals avx512", test_gradients_of_avx2_and_avx512_are_equal},
+  };
+  return run_kernel_cases("gradient", COUNT(cases), cases);
+}
