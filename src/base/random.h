@@ -22,6 +22,7 @@ typedef enum random_purpose {
   RANDOM_SAMPLE = 4, /* sampling text: i = sample, j = position */
   RANDOM_CUT = 5,    /* randomized BPTT: i = epoch, j = position */
   RANDOM_SYNTHETIC = 6, /* tokens of `unroll bench`: i = sequence, j = position */
+  RANDOM_TANGENT = 7,   /* first vectors of `unroll gradflow`: i = position, j = hidden unit */
 } random_purpose;
 
 static inline uint64_t random_mix(uint64_t z)

@@ -38,7 +38,7 @@ typedef struct cli_command {
   unroll_status (*run)(const cli_call *call);   /* collective over call->comm */
 } cli_command;
 
-extern const cli_command cli_train, cli_eval, cli_sample, cli_info;
+extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow, cli_bench;
 
 /* Exit statuses, for --help and the man page. */
 #define CLI_EXIT_TEXT                                                                              \

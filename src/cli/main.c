@@ -13,10 +13,7 @@
 #include <string.h>
 
 static const cli_command *const commands[] = {
-    &cli_train,
-    &cli_eval,
-    &cli_sample,
-    &cli_info,
+    &cli_train, &cli_eval, &cli_sample, &cli_info, &cli_gradflow, &cli_bench,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
@@ -57,7 +54,7 @@ static void print_usage(FILE *out)
                      "Train recurrent-neural-network language models on CPU clusters.\n\n");
   for (size_t i = 0; i < N_COMMANDS; ++i) {
     const options_usage *usage = &commands[i]->usage;
-    (void)fprintf(out, "  unroll %-8s%-14s%.*s\n", usage->command, usage->operands,
+    (void)fprintf(out, "  unroll %-9s%-13s%.*s\n", usage->command, usage->operands,
                   (int)strcspn(usage->purpose, "\n"), usage->purpose);
   }
   (void)fprintf(out, "\n"

@@ -105,7 +105,8 @@ static share share_of(size_t B, size_t H, size_t thread, size_t threads)
     s.first = panels * thread / threads;
     s.last = panels * (thread + 1) / threads;
   } else {
-    s.row = (B * thread + threads - 1) / threads; /* rounded up: the main thread, which polls, has rows */
+    s.row = (B * thread + threads - 1) /
+            threads; /* rounded up: the main thread, which polls, has rows */
     s.rows = (B * (thread + 1) + threads - 1) / threads - s.row;
   }
   return s;

@@ -215,6 +215,35 @@ cleanup:
   return st;
 }
 
+unroll_status h5_put_strings(const h5_file *file, const char *object, const h5_shape *shape,
+                             const char *const *strings)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t type = H5I_INVALID_HID;
+
+  UNROLL_TRY(h5_strings(file, object, &type));
+  UNROLL_TRY(h5_put(file, object, type, shape, type, strings));
+
+cleanup:
+  st = h5_close(file, st, H5Tclose, &type);
+  return st;
+}
+
+unroll_status h5_put_index(const h5_file *file, const char *object, const char *long_name, size_t n)
+{
+  unroll_status st = UNROLL_OK;
+  int32_t *values = NULL;
+  const h5_shape shape = {1, {{n, object}}, false, "1", long_name};
+
+  UNROLL_TRY(memory_new(n, sizeof *values, "a dimension scale", &values));
+  for (size_t i = 0; i < n; ++i) { values[i] = (int32_t)i; }
+  UNROLL_TRY(h5_put(file, object, H5T_STD_I32LE, &shape, H5T_NATIVE_INT32, values));
+
+cleanup:
+  memory_free(&values);
+  return st;
+}
+
 /* -------------------------------------------------------------- reading */
 
 bool h5_has(const h5_file *file, const char *object)

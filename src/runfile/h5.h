@@ -104,6 +104,14 @@ unroll_status h5_create(const h5_file *file, const char *object, hid_t type, con
 unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
                      hid_t memory, const void *data);
 
+/** The same of variable-length UTF-8 strings. */
+unroll_status h5_put_strings(const h5_file *file, const char *object, const h5_shape *shape,
+                             const char *const *strings);
+
+/** Create a scale that only counts: 0, 1, ..., n - 1. */
+unroll_status h5_put_index(const h5_file *file, const char *object, const char *long_name,
+                           size_t n);
+
 /* --------------------------------------------------------------- reading */
 
 /** Is there an object of that path? Parents included. */

@@ -3,83 +3,19 @@
 #include "base/memory.h"
 #include "base/options.h"
 #include "runfile/h5.h"
-#include "runfile/save.h"
+#include "runfile/image.h"
 #include "runfile/schema.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
-/*
- * The file is built in memory by HDF5's core driver and written by save_bytes.
- * Not by HDF5 itself: when a write fails on a full disk, HDF5 1.10.8 cannot
- * close the file any more, keeps it open, and crashes as the process ends. It
- * also asks file systems for locks that a file of a new name does not need.
- */
-
-/* ---------------------------------------------------------------- image */
-
-/* The bytes of the file; reserved in advance, so that memory is short before HDF5 begins, not within. */
-typedef struct image {
-  unsigned char *bytes;
-  size_t size;
-} image;
-
-/* HDF5 asks for room: it has it, unless the estimate was too small. */
-static void *image_reserve(void *old, size_t size, H5FD_file_image_op_t op, void *context)
-{
-  (void)op;
-  image *m = context;
-  assert(old == NULL || old == m->bytes);
-  (void)old;
-  if (size > m->size) {
-    if (memory_resize(m->size, size, 1, "the image of the run file", &m->bytes) != UNROLL_OK) {
-      return NULL;
-    }
-    m->size = size;
-  }
-  return m->bytes;
-}
-
-static void *image_first(size_t size, H5FD_file_image_op_t op, void *context)
-{
-  return image_reserve(NULL, size, op, context);
-}
-
-/* The image outlives the file: runfile_write frees it. */
-static herr_t image_keep(void *bytes, H5FD_file_image_op_t op, void *context)
-{
-  (void)bytes;
-  (void)op;
-  (void)context;
-  return 0;
-}
-
-/* HDF5 copies property lists: all copies mean the one image. */
-static void *image_share(void *context)
-{
-  return context;
-}
-
-static herr_t image_unshare(void *context)
-{
-  (void)context;
-  return 0;
-}
-
-/* H5Fcreate first tries to open a file of that name, and the core driver would read all of the old run
- * file into the image: so the image has a name that no file can have. */
-#define IMAGE_NAME "/dev/null/image"
-
-/* Bytes by which HDF5 grows the image. */
-#define IMAGE_STEP ((size_t)1 << 20)
-
 /* [bytes] More than the file can need: its data, and generously what HDF5 puts around them. */
-static size_t image_estimate(const run *r)
+static size_t estimate(const run *r)
 {
   const run_provenance *p = &r->provenance;
   size_t V = unroll_vocab_size(r->vocab);
-  size_t bytes = 2 * IMAGE_STEP;
+  size_t bytes = 0;
 
   bytes += (1 + r->n_moments) * (r->params->n * sizeof(unroll_real) + r->params->n_tensors * 8192);
   bytes += 3 * sizeof(int32_t) * (V + 3 * r->params->H + r->config.batch); /* scales */
@@ -92,37 +28,6 @@ static size_t image_estimate(const run *r)
   bytes += p->command_line == NULL ? 0 : 4 * strlen(p->command_line);
   bytes += p->hosts == NULL ? 0 : 4 * strlen(p->hosts);
   return bytes;
-}
-
-/* Create the file in the image. */
-static unroll_status create(h5_file *file, image *m)
-{
-  unroll_status st = UNROLL_OK;
-  const char *object = "";
-  H5FD_file_image_callbacks_t calls = {.image_malloc = image_first,
-                                       .image_realloc = image_reserve,
-                                       .image_free = image_keep,
-                                       .udata_copy = image_share,
-                                       .udata_free = image_unshare,
-                                       .udata = m};
-  hid_t how = H5I_INVALID_HID;
-  hid_t access = H5I_INVALID_HID;
-
-  UNROLL_TRY_H5(access = H5Pcreate(H5P_FILE_ACCESS));
-  UNROLL_TRY_H5(H5Pset_fapl_core(access, IMAGE_STEP, false));
-  UNROLL_TRY_H5(H5Pset_file_image_callbacks(access, &calls));
-  /* The oldest format that holds each object, so that HDF5 1.8 and all that follow read it. */
-  UNROLL_TRY_H5(H5Pset_libver_bounds(access, H5F_LIBVER_EARLIEST, H5F_LIBVER_LATEST));
-  UNROLL_TRY_H5(how = H5Pcreate(H5P_FILE_CREATE));
-  UNROLL_TRY_H5(H5Pset_link_creation_order(how, H5_ORDER));
-  UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
-  UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
-  UNROLL_TRY_H5(file->id = H5Fcreate(IMAGE_NAME, H5F_ACC_TRUNC, how, access));
-
-cleanup:
-  st = h5_close(file, st, H5Pclose, &how);
-  st = h5_close(file, st, H5Pclose, &access);
-  return st;
 }
 
 /* ----------------------------------------------------------- attributes */
@@ -254,35 +159,17 @@ static unroll_status put_index(const h5_file *file, const char *group, const cha
                                char path[H5_PATH])
 {
   unroll_status st = UNROLL_OK;
-  int32_t *values = NULL;
-  h5_shape shape = {.rank = 1, .dim = {{n, path}}, .units = "1"};
+  const char *long_name = NULL;
 
   (void)snprintf(path, H5_PATH, "%s/%s", group, name);
   if (h5_has(file, path)) { goto cleanup; }
   for (size_t i = 0; i < sizeof indices / sizeof indices[0]; ++i) {
-    if (strcmp(indices[i].name, name) == 0) { shape.long_name = indices[i].long_name; }
+    if (strcmp(indices[i].name, name) == 0) { long_name = indices[i].long_name; }
   }
-  assert(shape.long_name != NULL);
-  UNROLL_TRY(memory_new(n, sizeof *values, "a dimension scale", &values));
-  for (size_t i = 0; i < n; ++i) { values[i] = (int32_t)i; }
-  UNROLL_TRY(h5_put(file, path, H5T_STD_I32LE, &shape, H5T_NATIVE_INT32, values));
+  assert(long_name != NULL);
+  UNROLL_TRY(h5_put_index(file, path, long_name, n));
 
 cleanup:
-  memory_free(&values);
-  return st;
-}
-
-static unroll_status put_strings(const h5_file *file, const char *object, const h5_shape *shape,
-                                 const char *const *strings)
-{
-  unroll_status st = UNROLL_OK;
-  hid_t type = H5I_INVALID_HID;
-
-  UNROLL_TRY(h5_strings(file, object, &type));
-  UNROLL_TRY(h5_put(file, object, type, shape, type, strings));
-
-cleanup:
-  st = h5_close(file, st, H5Tclose, &type);
   return st;
 }
 
@@ -317,15 +204,15 @@ static unroll_status put_provenance(const h5_file *file, const run *r)
   if (p->n_files == 0) { goto cleanup; }
 
   UNROLL_TRY(
-      put_strings(file, "/provenance/file",
-                  &(h5_shape){1, {files}, false, "1", "corpus file, training then validation"},
-                  (const char *const *)p->file_name));
+      h5_put_strings(file, "/provenance/file",
+                     &(h5_shape){1, {files}, false, "1", "corpus file, training then validation"},
+                     (const char *const *)p->file_name));
   UNROLL_TRY(h5_put(file, "/provenance/bytes", H5T_STD_I64LE,
                     &(h5_shape){1, {files}, false, "byte", "length of the file"}, H5T_NATIVE_UINT64,
                     p->file_bytes));
-  UNROLL_TRY(put_strings(file, "/provenance/sha256",
-                         &(h5_shape){1, {files}, false, "1", "SHA-256 of the file, hexadecimal"},
-                         (const char *const *)p->file_sha256));
+  UNROLL_TRY(h5_put_strings(file, "/provenance/sha256",
+                            &(h5_shape){1, {files}, false, "1", "SHA-256 of the file, hexadecimal"},
+                            (const char *const *)p->file_sha256));
 
 cleanup:
   return st;
@@ -353,7 +240,7 @@ static unroll_status put_vocab(const h5_file *file, const run *r)
   UNROLL_TRY(h5_put_group(file, "/vocab"));
   UNROLL_TRY(put_index(file, "/vocab", "vocab", V, scale));
   UNROLL_TRY(
-      put_strings(file, "/vocab/token", &(h5_shape){1, {vocab}, false, "1", "token"}, token));
+      h5_put_strings(file, "/vocab/token", &(h5_shape){1, {vocab}, false, "1", "token"}, token));
   UNROLL_TRY(
       h5_put(file, "/vocab/code", H5T_STD_I64LE,
              &(h5_shape){1, {vocab}, false, "1", "code point or byte of the token, -1 for none"},
@@ -535,14 +422,11 @@ unroll_status runfile_write(const char *path, const run *r)
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};
   const h5_file *file = &opened;
-  const char *object = "";
-  image m = {NULL, image_estimate(r)};
-  ssize_t size = 0;
+  image m = {0};
   h5_printing before = {0};
 
   h5_quiet(&before);
-  UNROLL_TRY(memory_new(m.size, 1, "the image of the run file", &m.bytes));
-  UNROLL_TRY(create(&opened, &m));
+  UNROLL_TRY(image_create(&opened, &m, estimate(r)));
   UNROLL_TRY(put_root(file, r));
   UNROLL_TRY(put_config(file, r));
   UNROLL_TRY(put_provenance(file, r));
@@ -556,14 +440,11 @@ unroll_status runfile_write(const char *path, const run *r)
   UNROLL_TRY(
       put_rows(file, "/metrics/valid", &schema_valid, r->n_valid, sizeof *r->valid, r->valid));
   UNROLL_TRY(put_state(file, r));
-  UNROLL_TRY_H5(H5Fflush(file->id, H5F_SCOPE_GLOBAL));
-  UNROLL_TRY_H5(size =
-                    H5Fget_file_image(file->id, NULL, 0)); /* after a flush the image is the file */
-  UNROLL_TRY(save_bytes(path, m.bytes, (size_t)size));
+  UNROLL_TRY(image_save(file, &m));
 
 cleanup:
   st = h5_close(file, st, H5Fclose, &opened.id);
-  memory_free(&m.bytes);
+  image_free(&m);
   h5_loud(&before);
   return st;
 }

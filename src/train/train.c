@@ -57,8 +57,7 @@ static unroll_status apply(trainer *t, const outcome *out)
   run_state *state = &t->run->state;
   double rate = schedule_rate(config, state->step, t->steps, state->epoch, state->lr_factor);
 
-  t->progress.learning_rate =
-      rate; /* of a skipped update too: a report is a function of the step */
+  t->progress.learning_rate = rate; /* of a skipped update too */
   if (!isfinite(out->loss) || !isfinite(out->norm)) {
     state->skipped += 1;
     state->skipped_in_row += 1;

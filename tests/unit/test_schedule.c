@@ -140,6 +140,16 @@ static void test_validated_plateau_decays_after_each_patience(void)
   }
 }
 
+/* A new best begins the wait anew. */
+static void test_validated_plateau_waits_from_the_best(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_PLATEAU);
+  config.patience = 2;
+  static const double losses[] = {5, 5.5, 4, 4.5, 4.5};
+  CU_ASSERT_EQUAL(validated(&config, 4, losses).lr_factor, 1.0);
+  CU_ASSERT_EQUAL(validated(&config, 5, losses).lr_factor, 0.25);
+}
+
 static void test_stops_early_after_validations_without_a_best(void)
 {
   unroll_config config = config_of(UNROLL_SCHEDULE_PLATEAU);
@@ -166,6 +176,7 @@ int main(void)
       {"plateau", test_rate_plateau_follows_the_factor},
       {"best validation", test_validated_keeps_the_best},
       {"plateau: patience", test_validated_plateau_decays_after_each_patience},
+      {"plateau: a new best", test_validated_plateau_waits_from_the_best},
       {"early stop", test_stops_early_after_validations_without_a_best},
   };
   return run_cases("schedule", sizeof cases / sizeof cases[0], cases);

@@ -86,11 +86,11 @@ static void test_vocab_byte_is_the_identity(void)
     const char *text = unroll_vocab_text_view(v, i, &n);
     char name[8];
     CU_ASSERT(n == 1 && (unsigned char)text[0] == i);
-    CU_ASSERT_EQUAL(unroll_vocab_code(v, i), i);
+    CU_ASSERT_EQUAL(unroll_vocab_code(v, i), (int64_t)i);
     CU_ASSERT_EQUAL(unroll_vocab_count(v, i), counts[i]);
     (void)snprintf(name, sizeof name, i < 32 || i > 126 ? "\\x%02x" : "%c", (unsigned)i);
     CU_ASSERT_STRING_EQUAL(unroll_vocab_token_view(v, i), name);
-    CU_ASSERT_EQUAL(unroll_vocab_find(v, name), i);
+    CU_ASSERT_EQUAL(unroll_vocab_find(v, name), (int64_t)i);
   }
   CU_ASSERT_EQUAL(unroll_vocab_find(v, "\\x41"), -1);
   CU_ASSERT_EQUAL(unroll_vocab_find(v, "ab"), -1);
@@ -118,7 +118,7 @@ static void test_vocab_char_has_names_texts_and_codes(void)
     CU_ASSERT_STRING_EQUAL(unroll_vocab_token_view(v, i), tokens[i]);
     CU_ASSERT_EQUAL(unroll_vocab_code(v, i), codes[i]);
     CU_ASSERT_EQUAL(unroll_vocab_count(v, i), counts[i]);
-    CU_ASSERT_EQUAL(unroll_vocab_find(v, tokens[i]), i);
+    CU_ASSERT_EQUAL(unroll_vocab_find(v, tokens[i]), (int64_t)i);
   }
   CU_ASSERT_EQUAL(unroll_vocab_find(v, "z"), 0);
   CU_ASSERT_EQUAL(unroll_vocab_find(v, "\\x0b"), 0);

@@ -1,0 +1,71 @@
+#ifndef UNROLL_BENCH_H
+#define UNROLL_BENCH_H
+
+/*
+ * How fast this machine trains: the whole training step, the same code as
+ * unroll_train runs, on synthetic tokens.
+ *
+ * Work per token, in floating-point operations (the one-hot product costs none):
+ *
+ *   6 H^2 + 6 H V, and 12 H^2 for each further layer
+ */
+#include <stdint.h>
+#include <unroll/comm.h>
+#include <unroll/config.h>
+#include <unroll/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct unroll_bench_result {
+  uint64_t ranks, threads, shards; /* threads: most of a rank */
+  uint64_t updates;                /* measured, in all blocks */
+  double tokens_per_second;        /* of all ranks together, in the median block */
+  double gflops;                   /* [1e9 operations per second] */
+  double peak_gflops;              /* multiply-add peak of all threads of all ranks at once */
+  double fraction_of_peak;         /* gflops / peak_gflops */
+
+  /* [seconds per step] of the median block, mean over ranks; the phases add up to the step */
+  double step_seconds;
+  double forward_seconds;  /* hidden states of all layers */
+  double output_seconds;   /* logits, losses and the gradient that they send back */
+  double backward_seconds; /* without the exchange that runs meanwhile */
+  double exchange_seconds; /* sending, receiving and adding, between and beside the computing */
+  double wait_seconds;     /* blocked until the other ranks' parts arrived */
+  double norm_seconds;     /* of the gradient */
+  double update_seconds;   /* optimizer, and packing the new weights */
+  double other_seconds;    /* the next window, and what no stopwatch sees */
+
+  /* Of the whole gradient; a step sends less where few rows of W_xh are touched. 1 rank: bandwidth 0. */
+  uint64_t exchange_bytes;
+  double exchange_bandwidth; /* [bytes per second] exchange_bytes / time of an exchange alone */
+
+  uint64_t peak_memory; /* [bytes] largest resident set of a rank since the program started */
+  double loss;          /* [nats per token] of the last step: ln V, or less after many steps */
+} unroll_bench_result;
+
+/**
+ * Measure one configuration.
+ *
+ * Steps are timed in blocks, and the multiply-add peak is measured before each block; the median of
+ * both counts, so that whatever else the machine does meets both alike.
+ *
+ * @param[in]  V        vocabulary, >= 1
+ * @param[in]  config   hidden, steps, batch, layers, shards, activation, optimizer, clip; the rest is not used
+ * @param[in]  seconds  [seconds] to measure for, > 0; at least a few steps are run
+ * @param[out] result   same on every rank
+ *
+ * @return the same on every rank: UNROLL_OK, UNROLL_ERR_ARG: sizes do not fit together or cannot be
+ *         shared out to the ranks, UNROLL_ERR_DIVERGED, UNROLL_ERR_MEMORY, UNROLL_ERR_MPI
+ *
+ * Collective: over comm
+ * Threads:    main thread only; opens parallel regions
+ */
+unroll_status unroll_bench(unroll_comm *comm, uint64_t V, const unroll_config *config,
+                           double seconds, unroll_bench_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,78 @@
+"""Train a character model in PyTorch as `unroll train` does, and print when which quality was reached.
+
+    quality_torch.py TEXT FORM THREADS HIDDEN STEPS BATCH EPOCHS
+
+The first 90% of the text are cut into BATCH streams, windows follow each other with the state carried; Adam 2e-3
+with cosine decay, gradients clipped to norm 1. After each epoch the last 10% are scored, cut into BATCH streams
+from the zero state. Prints lines `valid epoch E loss NATS seconds S`, seconds from the reading of the text on.
+time_to_quality.sh calls this.
+"""
+
+import math
+import sys
+import time
+
+import torch
+from torch import nn
+
+from compare_torch import FORMS, Model
+
+SCORE_STEPS = 256
+
+
+def streams(tokens, B):
+    """(length + 1, B): inputs and targets of stream b are column b."""
+    length = (len(tokens) - 1) // B
+    return torch.stack([tokens[b * length : b * length + length + 1] for b in range(B)], dim=1)
+
+
+def score(model, text, H):
+    h, nats = torch.zeros(text.shape[1], H), 0.0
+    with torch.no_grad():
+        for k in range(0, len(text) - 1, SCORE_STEPS):
+            x = text[k : k + SCORE_STEPS + 1]
+            loss, h = model(x[:-1], x[1:], h)
+            nats += loss.item() * (x.numel() - x.shape[1])
+    return nats / (text.numel() - text.shape[1])
+
+
+def main():
+    path, form = sys.argv[1:3]
+    threads, H, T, B, epochs = map(int, sys.argv[3:])
+    assert form in FORMS
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(1)
+    begin = time.perf_counter()
+
+    with open(path, encoding="utf-8") as f:
+        text = f.read()
+    names = sorted(set(text))
+    index = {name: i for i, name in enumerate(names)}
+    tokens = torch.tensor([index[c] for c in text])
+    cut = len(tokens) - len(tokens) // 10
+    train, valid = streams(tokens[:cut], B), streams(tokens[cut:], B)
+
+    model = Model(form, len(names), H)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=2e-3)
+    windows = (len(train) - 1) // T
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / (windows * epochs))))
+    )
+    for epoch in range(1, epochs + 1):
+        h = torch.zeros(B, H)
+        for k in range(windows):
+            x = train[k * T : k * T + T + 1]
+            loss, h = model(x[:-1], x[1:], h)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+        loss = score(model, valid, H)
+        print(f"valid epoch {epoch} loss {loss:.4f} seconds {time.perf_counter() - begin:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Install what is missing, build into build/ and run the whole test suite.
+#
+#   jobs/test.sh                 all but the tests that take minutes each
+#   jobs/test.sh --slow          those too
+#   jobs/test.sh --sanitize      the same in build-sanitize/, with address and undefined sanitizers
+#
+# Further arguments go to ctest, for example -R story. Ends with ctest's summary, and its exit status.
+set -eu
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+folder=$root/build
+sanitize=
+exclude=(-LE slow)
+arguments=()
+for word in "$@"; do
+  case $word in
+  --sanitize)
+    folder=$root/build-sanitize
+    sanitize=address,undefined
+    ;;
+  --slow) exclude=() ;;
+  *) arguments+=("$word") ;;
+  esac
+done
+
+install_missing "$needs_of_build$needs_of_tests"
+build "$folder" all -DUNROLL_BUILD_TESTS=ON -DUNROLL_SANITIZE=$sanitize
+exec ctest --test-dir "$folder" --output-on-failure ${exclude[@]+"${exclude[@]}"} \
+  ${arguments[@]+"${arguments[@]}"}

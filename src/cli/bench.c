@@ -1,0 +1,367 @@
+#include "base/build.h"
+#include "base/check.h"
+#include "base/cpu.h"
+#include "cli/cli.h"
+#include "kernels/dispatch.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+#include <unroll/bench.h>
+
+struct bench_settings {
+  uint64_t vocab, hidden, steps, batch, layers;
+  unroll_optimizer optimizer;
+  double clip;
+  uint64_t shards;
+  double seconds;
+  bool json;
+};
+
+#define AT(field)      .offset = offsetof(struct bench_settings, field)
+#define SIZES          "Sizes"
+#define STEP           "Step"
+#define N_SIZE_OPTIONS 5 /* the first rows */
+
+static const option rows[] = {
+    {.name = "vocab",
+     .type = OPTION_COUNT,
+     AT(vocab),
+     .fallback = "65",
+     .unit = "tokens",
+     .low = 1,
+     .high = 0x1p31 - 1,
+     .heading = SIZES,
+     .help = "size of the vocabulary"},
+    {.name = "hidden",
+     .type = OPTION_COUNT,
+     AT(hidden),
+     .fallback = "512",
+     .unit = "units",
+     .low = 1,
+     .high = 65536,
+     .heading = SIZES,
+     .help = "size of each hidden layer"},
+    {.name = "steps",
+     .type = OPTION_COUNT,
+     AT(steps),
+     .fallback = "64",
+     .unit = "tokens",
+     .low = 1,
+     .high = 1e6,
+     .heading = SIZES,
+     .help = "length of a window"},
+    {.name = "batch",
+     .type = OPTION_COUNT,
+     AT(batch),
+     .fallback = "64",
+     .unit = "sequences",
+     .low = 1,
+     .high = 1e6,
+     .heading = SIZES,
+     .help = "size of the batch over all ranks together"},
+    {.name = "layers",
+     .type = OPTION_COUNT,
+     AT(layers),
+     .fallback = "1",
+     .low = 1,
+     .high = 64,
+     .heading = SIZES,
+     .help = "hidden layers, one above the other"},
+    {.name = "optimizer",
+     .type = OPTION_CHOICE,
+     AT(optimizer),
+     .fallback = "sgd",
+     .choices = "sgd|momentum|adam",
+     .heading = STEP,
+     .help = "rule of the update"},
+    {.name = "clip",
+     .type = OPTION_REAL,
+     AT(clip),
+     .fallback = "1",
+     .low = 0,
+     .high = INFINITY,
+     .heading = STEP,
+     .help = "largest norm of the gradient; 0: no limit"},
+    {.name = "shards",
+     .type = OPTION_COUNT,
+     AT(shards),
+     .fallback = "0",
+     .low = 0,
+     .high = 1e6,
+     .heading = STEP,
+     .help = "parts of the batch that are summed as a tree; 0: as train would choose"},
+    {.name = "seconds",
+     .type = OPTION_REAL,
+     AT(seconds),
+     .fallback = "3",
+     .unit = "seconds",
+     .low = 0,
+     .above_low = true,
+     .high = 1e6,
+     .heading = "Measurement",
+     .help = "time for each configuration"},
+    {.name = "json",
+     .type = OPTION_FLAG,
+     AT(json),
+     .fallback = "no",
+     .heading = "Output",
+     .help = CLI_JSON_HELP},
+};
+
+static const option_table *table(void)
+{
+  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
+  return &t;
+}
+
+/* ----------------------------------------------------------- configurations */
+
+typedef struct configuration {
+  const char *name;
+  uint64_t V, H, T, B, L;
+} configuration;
+
+/* From a textbook example to word models: where speed is compared. */
+static const configuration named[] = {
+    {"d2l", 28, 32, 32, 1024, 1},       {"char128", 65, 128, 50, 50, 1},
+    {"char512", 65, 512, 64, 64, 1},    {"char1024", 256, 1024, 64, 64, 1},
+    {"word200", 10000, 200, 35, 20, 1}, {"word650", 10000, 650, 35, 20, 1},
+};
+#define N_NAMED     (sizeof named / sizeof named[0])
+#define NAMED_NAMES "d2l, char128, char512, char1024, word200, word650"
+
+static const configuration *find_named(const char *name)
+{
+  for (size_t i = 0; i < N_NAMED; ++i) {
+    if (strcmp(named[i].name, name) == 0) { return &named[i]; }
+  }
+  return NULL;
+}
+
+static bool sizes_given(const cli_call *call)
+{
+  return (call->given & ((1u << N_SIZE_OPTIONS) - 1)) != 0;
+}
+
+/* Configurations to measure: the operands, or one by its sizes, or all that have a name. */
+static size_t count(const cli_call *call)
+{
+  return call->n_operands > 0 ? call->n_operands : sizes_given(call) ? 1 : N_NAMED;
+}
+
+static configuration choose(const cli_call *call, size_t i)
+{
+  const struct bench_settings *s = call->settings;
+  if (call->n_operands > 0) { return *find_named(call->operands[i]); }
+  if (sizes_given(call)) {
+    return (configuration){"custom", s->vocab, s->hidden, s->steps, s->batch, s->layers};
+  }
+  return named[i];
+}
+
+static unroll_status check(const cli_call *call)
+{
+  for (size_t i = 0; i < call->n_operands; ++i) {
+    if (find_named(call->operands[i]) == NULL) {
+      return unroll_fail(UNROLL_ERR_ARG, "%s: no such configuration; legal are " NAMED_NAMES,
+                         call->operands[i]);
+    }
+  }
+  if (call->n_operands > 0 && sizes_given(call)) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "%s is a configuration by name, and sizes are given too; "
+                       "legal is one of both",
+                       call->operands[0]);
+  }
+  return UNROLL_OK;
+}
+
+/* ----------------------------------------------------------------- reports */
+
+static void print_speed_header(void)
+{
+  (void)printf("%-10s %6s %5s %5s %5s %2s %10s %9s %13s %9s %9s %14s %10s\n", "name", "V", "H", "T",
+               "B", "L", "tokens/s", "GFLOP/s", "peak GFLOP/s", "fraction", "step ms",
+               "exchange GB/s", "memory MB");
+}
+
+static void print_speed(const configuration *c, const unroll_bench_result *r)
+{
+  char bandwidth[32] = "-";
+  if (r->ranks > 1) {
+    (void)snprintf(bandwidth, sizeof bandwidth, "%.2f", r->exchange_bandwidth * 1e-9);
+  }
+  (void)printf("%-10s %6" PRIu64 " %5" PRIu64 " %5" PRIu64 " %5" PRIu64 " %2" PRIu64
+               " %10.0f %9.1f %13.1f %9.3f %9.3f %14s %10.0f\n",
+               c->name, c->V, c->H, c->T, c->B, c->L, r->tokens_per_second, r->gflops,
+               r->peak_gflops, r->fraction_of_peak, r->step_seconds * 1e3, bandwidth,
+               (double)r->peak_memory * 1e-6);
+}
+
+/* The phases of a step, in the order of the columns and of the keys. */
+typedef struct phase {
+  const char *name, *key;
+  size_t offset;
+} phase;
+
+#define PHASE(field)                                                                               \
+  {                                                                                                \
+#field, #field "_seconds", offsetof(unroll_bench_result, field##_seconds)                      \
+  }
+
+static const phase phases[] = {PHASE(forward), PHASE(output), PHASE(backward), PHASE(exchange),
+                               PHASE(wait),    PHASE(norm),   PHASE(update),   PHASE(other)};
+#define N_PHASES (sizeof phases / sizeof phases[0])
+
+static double seconds_of(const phase *p, const unroll_bench_result *r)
+{
+  return *(const double *)((const char *)r + p->offset);
+}
+
+static void print_phases_header(void)
+{
+  (void)printf("\n%-10s %9s", "% of step", "step ms");
+  for (size_t i = 0; i < N_PHASES; ++i) { (void)printf(" %8s", phases[i].name); }
+  (void)printf("\n");
+}
+
+static void print_phases(const configuration *c, const unroll_bench_result *r)
+{
+  (void)printf("%-10s %9.3f", c->name, r->step_seconds * 1e3);
+  for (size_t i = 0; i < N_PHASES; ++i) {
+    (void)printf(" %8.1f", 100 * seconds_of(&phases[i], r) / r->step_seconds);
+  }
+  (void)printf("\n");
+}
+
+static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
+{
+  json_t *o =
+      json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}",
+                "name", c->name, "vocab", (json_int_t)c->V, "hidden", (json_int_t)c->H, "steps",
+                (json_int_t)c->T, "batch", (json_int_t)c->B, "layers", (json_int_t)c->L, "ranks",
+                (json_int_t)r->ranks, "threads", (json_int_t)r->threads, "shards",
+                (json_int_t)r->shards, "updates", (json_int_t)r->updates, "tokens_per_second",
+                r->tokens_per_second, "gflops", r->gflops, "peak_gflops", r->peak_gflops,
+                "fraction_of_peak", r->fraction_of_peak, "step_seconds", r->step_seconds);
+  for (size_t i = 0; i < N_PHASES; ++i) {
+    (void)json_object_set_new(o, phases[i].key, json_real(seconds_of(&phases[i], r)));
+  }
+  (void)json_object_set_new(o, "exchange_bytes", json_integer((json_int_t)r->exchange_bytes));
+  (void)json_object_set_new(o, "exchange_bandwidth",
+                            r->ranks > 1 ? json_real(r->exchange_bandwidth) : json_null());
+  (void)json_object_set_new(o, "peak_memory", json_integer((json_int_t)r->peak_memory));
+  (void)json_object_set_new(o, "loss", json_real(r->loss));
+  return o;
+}
+
+/* Takes over `results`; `lost`: there was no memory for one. */
+static unroll_status print_json(json_t *results, bool lost)
+{
+  unroll_status st = UNROLL_OK;
+  char cpu[256];
+  cpu_name(sizeof cpu, cpu);
+  json_t *object =
+      json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision", UNROLL_REVISION,
+                "cpu", cpu, "kernels", kernels_name(), "configurations", results);
+  if (object == NULL || lost) {
+    st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
+    goto cleanup;
+  }
+  (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
+  (void)printf("\n");
+
+cleanup:
+  json_decref(object);
+  return st;
+}
+
+/* --------------------------------------------------------------------- run */
+
+static unroll_config settings_of(const struct bench_settings *s, const configuration *c)
+{
+  unroll_config config;
+  unroll_config_init(&config);
+  config.hidden = c->H;
+  config.steps = c->T;
+  config.batch = c->B;
+  config.layers = c->L;
+  config.optimizer = s->optimizer;
+  config.clip = s->clip;
+  config.shards = s->shards;
+  return config;
+}
+
+static unroll_status run(const cli_call *call)
+{
+  unroll_status st = UNROLL_OK;
+  const struct bench_settings *s = call->settings;
+  const bool root = unroll_comm_rank(call->comm) == 0;
+  const bool optional = call->n_operands == 0 && !sizes_given(call);
+  size_t n = 0;
+  bool lost = false;
+  configuration done[N_NAMED];
+  unroll_bench_result results[N_NAMED];
+  json_t *all = json_array();
+
+  UNROLL_TRY(banner_print(call->comm));
+  if (root && !s->json) { print_speed_header(); }
+  for (size_t i = 0; i < count(call); ++i) {
+    const configuration c = choose(call, i);
+    const unroll_config config = settings_of(s, &c);
+    st = unroll_bench(call->comm, c.V, &config, s->seconds, &results[n]);
+    if (st == UNROLL_ERR_ARG && optional) { /* a batch too small for so many ranks */
+      if (root) { (void)fprintf(stderr, "left out: %s: %s\n", c.name, unroll_message()); }
+      st = UNROLL_OK;
+      continue;
+    }
+    UNROLL_TRY(st);
+    if (root && s->json) { lost |= json_array_append_new(all, pack_result(&c, &results[n])) != 0; }
+    if (root && !s->json) { print_speed(&c, &results[n]); }
+    done[n++] = c;
+  }
+  if (root && s->json) {
+    st = print_json(all, lost);
+    all = NULL;
+  } else if (root) {
+    print_phases_header();
+    for (size_t i = 0; i < n; ++i) { print_phases(&done[i], &results[i]); }
+  }
+
+cleanup:
+  json_decref(all);
+  return st;
+}
+
+const cli_command cli_bench = {
+    .usage =
+        {.command = "bench",
+         .operands = "[NAME]...",
+         .max_operands = N_NAMED,
+         .purpose =
+             "Measure the speed of training on this machine.\n"
+             "\n"
+             "The whole training step runs on synthetic tokens: forward, backward, sum over\n"
+             "the ranks, clip, update. NAME is d2l, char128, char512, char1024, word200 or\n"
+             "word650; without names and sizes all of them are measured.",
+         .notes =
+             "Floating-point operations of a token: 6 H^2 + 6 H V, and 12 H^2 for each\n"
+             "further layer. The peak is that of multiply-adds in registers, of all threads of\n"
+             "all ranks at once, measured before each block of steps. Figures are of\n"
+             "the median of nine blocks of steps. Phases are means over the ranks; `exchange`\n"
+             "is work on messages, `wait` is waiting for them. `exchange GB/s` is the size of\n"
+             "the gradient by the time of an exchange that nothing runs beside. `memory` is\n"
+             "the largest of a rank since the program started. Compare only figures of one\n"
+             "run.\n"
+             "\n"
+             "Examples:\n"
+             "  unroll bench\n"
+             "  mpirun -n 2 unroll bench --json char512 char1024\n"
+             "  unroll bench --vocab 10000 --hidden 650 --steps 35 --batch 20 --layers 2"},
+    .table = table,
+    .settings_size = sizeof(struct bench_settings),
+    .check = check,
+    .run = run,
+};

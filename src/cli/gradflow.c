@@ -1,0 +1,283 @@
+#include "base/check.h"
+#include "cli/cli.h"
+#include "comm/comm.h"
+#include "runfile/diagnostics.h"
+#include "runfile/runfile.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <sys/stat.h>
+#include <unroll/gradflow.h>
+
+struct gradflow_settings {
+  uint64_t positions, lags, context;
+  char out[UNROLL_CONFIG_TEXT];
+  bool overwrite;
+  bool json;
+};
+
+#define AT(field) .offset = offsetof(struct gradflow_settings, field)
+
+static const option rows[] = {
+    {.name = "lags",
+     .type = OPTION_COUNT,
+     AT(lags),
+     .fallback = "100",
+     .unit = "steps",
+     .low = 1,
+     .high = 100000,
+     .heading = "Measurement",
+     .help = "how far back to follow each gradient"},
+    {.name = "positions",
+     .type = OPTION_COUNT,
+     AT(positions),
+     .fallback = "256",
+     .unit = "tokens",
+     .low = 1,
+     .high = 1e6,
+     .heading = "Measurement",
+     .help = "losses to follow, spread over the text"},
+    {.name = "context",
+     .type = OPTION_COUNT,
+     AT(context),
+     .fallback = "100",
+     .unit = "tokens",
+     .low = 0,
+     .high = 100000,
+     .heading = "Measurement",
+     .help = "read before those steps, from the zero state, so that hidden states are those of "
+             "running text; fewer where the text is short"},
+    {.name = "out",
+     .letter = 'o',
+     .type = OPTION_TEXT,
+     AT(out),
+     .fallback = "",
+     .unit = "file",
+     .heading = "Output",
+     .help = "also write all of it to this file, HDF5"},
+    {.name = "overwrite",
+     .type = OPTION_FLAG,
+     AT(overwrite),
+     .fallback = "no",
+     .heading = "Output",
+     .help = "replace an existing file"},
+    {.name = "json",
+     .type = OPTION_FLAG,
+     AT(json),
+     .fallback = "no",
+     .heading = "Output",
+     .help = CLI_JSON_HELP},
+};
+
+static const option_table *table(void)
+{
+  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
+  return &t;
+}
+
+/* ------------------------------------------------------------------- page */
+
+/* The lag of the next line: 0, 1, 2, 5, 10, 20, 50, 100, ..., and at last K. */
+static uint64_t next_lag(uint64_t lag, uint64_t K)
+{
+  uint64_t power = 1;
+  if (lag == 0) { return 1; }
+  while (power * 10 <= lag) { power *= 10; }
+  uint64_t next = lag < 2 * power ? 2 * power : lag < 5 * power ? 5 * power : 10 * power;
+  return lag < K && next > K ? K : next;
+}
+
+static void print_norms(const unroll_gradflow *f)
+{
+  (void)printf("norm of dl_t/dh_{t-k}, the gradient of the loss at t by the hidden state k steps "
+               "before\n"
+               "positions %" PRIu64 "  lags %" PRIu64 "  context %" PRIu64 "  tokens %" PRIu64
+               "  unknown %" PRIu64 "  step %" PRIu64 "\n",
+               f->positions, f->lags, f->context, f->tokens, f->unknown, f->step);
+  (void)printf("%5s %6s %12s %12s %12s %12s\n", "layer", "k", "norm_mean", "norm_q10", "norm_q50",
+               "norm_q90");
+  for (size_t l = 0; l < f->L; ++l) {
+    for (uint64_t k = 0; k <= f->lags; k = next_lag(k, f->lags)) {
+      size_t i = l * ((size_t)f->lags + 1) + (size_t)k;
+      (void)printf("%5zu %6" PRIu64 " %12.4e %12.4e %12.4e %12.4e\n", l, k, f->norm_mean[i],
+                   f->norm_q10[i], f->norm_q50[i], f->norm_q90[i]);
+    }
+  }
+}
+
+static void print_lag(const char *part, int64_t lag)
+{
+  if (lag >= 0) { (void)printf(", %s is left at lag %" PRId64, part, lag); }
+}
+
+static void print_layers(const unroll_gradflow *f)
+{
+  for (size_t l = 0; l < f->L; ++l) {
+    (void)printf("layer %zu  spectral_radius %.6g  spectral_norm %.6g  lyapunov %.6g  derivative "
+                 "%.6g\n",
+                 l, f->spectral_radius[l], f->spectral_norm[l], f->lyapunov[l], f->derivative[l]);
+  }
+  for (size_t l = 0; l < f->L; ++l) {
+    (void)printf("layer %zu  %s: growth %.4g per step", l, unroll_flow_text(f->verdict[l]),
+                 f->growth[l]);
+    print_lag("half", f->half_lag[l]);
+    print_lag("1%", f->percent_lag[l]);
+    if (f->half_lag[l] < 0) { (void)printf(", more than half is left at lag %" PRIu64, f->lags); }
+    (void)printf("\n");
+  }
+}
+
+/* ------------------------------------------------------------------- JSON */
+
+/* JSON has no infinity: null. */
+static json_t *finite(double value)
+{
+  return isfinite(value) ? json_real(value) : json_null();
+}
+
+static void put(json_t *object, const char *key, json_t *value, bool *bad)
+{
+  *bad |= json_object_set_new(object, key, value) != 0;
+}
+
+static void put_array(json_t *object, const char *key, size_t n, const double *x, bool *bad)
+{
+  json_t *array = json_array();
+  for (size_t i = 0; i < n; ++i) { *bad |= json_array_append_new(array, finite(x[i])) != 0; }
+  put(object, key, array, bad);
+}
+
+static void put_lag(json_t *object, const char *key, int64_t lag, bool *bad)
+{
+  put(object, key, lag < 0 ? json_null() : json_integer((json_int_t)lag), bad);
+}
+
+static json_t *pack_layer(const unroll_gradflow *f, size_t l, bool *bad)
+{
+  json_t *o = json_object();
+  const size_t n = (size_t)f->lags + 1;
+
+  put(o, "layer", json_integer((json_int_t)l), bad);
+  put(o, "verdict", json_string(unroll_flow_text(f->verdict[l])), bad);
+  put(o, "growth", finite(f->growth[l]), bad);
+  put_lag(o, "half_lag", f->half_lag[l], bad);
+  put_lag(o, "percent_lag", f->percent_lag[l], bad);
+  put(o, "spectral_radius", finite(f->spectral_radius[l]), bad);
+  put(o, "spectral_norm", finite(f->spectral_norm[l]), bad);
+  put(o, "lyapunov", finite(f->lyapunov[l]), bad);
+  put(o, "derivative", finite(f->derivative[l]), bad);
+  put_array(o, "norm_mean", n, f->norm_mean + l * n, bad);
+  put_array(o, "norm_q10", n, f->norm_q10 + l * n, bad);
+  put_array(o, "norm_q50", n, f->norm_q50 + l * n, bad);
+  put_array(o, "norm_q90", n, f->norm_q90 + l * n, bad);
+  put_array(o, "norm_log10", n, f->norm_log10 + l * n, bad);
+  put_array(o, "eigenvalue_re", f->H, f->eigenvalue_re + l * f->H, bad);
+  put_array(o, "eigenvalue_im", f->H, f->eigenvalue_im + l * f->H, bad);
+  put_array(o, "singular_value", f->H, f->singular_value + l * f->H, bad);
+  return o;
+}
+
+static unroll_status print_json(const unroll_gradflow *f)
+{
+  bool bad = false;
+  json_t *object = json_object(), *layers = json_array();
+
+  put(object, "positions", json_integer((json_int_t)f->positions), &bad);
+  put(object, "lags", json_integer((json_int_t)f->lags), &bad);
+  put(object, "context", json_integer((json_int_t)f->context), &bad);
+  put(object, "tokens", json_integer((json_int_t)f->tokens), &bad);
+  put(object, "unknown", json_integer((json_int_t)f->unknown), &bad);
+  put(object, "step", json_integer((json_int_t)f->step), &bad);
+  for (size_t l = 0; l < f->L; ++l) {
+    bad |= json_array_append_new(layers, pack_layer(f, l, &bad)) != 0;
+  }
+  put(object, "layers", layers, &bad);
+  if (!bad) {
+    (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
+    (void)printf("\n");
+  }
+  json_decref(object);
+  return bad ? unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object") : UNROLL_OK;
+}
+
+/* -------------------------------------------------------------------- run */
+
+/* The output must not take the place of the run that is measured. */
+static bool is_same_file(const char *a, const char *b)
+{
+  struct stat x = {0}, y = {0};
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static unroll_status check_output(const cli_call *call)
+{
+  const struct gradflow_settings *s = call->settings;
+  if (s->out[0] == '\0') { return UNROLL_OK; }
+  if (is_same_file(s->out, call->operands[0])) {
+    return unroll_fail(UNROLL_ERR_ARG, "--out %s is the run file itself; legal is another name",
+                       s->out);
+  }
+  return runfile_check_output(s->out, s->overwrite);
+}
+
+static unroll_status run_gradflow(const cli_call *call)
+{
+  unroll_status st = UNROLL_OK;
+  const struct gradflow_settings *s = call->settings;
+  const bool root = unroll_comm_rank(call->comm) == 0;
+  const unroll_gradflow_plan plan = {s->positions, s->lags, s->context};
+  unroll_model *model = NULL;
+  unroll_gradflow *flow = NULL;
+
+  UNROLL_TRY(banner_advise(call->comm));
+  UNROLL_TRY(comm_agree(call->comm, root ? check_output(call) : UNROLL_OK));
+  UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
+  UNROLL_TRY(unroll_model_gradflow(model, call->comm, call->n_operands - 1, call->operands + 1,
+                                   &plan, &flow));
+  if (root && s->json) {
+    UNROLL_TRY(print_json(flow));
+  } else if (root) {
+    print_norms(flow);
+    print_layers(flow);
+  }
+  if (root && s->out[0] != '\0') { /* main.c makes all ranks agree on the outcome */
+    UNROLL_TRY(diagnostics_write(s->out, flow, call->operands[0], call->command_line));
+  }
+
+cleanup:
+  unroll_gradflow_free(&flow);
+  unroll_model_free(&model);
+  return st;
+}
+
+const cli_command cli_gradflow = {
+    .usage =
+        {.command = "gradflow",
+         .operands = "RUN TEXT...",
+         .min_operands = 2,
+         .max_operands = SIZE_MAX,
+         .purpose =
+             "Measure how gradients flow back through time.\n"
+             "\n"
+             "The loss of one token is propagated back k steps, and through the layers, at\n"
+             "many positions of the text: the norm of dl_t/dh_{t-k} says how much a model can\n"
+             "learn across k tokens.",
+         .notes =
+             "Standard output has a table of norms (mean and quantiles 0.1, 0.5, 0.9 over the\n"
+             "positions), then two lines for each layer. `spectral_radius` and\n"
+             "`spectral_norm` are of W_hh; `lyapunov` is the growth per step of the product\n"
+             "of Jacobians diag(phi'(a)) W_hh along the text, as a natural logarithm;\n"
+             "`derivative` is the mean of phi'(a). `growth` is the factor per step of the\n"
+             "norm over the farther half of the lags. A layer is vanishing when less than 1%\n"
+             "of the mean norm at lag 0 is left at the last lag, exploding when it has grown\n"
+             "a hundredfold, else stable. With --json it is one object with the same keys,\n"
+             "and all curves and spectra.\n"
+             "\n"
+             "Examples:\n"
+             "  unroll gradflow run.h5 test.txt\n"
+             "  mpirun -n 2 unroll gradflow --lags 200 -o flow.h5 run.h5 test.txt"},
+    .table = table,
+    .settings_size = sizeof(struct gradflow_settings),
+    .run = run_gradflow,
+};

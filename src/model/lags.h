@@ -1,0 +1,49 @@
+#ifndef MODEL_LAGS_H
+#define MODEL_LAGS_H
+
+/*
+ * How far the gradient of one loss reaches back: n windows of T steps, each from the zero state, and of
+ * each the loss l_t of its last token alone, propagated back K steps through time and, in a stack of
+ * layers, through the layers too:
+ *
+ *   G^l_k = dl_t / dh^l_{t-k}                         the total derivative, (H)
+ *         = (W_hh^l)^T  A^l_{k-1}  +  (W_xh^{l+1})^T A^{l+1}_k,   A^l_k = phi'(a^l_{t-k}) * G^l_k
+ *   G^top_0 = W_qh^T (softmax(o_t) - onehot(y_t))
+ *
+ * and the growth of a tangent vector u <- diag(phi'(a^l_s)) W_hh^l u along the same steps, whose mean
+ * logarithm per step is the largest Lyapunov exponent of layer l (Benettin, Galgani, Giorgilli and
+ * Strelcyn 1980).
+ *
+ * The states are those of the program's own kernels. All else is in double, and every vector carries an
+ * exponent of its own: gradients that vanish fall below the smallest number in a few dozen steps. Scaling
+ * is by powers of two and so changes no digit.
+ *
+ * A window's numbers depend on nothing but the window and its index: not on the other windows of the
+ * call, the threads or the instruction set.
+ */
+#include <unroll/params.h>
+
+/* What is measured of one window: (L) of these numbers, layer after layer. */
+#define LAGS_NORMS(K)   ((K) + 1) /* ln |G^l_k|, k = 0..K; -INFINITY where it is zero */
+#define LAGS_TANGENT(K) ((K) + 1) /* index of: ln of the tangent's growth over the last K steps */
+#define LAGS_DERIVATIVE(K)                                                                         \
+  ((K) + 2) /* index of: phi'(a) of the last K + 1 steps, mean over units */
+#define LAGS_RECORD(L, K) ((L) * ((K) + 3)) /* doubles of one window */
+
+/**
+ * Measure windows.
+ *
+ * @param[in]  n       windows, >= 1
+ * @param[in]  T, K    steps of a window and lags; 1 <= K < T
+ * @param[in]  tokens  (n, T + 1) tokens of each window; the last one is only predicted
+ * @param[in]  first   index of the first window: tangents start from a random vector of this number
+ * @param[out] out     (n, LAGS_RECORD(L, K)); not finite where hidden states overflow
+ *
+ * @return UNROLL_OK or UNROLL_ERR_MEMORY
+ *
+ * Threads: opens regions. Collective: no
+ */
+unroll_status lags_measure(const unroll_params *params, unroll_activation activation, size_t n,
+                           size_t T, size_t K, const int32_t *tokens, uint64_t first, double *out);
+
+#endif

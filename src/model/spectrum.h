@@ -1,0 +1,23 @@
+#ifndef MODEL_SPECTRUM_H
+#define MODEL_SPECTRUM_H
+
+/* Eigenvalues and singular values of a square matrix, by LAPACK. */
+#include <stddef.h>
+#include <unroll/real.h>
+#include <unroll/status.h>
+
+/**
+ * All eigenvalues and singular values of W (n, n), rows ld apart.
+ *
+ * @param[out] re, im    (n) eigenvalues by falling modulus; a pair stands with the positive imaginary part first
+ * @param[out] singular  (n) falling
+ *
+ * @return UNROLL_OK, UNROLL_ERR_DIVERGED: W is not finite, or the iteration does not converge,
+ *         UNROLL_ERR_MEMORY
+ *
+ * Threads: those of the LAPACK library, on whose number the last digits may depend
+ */
+unroll_status spectrum_of(size_t n, const unroll_real *W, size_t ld, double *re, double *im,
+                          double *singular);
+
+#endif

@@ -1,0 +1,81 @@
+#!/bin/bash
+# `unroll bench` as users run it: the table, the JSON object, names, sizes, ranks, mistakes.
+#
+#   bench.sh SOURCE PROGRAM
+. "$(dirname "$0")/lib.sh"
+
+run() { # expected status, arguments...; leaves out and err
+  local expected=$1
+  shift
+  "$@" >out 2>err
+  local status=$?
+  check "status $status of: $*" [ $status -eq "$expected" ]
+}
+
+# ---------------------------------------------------------------- the table
+run 0 "$unroll" bench --seconds 0.05 d2l char128
+check "a line for each name and table" [ "$(grep -c '^d2l ' out)" -eq 2 ]
+check "the header has units" grep -q 'tokens/s .*GFLOP/s .*step ms' out
+check "the sizes of d2l" grep -Eq '^d2l +28 +32 +32 +1024 +1 ' out
+check "the sizes of char128" grep -Eq '^char128 +65 +128 +50 +50 +1 ' out
+widths=$(awk 'NR <= 3 {print length($0)}' out | sort -u | wc -l)
+check "lines are aligned" [ "$widths" -eq 1 ]
+
+# ----------------------------------------------------------------- mistakes
+run 2 "$unroll" bench d3l
+check "the legal names are told" grep -q 'd2l, char128, .*word650' err
+run 2 "$unroll" bench --hidden 32 d2l
+check "a name and sizes" grep -q 'legal is one' err
+run 2 "$unroll" bench --batch 6 --shards 4
+check "shards that do not divide" grep -q -- '--shards 4' err
+run 2 "$unroll" bench --seconds 0
+run 2 mpirun -n 2 "$unroll" bench --batch 7 --hidden 8
+check "ranks that cannot share" grep -q '2 ranks cannot share 1 shards' err
+
+# What nobody asked for by name is left out where it does not fit.
+run 0 env OMP_NUM_THREADS=1 mpirun -n 8 "$unroll" bench --seconds 0.01
+for name in char128 word200 word650; do
+  check "$name is left out" grep -q "^left out: $name: 8 ranks cannot share" err
+  check "$name is in no table" [ "$(grep -c "^$name " out)" -eq 0 ]
+done
+for name in d2l char512 char1024; do
+  check "$name is measured" [ "$(grep -c "^$name " out)" -eq 2 ]
+done
+
+# --------------------------------------------------------------------- JSON
+if ! command -v python3 >/dev/null; then
+  echo "not checked: the JSON object (no python3)"
+  finish
+fi
+sizes=(--vocab 50 --hidden 48 --steps 10 --batch 32 --layers 2 --seconds 0.1)
+run 0 env OMP_NUM_THREADS=2 "$unroll" bench --json "${sizes[@]}"
+mv out one.json
+run 0 env OMP_NUM_THREADS=1 mpirun -n 2 "$unroll" bench --json "${sizes[@]}"
+mv out two.json
+python3 - <<'PYTHON'
+import json
+import math
+
+KEYS = """name vocab hidden steps batch layers ranks threads shards updates tokens_per_second gflops
+    peak_gflops fraction_of_peak step_seconds forward_seconds output_seconds backward_seconds
+    exchange_seconds wait_seconds norm_seconds update_seconds other_seconds exchange_bytes
+    exchange_bandwidth peak_memory loss""".split()
+for name, ranks, threads in (("one", 1, 2), ("two", 2, 1)):
+    with open(f"{name}.json", encoding="utf-8") as f:
+        report = json.load(f)
+    assert list(report) == ["version", "revision", "cpu", "kernels", "configurations"], list(report)
+    (r,) = report["configurations"]
+    assert list(r) == KEYS, list(r)
+    assert (r["name"], r["vocab"], r["hidden"], r["steps"], r["batch"], r["layers"]) == ("custom", 50, 48, 10, 32, 2)
+    assert (r["ranks"], r["threads"], r["shards"]) == (ranks, threads, 16)
+    work = 6 * 48**2 + 6 * 48 * 50 + 12 * 48**2
+    assert math.isclose(r["gflops"], r["tokens_per_second"] * work / 1e9, rel_tol=1e-9)
+    assert math.isclose(r["fraction_of_peak"], r["gflops"] / r["peak_gflops"], rel_tol=1e-9)
+    phases = sum(v for k, v in r.items() if k.endswith("_seconds") and k != "step_seconds")
+    assert math.isclose(phases, r["step_seconds"], rel_tol=1e-9)
+    assert (r["exchange_bandwidth"] is None) == (ranks == 1)
+    assert abs(r["loss"] - math.log(50)) < 0.2
+PYTHON
+check "the JSON object" [ $? -eq 0 ]
+
+finish

@@ -1,0 +1,77 @@
+#!/bin/bash
+# The same bits for every number of ranks and threads and on every instruction set with FMA.
+#
+#   contract.sh SOURCE UNROLL
+. "$(dirname "$0")/lib.sh" "$@"
+python=$(find_python) || skip "no python3 with h5py and NumPy"
+same=("$python" "$source_dir/tests/story/same_run.py")
+make_text 20000 | sed 's/stone/Straße/g' >text
+
+isas=()
+for isa in avx512 avx2; do
+  if UNROLL_ISA=$isa "$unroll" train text -o isa.h5 --overwrite "${tiny[@]}" --max-steps 1 >/dev/null 2>&1; then
+    isas+=("$isa")
+  fi
+done
+[ ${#isas[@]} -gt 0 ] || skip "no CPU with FMA: other bits are legal here"
+
+# train FILE RANKS THREADS ISA OPTION...
+train() {
+  local file=$1 ranks=$2 threads=$3 isa=$4
+  shift 4
+  OMP_NUM_THREADS=$threads UNROLL_ISA=$isa mpirun -n "$ranks" "$unroll" train text -o "$file" --overwrite \
+    --log-every 7 --valid-every 20 "$@" >out 2>&1 || {
+    cat out
+    return 1
+  }
+}
+
+# Ranks, threads and which of the instruction sets: each number of each at least once.
+cover=(1:2:1 1:3:0 2:1:1 2:2:0 4:1:0 4:3:1 8:1:1 8:2:0)
+
+# contract OPTION...: one rank and one thread, and all of the cover
+contract() {
+  local files=() item ranks threads isa
+  check "train $*" train one.h5 1 1 "${isas[0]}" "$@"
+  for item in "${cover[@]}"; do
+    IFS=: read -r ranks threads isa <<<"$item"
+    isa=${isas[$((isa % ${#isas[@]}))]}
+    check "$ranks ranks, $threads threads, $isa: train $*" train "$ranks-$threads.h5" "$ranks" "$threads" "$isa" "$@"
+    files+=("$ranks-$threads.h5")
+  done
+  check "the same bits: $*" "${same[@]}" one.h5 "${files[@]}"
+}
+
+contract --hidden 24 --batch 16 --steps 9 --max-steps 60
+contract --hidden 33 --batch 32 --steps 12 --max-steps 40 --layers 2 --partition random --level word \
+  --optimizer momentum --lr 0.05
+contract --hidden 40 --batch 24 --shards 8 --steps 10 --max-steps 40 --layers 2 --activation relu --optimizer sgd \
+  --lr 0.2 --clip 0.1 --lowercase
+contract --hidden 130 --batch 16 --steps 30 --max-steps 21 --partition random --init orthogonal
+
+# ------------------------------------------------------------------- samples
+"$unroll" sample --length 300 --count 2 one.h5 >drawn 2>/dev/null
+check "a sample is drawn" [ "$(wc -c <drawn)" -gt 600 ]
+for item in 1:3:0 1:1:1 2:2:0; do
+  IFS=: read -r ranks threads isa <<<"$item"
+  OMP_NUM_THREADS=$threads UNROLL_ISA=${isas[$((isa % ${#isas[@]}))]} mpirun -n "$ranks" "$unroll" sample \
+    --length 300 --count 2 8-2.h5 >again 2>/dev/null
+  check "the same text from $ranks ranks, $threads threads" cmp drawn again
+done
+"$unroll" sample --length 300 --count 2 --seed 2 one.h5 >other 2>/dev/null
+check_not "another seed draws another text" cmp -s drawn other
+
+# ---------------------------------------- three ranks: no promise but to repeat
+odd=(--hidden 24 --batch 48 --shards 12 --steps 9 --max-steps 30)
+check "three ranks" train a.h5 3 1 "${isas[0]}" "${odd[@]}"
+check "three ranks, again" train b.h5 3 2 "${isas[0]}" "${odd[@]}"
+check "three ranks repeat themselves" "${same[@]}" a.h5 b.h5
+check "six ranks" train a.h5 6 1 "${isas[0]}" "${odd[@]}"
+check "six ranks, again" train b.h5 6 1 "${isas[0]}" "${odd[@]}"
+check "six ranks repeat themselves" "${same[@]}" a.h5 b.h5
+
+# ------------------------------------------------------- the comparison can fail
+check "another seed" train b.h5 1 1 "${isas[0]}" "${odd[@]}" --seed 2
+check_not "another seed is another run" "${same[@]}" a.h5 b.h5 >/dev/null
+
+finish

@@ -1,0 +1,277 @@
+# Wrong input of every kind: one line that says what, where and what would be legal; exit status 2;
+# nothing written; and under mpirun one line in all, and every rank gone.
+. "$(dirname "$0")/lib.sh"
+
+mkdir inputs # what the commands read, and where they would write
+cd inputs || exit 1
+
+snapshot() { find . -printf '%p %y %s %m\n' | sort && find . -type f -readable -exec cksum {} + | sort; }
+
+# refused PART... -- COMMAND...: as above, and the line has every part. $ranks: under mpirun.
+ranks=
+refused() {
+  local parts=() part status line
+  while [ "$1" != -- ]; do
+    parts+=("$1")
+    shift
+  done
+  shift
+  checks=$((checks + 1))
+  snapshot >../before
+  # shellcheck disable=SC2086 # the launcher is words, or none
+  timeout -k 5 60 ${ranks:+mpirun -q -n $ranks} "$unroll" "$@" </dev/null >../out 2>../err
+  status=$?
+  snapshot >../after
+
+  # train says where it runs before it reads anything; that is not the message.
+  grep -vE '^unroll [0-9]|^[0-9]+ ranks? x |^kernels |^unroll: warning: ' ../err >../lines
+  line=$(cat ../lines)
+  [ $status = 2 ] || fail "$*: exit status $status: $line"
+  [ "$(wc -l <../lines)" = 1 ] || fail "$*: not one line: $line"
+  [[ $line == "unroll: error: "* ]] || fail "$*: no message: $line"
+  for part in "${parts[@]}"; do
+    [[ $line == *"$part"* ]] || fail "$*: says nothing of \"$part\": $line"
+  done
+  [ ! -s ../out ] || fail "$*: wrote to standard output: $(head -3 ../out)"
+  cmp -s ../before ../after || fail "$*: changed files: $(diff ../before ../after)"
+}
+
+accepted() {
+  # shellcheck disable=SC2086
+  timeout -k 5 60 ${ranks:+mpirun -q -n $ranks} "$unroll" "$@" </dev/null >../out 2>../err
+  local status=$?
+  check "$*: is legal, but: $(tail -1 ../err)" [ $status = 0 ]
+}
+
+make_text 20000 >text
+make_text 3000 >other
+: >empty
+mkdir empty_folder folder
+: >empty_folder/.hidden
+make_text 1000 >folder/a
+"$unroll" train text "${tiny[@]}" -o good.h5 >/dev/null 2>&1 || fail "no run file to damage"
+"$unroll" train text "${tiny[@]}" --letters -o letters.h5 >/dev/null 2>&1 || fail "no model of letters"
+rm -f ./*.best.h5 ./*.jsonl
+
+# ------------------------------------------------------------ command line
+refused '"trian"' --help -- trian text
+refused --hiden 'nearest is --hidden' -- train text --hiden 12
+refused --hid 'nearest is --hidden' -- train text --hid 12
+refused --hidden 'needs a value' -- train text --hidden
+refused --letters 'takes no value' -- train text --letters=yes
+refused -x -- train text -x
+refused --hidden twice -- train text --hidden 12 --hidden 12
+refused --level 'byte|char|word' -- train text --level letter
+refused --checkpoint-every 90s 30m -- train text --checkpoint-every soon
+refused --valid-every 'a time is not' -- train text --valid-every 10m
+refused --hidden 12x '1 to 65536' -- train text --hidden 12x
+refused --lr 'above 0' -- train text --lr nan
+refused --lr 'above 0' -- train text --lr inf
+refused 'unroll train' -- train
+refused 'too few' 'unroll eval' -- eval good.h5
+refused too_much 'unroll sample' -- sample good.h5 too_much
+refused --shards 3 --batch 64 'is 2' -- train text --shards 3
+refused --valid --valid-fraction -- train text --valid other --valid-fraction 0.1
+refused --resume --overwrite -- train text --resume --overwrite
+refused --early-stop --valid -- train text --early-stop 2 --valid-fraction 0
+refused --lr-min --lr -- train text --lr 0.1 --lr-min 0.2
+refused --out 'file name' -- train text -o ''
+refused --per-line '--streams 1' -- eval --per-line --streams 2 good.h5 text
+
+# No number of any command may be negative, and the range is named.
+for command in $("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  .*/\1/p'); do
+  for option in $("$unroll" "$command" --help | sed -n 's/^ .* --\([a-z0-9-]*\) [NX] .*/\1/p;s/^ .* --\([a-z0-9-]*\) [NX]$/\1/p'); do
+    refused "--$option" -1 legal -- "$command" "--$option" -1
+  done
+done
+[ "$checks" -gt 40 ] || fail "the options with a number were not found in the help"
+refused --hidden '1 to 65536' -- train text --hidden 65537
+refused --valid-fraction '0 to 0.9' -- train text --valid-fraction 0.95
+
+# -------------------------------------------------------------------- text
+for file in none_such none/such; do
+  refused $file 'No such file' -- train $file
+  refused $file 'No such file' -- train text $file
+  refused $file 'No such file' -- train text --valid $file
+  refused $file 'No such file' -- eval good.h5 $file
+done
+refused text/ 'Not a directory' -- train text/
+refused empty 'no byte' -- train empty
+refused empty 'no byte' -- train text --valid empty
+refused empty 'no byte' -- eval good.h5 empty
+refused empty_folder 'no file' -- train empty_folder
+mkfifo pipe
+refused pipe pipe -- train pipe
+rm pipe
+ln -s loop loop
+refused loop 'symbolic links' -- train loop
+rm loop
+make_text 100 >secret
+chmod 000 secret
+if [ ! -r secret ]; then
+  refused secret 'ermission denied' -- train secret
+  refused secret 'ermission denied' -- train text secret
+fi
+rm -f secret
+
+# Malformed UTF-8: file and byte offset, in the file and not in the text as a whole.
+malformed() {
+  printf '%b' "$1" >bad
+  for level in char word; do
+    refused bad "byte $2 " '--level byte' -- train --level $level --valid-fraction 0 bad
+    refused bad "byte $2 " -- train --level $level --valid-fraction 0 folder bad text
+    refused bad "byte $2 " -- train --level $level text --valid bad
+  done
+  refused bad "byte $2 " -- eval good.h5 bad
+}
+malformed 'abc\x80def' 3
+malformed 'abcd\xc3' 4                      # the file ends in the middle of a character
+malformed 'a\xc0\xaf' 1                     # overlong
+malformed 'ab\xed\xa0\x80' 2                # a surrogate
+malformed '\xf4\x90\x80\x80' 0              # above U+10FFFF
+malformed 'gr\xc3\xbc\xc3\x9fe \xe2\x82' 8  # good characters before
+accepted train --level byte text bad "${tiny[@]}" -o ../bytes.h5
+
+printf '123 456 7890 !?' >numbers
+refused numbers 'no word' -- train --level word --letters --valid-fraction 0 numbers
+
+# Too little text: what is named as the largest legal value is legal, and one more is not.
+head -c 201 text >short
+ten=(--steps 10 --valid-fraction 0 --hidden 4 --max-steps 1)
+refused 'too few' '--batch is 20' '--steps is 2 ' -- train short "${ten[@]}" --batch 100
+accepted train short "${ten[@]}" --batch 20 --out ../short.h5 --overwrite
+refused 'too few' '--batch is 20' -- train short "${ten[@]}" --batch 21
+accepted train short --steps 2 --batch 100 --valid-fraction 0 --hidden 4 --max-steps 1 --out ../short.h5 --overwrite
+refused 'too few' -- train short --steps 3 --batch 100 --valid-fraction 0
+ranks=2
+refused 'too few' '--batch is 20' -- train short "${ten[@]}" --batch 22
+accepted train short "${ten[@]}" --batch 20 --out ../short.h5 --overwrite
+ranks=
+head -c 3 text >three
+refused 'too few' '--steps is 2' -- train three --steps 4 --valid-fraction 0
+refused validation 'too few' -- train text "${tiny[@]}" --valid three
+head -c 1 text >one
+refused 'too few' 2 -- train one --valid-fraction 0
+refused token -- eval good.h5 one
+refused token -- eval --streams 3000 good.h5 other
+
+# Ranks that cannot share the shards: the numbers that can are named.
+ranks=3
+refused '3 ranks' '16 shards' '1, 2, 4, 8, 16' -- train text
+ranks=
+
+# ---------------------------------------------------------------- run file
+# The commands that read one, each with the word "text" where it takes a text too.
+readers=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  *RUN  .*/\1/p;s/^  unroll \([a-z]*\)  *RUN TEXT.*/\1 text/p')
+check "commands that read a run file" [ "$(wc -l <<<"$readers")" -ge 3 ]
+commands_on() { # FILE PART...: every command that reads a run file refuses this one
+  local file=$1 command text
+  shift
+  while read -r command text; do
+    refused "$file" "$@" -- "$command" "$file" ${text:+"$text"}
+  done <<<"$readers"
+}
+commands_on none_such.h5 'No such file'
+commands_on folder irectory
+commands_on text 'not an HDF5 file'
+commands_on empty HDF5
+refused text 'not an HDF5 file' -- train text -o text --resume
+bytes=$(stat -c %s good.h5)
+for size in 4 40 100 $((bytes / 2)) $((bytes - 1)); do
+  head -c "$size" good.h5 >cut.h5
+  commands_on cut.h5
+  refused cut.h5 -- train text -o cut.h5 --resume
+done
+rm cut.h5
+if python=$(find_python); then
+  "$python" - <<'PY'
+import h5py, shutil
+with h5py.File("foreign.h5", "w") as file:
+    file["weights"] = [1.0, 2.0]
+shutil.copy("good.h5", "newer.h5")
+with h5py.File("newer.h5", "r+") as file:
+    file.attrs.modify("format_version", file.attrs["format_version"] + 1)
+shutil.copy("good.h5", "lacking.h5")
+with h5py.File("lacking.h5", "r+") as file:
+    del file["weights/layer0/W_hh"]
+PY
+  commands_on foreign.h5 'not a run file'
+  commands_on newer.h5 newer
+  commands_on lacking.h5 W_hh
+  refused foreign.h5 'not a run file' -- train text -o foreign.h5 --resume
+  refused newer.h5 newer -- train text -o newer.h5 --resume
+else
+  echo "not checked: foreign and newer files (no h5py)"
+fi
+refused 'line end' -- eval --per-line letters.h5 text
+refused byte 0 -- sample --prime $'\x80' good.h5
+
+# ------------------------------------------------------------------ output
+# It is found at the start: before the text is looked at, which is not even there.
+refused none_such 'No such file' -- train text -o none_such/run.h5
+refused run.h5 'Not a directory' -- train no_text -o text/run.h5
+refused folder 'is a folder' -- train no_text -o folder
+refused good.h5 --resume --overwrite -- train no_text -o good.h5
+mkfifo pipe
+refused pipe 'regular file' -- train no_text -o pipe --overwrite
+rm pipe
+mkdir locked
+chmod 555 locked
+if [ ! -w locked ]; then
+  refused locked 'ermission denied' -- train no_text -o locked/run.h5
+elif [ -d /proc/self ]; then # root may write anywhere but where nobody can
+  refused /proc -- train no_text -o /proc/run.h5
+fi
+rmdir locked
+
+# ------------------------------------------------------------------ resume
+"$unroll" train text "${tiny[@]}" --max-steps 3 -o half.h5 >/dev/null 2>&1 || fail "no half run"
+rm -f half.best.h5 half.jsonl
+cp text was
+refused --hidden 16 8 -- train text -o half.h5 --resume --hidden 16
+refused --seed 2 1 -- train text -o half.h5 --resume --seed 2
+refused --batch 8 4 -- train text -o half.h5 --resume --batch 8
+printf x >>text
+refused text half.h5 -- train text -o half.h5 --resume
+refused text half.h5 -- train -o half.h5 --resume
+sed 's/tree/TREE/' was >text # of the same length
+refused text half.h5 -- train -o half.h5 --resume
+cp was text
+refused half.h5 'run: 1' 'call: 2' -- train text other -o half.h5 --resume
+mv text away
+refused text 'No such file' -- train -o half.h5 --resume
+mv away text
+accepted train -o half.h5 --resume
+rm -f half.best.h5 half.jsonl
+
+# ----------------------------------------- several ranks: one line, all leave
+printf 'abc\x80def' >bad
+cp good.h5 half.h5
+head -c 1000 good.h5 >cut.h5
+ranks=2
+refused --hiden -- train text --hiden 12
+refused none_such -- train none_such
+refused empty -- train empty
+refused bad 'byte 3 ' -- train folder bad --valid-fraction 0
+refused bad 'byte 3 ' -- train text --valid bad
+refused 'too few' -- train short
+refused validation 'too few' -- train text "${tiny[@]}" --valid three
+refused good.h5 --resume -- train text -o good.h5
+refused none_such -- train text -o none_such/run.h5
+refused cut.h5 -- train text -o cut.h5 --resume
+refused --hidden -- train text -o half.h5 --resume --hidden 16
+refused other half.h5 -- train other -o half.h5 --resume
+commands_on cut.h5
+commands_on none_such.h5
+refused bad 'byte 3 ' -- eval good.h5 bad
+refused 'line end' -- eval --per-line letters.h5 text
+# Malformed text that only the last rank reads.
+{
+  make_text 3000000
+  printf '\xff'
+} >long
+ranks=4
+refused long 'byte 3000000 ' -- train long
+refused long 'byte 3000000 ' -- eval --streams 4 good.h5 long
+
+finish

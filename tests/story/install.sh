@@ -1,0 +1,84 @@
+# The installed library serves another program: found by CMake, found by pkg-config, and after the
+# installed tree was moved.
+. "$(dirname "$0")/lib.sh"
+
+cmake --install "$build_dir" --prefix "$work/first" >install.log || fail "installation: $(cat install.log)"
+mv first prefix # neither CMake's package nor unroll.pc may hold on to the old place
+prefix=$work/prefix
+cd "$prefix" || exit 1
+check "the program" "$prefix/bin/unroll" --version >/dev/null
+check "a header" [ -f include/unroll/model.h ]
+check "no header but the public ones" diff <(ls include/unroll) <(ls "$source_dir/include/unroll")
+check "the man page" [ -s share/man/man1/unroll.1 ]
+if command -v man >/dev/null; then
+  man -l --warnings -Tutf8 share/man/man1/unroll.1 >"$work/page" 2>"$work/complaints"
+  check "man reads the page: $(cat "$work/complaints")" [ ! -s "$work/complaints" ]
+  check "the page tells of --hidden" grep -q -- --hidden "$work/page"
+fi
+config=$(dirname "$(find . -name unroll-config.cmake)")
+pc=$(dirname "$(find "$prefix" -name unroll.pc)")
+cd "$work" || exit 1
+
+make_text 5000 >text
+"$unroll" train text "${tiny[@]}" -o run.h5 >log 2>&1 || fail "training: $(cat log)"
+"$unroll" sample run.h5 --length 40 >expected
+
+mkdir consumer
+cat >consumer/consumer.c <<'C'
+#include <mpi.h>
+#include <stdio.h>
+#include <unroll/model.h>
+
+static void tell(void *out, const char *text, size_t n) { fwrite(text, 1, n, out); }
+
+int main(int argc, char **argv)
+{
+  int level;
+  unroll_comm *comm = NULL;
+  unroll_model *model = NULL;
+  unroll_sampling how = {.prime = "", .length = 40, .temperature = 1, .seed = 1};
+
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
+  if (unroll_comm_new(MPI_COMM_WORLD, &comm) != UNROLL_OK ||
+      unroll_model_load(comm, argv[1], &model) != UNROLL_OK ||
+      unroll_model_sample(model, &how, tell, stdout) != UNROLL_OK) {
+    fprintf(stderr, "%s\n", unroll_message());
+  }
+  printf("\n");
+  unroll_model_free(&model);
+  unroll_comm_free(&comm);
+  return MPI_Finalize();
+}
+C
+cat >consumer/CMakeLists.txt <<'CMAKE'
+cmake_minimum_required(VERSION 3.20)
+project(consumer LANGUAGES C)
+find_package(unroll 0.1 REQUIRED)
+add_executable(consumer consumer.c)
+target_link_libraries(consumer PRIVATE unroll::unroll)
+CMAKE
+
+samples() { # WHAT PROGRAM: it draws what `unroll sample` draws
+  LD_LIBRARY_PATH=$(dirname "$(find "$prefix" -name 'libunroll.*' | head -1)") timeout 60 "$2" run.h5 >drawn 2>&1
+  check "$1: $(diff drawn expected)" cmp -s drawn expected
+}
+
+{ cmake -S consumer -B by_cmake -Dunroll_DIR="$prefix/$config" && cmake --build by_cmake; } >log 2>&1
+check "built by CMake: $(tail -5 log)" [ -x by_cmake/consumer ]
+samples "built by CMake" by_cmake/consumer
+
+if command -v pkg-config >/dev/null; then
+  # shellcheck disable=SC2046 # words are meant
+  PKG_CONFIG_PATH=$pc${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH} &&
+    export PKG_CONFIG_PATH &&
+    ${CC:-cc} -o by_pkg_config consumer/consumer.c $(pkg-config --cflags --libs unroll) >log 2>&1
+  check "built by pkg-config: $(cat log)" [ -x by_pkg_config ]
+  samples "built by pkg-config" ./by_pkg_config
+fi
+
+shared=$(find "$prefix" -name 'libunroll.so')
+if [ -n "$shared" ]; then
+  nm -D --defined-only "$shared" | awk '{ print $3 }' | grep -v '^unroll_' >symbols
+  check "the shared library shows only unroll_*: $(head -3 symbols)" [ ! -s symbols ]
+fi
+finish

@@ -1,0 +1,140 @@
+#!/bin/bash
+# Stop in every way, go on with other ranks: the bits of a run that never stopped.
+#
+#   resume.sh SOURCE UNROLL
+. "$(dirname "$0")/lib.sh" "$@"
+python=$(find_python) || skip "no python3 with h5py and NumPy"
+same=("$python" "$source_dir/tests/story/same_run.py")
+export OMP_NUM_THREADS=1
+make_text 40000 >text
+
+# Long enough never to end by itself; reports and validations often, so that stops fall between them.
+options=(--hidden 48 --batch 16 --steps 20 --epochs 1000 --warmup 10)
+often=(--log-every 3 --valid-every 25)
+
+step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }
+
+# quiet STATUS COMMAND...: it ends with this status; what it said is in `out`
+quiet() {
+  local expected=$1 status
+  shift
+  "$@" >out 2>&1
+  status=$?
+  [ $status = "$expected" ] && return
+  echo "status $status, expected $expected: $*"
+  cat out
+  return 1
+}
+
+# goes_on FILE RANKS OPTION...: 40 more steps equal a run of one rank that never stopped
+goes_on() {
+  local file=$1 ranks=$2 last
+  shift 2
+  last=$(($(step_of "$file") + 40))
+  quiet 0 mpirun -n "$ranks" "$unroll" train text --resume -o "$file" --max-steps $last &&
+    quiet 0 "$unroll" train text --overwrite -o whole.h5 --max-steps $last "${options[@]}" "$@" &&
+    "${same[@]}" whole.h5 "$file"
+}
+
+output=() # or a command that runs a rank with its output elsewhere
+
+# start FILE RANKS OPTION...: in the background, until it has written some reports; $launcher is its id
+start() {
+  local file=$1 ranks=$2 tries=0
+  shift 2
+  rm -f "$file" "${file%.h5}.jsonl"
+  mpirun -n "$ranks" "${output[@]}" "$unroll" train text -o "$file" "${options[@]}" "$@" >stopped 2>&1 &
+  launcher=$!
+  while [ ! -f "${file%.h5}.jsonl" ] || [ "$(wc -l <"${file%.h5}.jsonl")" -lt 5 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+    if [ $tries -gt 1200 ] || ! kill -0 $launcher 2>/dev/null; then
+      cat stopped
+      return 1
+    fi
+  done
+}
+
+# The ranks are children of mpirun on one host.
+rank_ids() { ps -o pid= --ppid "$launcher"; }
+
+# -------------------------------------------------------------- by --max-steps
+check "a run of 7 steps" quiet 0 mpirun -n 2 "$unroll" train text -o a.h5 --max-steps 7 "${options[@]}" "${often[@]}"
+check "after 7 steps" goes_on a.h5 4 "${often[@]}"
+check "after 47 steps" goes_on a.h5 1 "${often[@]}"
+check "options repeated" quiet 0 "$unroll" train text --resume -o a.h5 --max-steps 88 "${options[@]}" "${often[@]}"
+check "no text: that of the run file" quiet 0 "$unroll" train --resume -o a.h5 --max-steps 89
+check "89 steps" [ "$(step_of a.h5)" = 89 ]
+
+# ------------------------------------------------------------------ by signals
+for signal in USR1 TERM INT; do
+  check "start, to be stopped" start b.h5 2 "${often[@]}"
+  kill -$signal "$(rank_ids | tail -n 1)" # one rank alone: all agree
+  wait $launcher
+  status=$?
+  check "SIG$signal on a rank: status $status" [ $status = 75 ]
+  check "SIG$signal is told, with the way on" grep -q 'stopped on a signal at step [0-9]*, .*--resume' stopped
+  check "after SIG$signal" goes_on b.h5 4 "${often[@]}"
+done
+
+check "start, to be stopped" start b.h5 2 "${often[@]}"
+kill -USR1 $launcher # mpirun passes it on
+wait $launcher
+status=$?
+check "SIGUSR1 through mpirun: status $status" [ $status = 75 ]
+check "after SIGUSR1 through mpirun" goes_on b.h5 1 "${often[@]}"
+
+# mpirun ends with a status of its own; the ranks have a second. It no longer reads what they print meanwhile, and
+# a full pipe would stop them: so many reports in so short a time go to a file.
+output=(sh -c 'exec "$0" "$@" >ranks 2>&1')
+check "start, to be stopped" start b.h5 2 "${often[@]}"
+kill -TERM $launcher
+wait $launcher
+check "SIGTERM through mpirun leaves a checkpoint" [ -f b.h5 ]
+check "after SIGTERM through mpirun" goes_on b.h5 8 "${often[@]}"
+output=()
+
+# ------------------------------------------------------------------ by kill -9
+check "start, to be killed" start c.h5 2 "${often[@]}" --checkpoint-every 10 --keep 1
+for _ in $(seq 200); do
+  [ -f c.1.h5 ] && break
+  sleep 0.05
+done
+kill -KILL "$(rank_ids | tail -n 1)"
+wait $launcher
+check "kill -9 leaves a run file" [ -f c.h5 ]
+echo '{"kind": "train", "step": 999999, "loss"' >>c.jsonl # half a line, as a crash leaves it
+check "kill -9 leaves no temporary file" [ "$(find . -name 'c.*' ! -name 'c.h5' ! -name 'c.1.h5' ! -name 'c.best.h5' \
+  ! -name c.jsonl | wc -l)" -le 1 ]
+check "after kill -9" goes_on c.h5 4 "${often[@]}" # run.jsonl is cut back: same_run.py compares it with the metrics
+
+# ------------------------------------------------------------ nothing to resume
+check "no file yet: starts" quiet 0 mpirun -n 2 "$unroll" train text --resume -o d.h5 --max-steps 9 "${options[@]}" "${often[@]}"
+check "after that start" goes_on d.h5 2 "${often[@]}"
+
+# -------------------------------------------------- what shapes the result stays
+cp d.h5 kept.h5
+for option in "hidden 49" "layers 2" "activation relu" "batch 32" "steps 21" "epochs 5" "optimizer sgd" "lr 1e-3" \
+  "clip 2" "seed 2" "shards 8" "level byte" "partition random" "schedule constant" "warmup 11" "init identity" \
+  "valid-every 24" "valid-fraction 0.1" "min-count 3" "beta1 0.8"; do
+  read -r name value <<<"$option"
+  check "--$option is refused" quiet 2 "$unroll" train text --resume -o d.h5 "--$name" "$value"
+  check "--$option is named" grep -q -- "--$name .*: the run to resume has" out
+done
+make_text 40010 >longer
+check "another text is refused" quiet 2 "$unroll" train longer --resume -o d.h5
+check "another text is named" grep -q 'longer: not the text' out
+check "an existing file is no new run" quiet 2 "$unroll" train text -o d.h5 "${options[@]}" "${often[@]}"
+check "and both ways on are named" grep -q -- '--resume.*--overwrite\|--overwrite.*--resume' out
+check "nothing was written" cmp d.h5 kept.h5
+check "what may change" quiet 0 "$unroll" train text --resume -o d.h5 --log-every 5 --keep 1 --checkpoint-every 20 \
+  --max-steps 60
+
+# ------------------------------------------------------------------- finished
+check "to the end" quiet 0 "$unroll" train text -o e.h5 --hidden 8 --batch 16 --steps 60 --epochs 1
+cp e.h5 kept.h5
+check "a finished run resumed" quiet 0 mpirun -n 2 "$unroll" train text --resume -o e.h5
+check "says so" grep -q 'ended: all epochs done' out
+check "and is left alone" cmp e.h5 kept.h5
+
+finish

@@ -1,0 +1,215 @@
+/*
+ * The norms over lags against central differences, in the double build.
+ *
+ *   |G^l_k|,  G^l_k[j] = (l_t(h^l_{t-k}[j] + s) - l_t(h^l_{t-k}[j] - s)) / 2 s
+ *
+ * l_t is the loss of the last token of a window by a plain model written from the equations, which can
+ * perturb any state on its way; unperturbed it is the loss that the program itself computes. The tangent
+ * and the mean derivative are compared with plain products of that model's Jacobians.
+ */
+#include "support.h"
+
+#include "base/random.h"
+#include "kernels/dispatch.h"
+#include "model/lags.h"
+#include "model/network.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP                                                                                       \
+  1e-5 /* [1] truncation and rounding error of a difference are both near 1e-10 with it */
+#define T     9
+#define K     6
+#define N     5 /* windows: more than one group of rows, the second not full */
+#define MOST  3 /* layers */
+#define UNITS 24
+
+/* ------------------------------------------------------------- the plain model */
+
+/* Where a state is changed before it is used; step T: nowhere. */
+typedef struct change {
+  size_t layer, step, unit;
+  double by;
+} change;
+
+static const change NO_CHANGE = {0, T, 0, 0.0};
+
+static double weight(const unroll_params *p, const unroll_tensor *t, size_t i, size_t j)
+{
+  return (double)p->values[unroll_tensor_index(t, i, j)];
+}
+
+/* Loss of the last token [nats]; a and h (T, MOST, UNITS) of all steps. */
+static double plain_loss(const unroll_params *p, unroll_activation activation,
+                         const int32_t *tokens, change c, double (*h)[MOST][UNITS])
+{
+  for (size_t t = 0; t < T; ++t) {
+    for (size_t l = 0; l < p->L; ++l) {
+      const unroll_tensor *W_xh = params_tensor(p, l, PARAMS_W_XH),
+                          *W_hh = params_tensor(p, l, PARAMS_W_HH),
+                          *b_h = params_tensor(p, l, PARAMS_B_H);
+      for (size_t i = 0; i < p->H; ++i) {
+        double a = weight(p, b_h, i, 0);
+        for (size_t j = 0; j < p->H; ++j) {
+          a += t > 0 ? weight(p, W_hh, i, j) * h[t - 1][l][j] : 0.0;
+          a += l > 0 ? weight(p, W_xh, i, j) * h[t][l - 1][j] : 0.0;
+        }
+        a += l == 0 ? weight(p, W_xh, i, (size_t)tokens[t]) : 0.0;
+        h[t][l][i] = activation == UNROLL_ACTIVATION_TANH ? tanh(a) : a > 0.0 ? a : 0.0;
+      }
+      if (c.step == t && c.layer == l) { h[t][l][c.unit] += c.by; }
+    }
+  }
+  double sum = 0.0, target = 0.0;
+  for (size_t v = 0; v < p->V; ++v) {
+    double o = weight(p, params_output(p, PARAMS_B_Q), v, 0);
+    for (size_t j = 0; j < p->H; ++j) {
+      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * h[T - 1][p->L - 1][j];
+    }
+    sum += exp(o);
+    if (v == (size_t)tokens[T]) { target = o; }
+  }
+  return log(sum) - target;
+}
+
+static double plain_derivative(unroll_activation activation, double h)
+{
+  return activation == UNROLL_ACTIVATION_TANH ? 1.0 - h * h : h > 0.0 ? 1.0 : 0.0;
+}
+
+/* ln of the growth of u over the last K steps, from the same first vector. */
+static double plain_tangent(const unroll_params *p, unroll_activation activation, size_t l,
+                            uint64_t window, double (*h)[MOST][UNITS])
+{
+  const unroll_tensor *W = params_tensor(p, l, PARAMS_W_HH);
+  double u[UNITS], next[UNITS], before = 0.0, after = 0.0;
+
+  for (size_t j = 0; j < p->H; ++j) {
+    u[j] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
+  }
+  for (size_t t = 0; t < T; ++t) {
+    for (size_t i = 0; i < p->H; ++i) {
+      next[i] = 0.0;
+      for (size_t j = 0; j < p->H; ++j) { next[i] += weight(p, W, i, j) * u[j]; }
+      next[i] *= plain_derivative(activation, h[t][l][i]);
+    }
+    memcpy(u, next, sizeof u);
+    if (t != T - 1 - K && t != T - 1) { continue; }
+    double size = 0.0;
+    for (size_t j = 0; j < p->H; ++j) { size += u[j] * u[j]; }
+    *(t == T - 1 ? &after : &before) = sqrt(size);
+  }
+  return log(after / before);
+}
+
+/* ------------------------------------------------------------------ comparison */
+
+static double program_loss(const unroll_params *p, unroll_activation activation,
+                           const int32_t *tokens)
+{
+  network *net = NULL;
+  CHECK_OK(network_new(p, activation, T, 1, 1, 1, 0, &net));
+  network_pack(net);
+  network_reset(net);
+  memcpy(net->x, tokens, T * sizeof *tokens);
+  memcpy(net->y, tokens + 1, T * sizeof *tokens);
+  network_forward(net, T);
+  network_output(net, T, 0.0, true);
+  double loss = net->nll[T - 1];
+  network_free(&net);
+  return loss;
+}
+
+static void check_window(const unroll_params *p, unroll_activation activation,
+                         const int32_t *tokens, uint64_t window, const double *record)
+{
+  static double h[T][MOST][UNITS], scratch[T][MOST][UNITS];
+  double loss = plain_loss(p, activation, tokens, NO_CHANGE, h);
+  CU_ASSERT(fabs(loss - program_loss(p, activation, tokens)) < 1e-12);
+
+  for (size_t l = 0; l < p->L; ++l, record += LAGS_RECORD(1, K)) {
+    for (size_t k = 0; k <= K; ++k) {
+      double squares = 0.0;
+      for (size_t j = 0; j < p->H; ++j) {
+        double up = plain_loss(p, activation, tokens, (change){l, T - 1 - k, j, STEP}, scratch);
+        double down = plain_loss(p, activation, tokens, (change){l, T - 1 - k, j, -STEP}, scratch);
+        squares += pow((up - down) / (2.0 * STEP), 2.0);
+      }
+      double n = sqrt(squares), a = exp(record[k]);
+      if (!(fabs(a - n) < 1e-6 * n)) {
+        fprintf(stderr, "layer %zu, lag %zu: %.10g, differences say %.10g\n", l, k, a, n);
+      }
+      CU_ASSERT(fabs(a - n) < 1e-6 * n);
+      CU_ASSERT(n > 1e-4); /* there was something to compare */
+    }
+
+    double derivative = 0.0;
+    for (size_t k = 0; k <= K; ++k) {
+      for (size_t j = 0; j < p->H; ++j) {
+        derivative += plain_derivative(activation, h[T - 1 - k][l][j]);
+      }
+    }
+    CU_ASSERT(fabs(record[LAGS_DERIVATIVE(K)] - derivative / (double)((K + 1) * p->H)) < 1e-13);
+    double tangent = plain_tangent(p, activation, l, window, h);
+    CU_ASSERT(fabs(record[LAGS_TANGENT(K)] - tangent) < 1e-11 * fmax(1.0, fabs(tangent)));
+  }
+}
+
+static void check_model(size_t V, size_t H, size_t L, unroll_activation activation)
+{
+  const uint64_t first = 40;
+  unroll_params *p = NULL;
+  int32_t tokens[N * (T + 1)];
+  double *records = calloc(N, LAGS_RECORD(L, K) * sizeof *records);
+
+  if (records == NULL || kernels_start() != UNROLL_OK ||
+      unroll_params_new(V, H, L, &p) != UNROLL_OK ||
+      unroll_params_start(p, UNROLL_INIT_UNIFORM, 1.0, 29) != UNROLL_OK) {
+    abort();
+  }
+  /* Twice the usual weights: neither linear, nor vanished after K steps. */
+  for (size_t i = 0; i < p->n; ++i) { p->values[i] *= 2.0; }
+  for (size_t i = 0; i < sizeof tokens / sizeof *tokens; ++i) {
+    tokens[i] = (int32_t)random_below(6, RANDOM_SYNTHETIC, V, i, V);
+  }
+  CHECK_OK(lags_measure(p, activation, N, T, K, tokens, first, records));
+  for (size_t i = 0; i < N; ++i) {
+    check_window(p, activation, tokens + i * (T + 1), first + i, records + i * LAGS_RECORD(L, K));
+  }
+  unroll_params_free(&p);
+  free(records);
+}
+
+/* ------------------------------------------------------------------------ cases */
+
+static void test_real_is_double(void)
+{
+  CU_ASSERT_EQUAL(sizeof(unroll_real), 8);
+}
+
+static void test_lags_tanh_are_the_derivative(void)
+{
+  check_model(7, 9, 1, UNROLL_ACTIVATION_TANH);
+  check_model(5, 8, 2, UNROLL_ACTIVATION_TANH);
+  check_model(11, 6, 3, UNROLL_ACTIVATION_TANH);
+}
+
+static void test_lags_relu_are_the_derivative(void)
+{
+  check_model(7, 10, 1, UNROLL_ACTIVATION_RELU);
+  check_model(5, 13, 2, UNROLL_ACTIVATION_RELU);
+  check_model(11, UNITS, MOST, UNROLL_ACTIVATION_RELU);
+}
+
+int main(void)
+{
+  static const struct test_case cases[] = {
+      {"the build is in double", test_real_is_double},
+      {"tanh, one to three layers", test_lags_tanh_are_the_derivative},
+      {"ReLU, one to three layers", test_lags_relu_are_the_derivative},
+  };
+  return run_cases("gradflow_gradient", sizeof cases / sizeof cases[0], cases);
+}
