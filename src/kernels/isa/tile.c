@@ -78,24 +78,16 @@ typedef void multiply_shape(const tile_sum *s, const unroll_real *A, const unrol
 #define SHAPES(R) SHAPE(R, 1) SHAPE(R, 2)
 #define ENTRY(R)  {{by_row_##R##_1, by_row_##R##_2}, {by_k_##R##_1, by_k_##R##_2}},
 
-SHAPES(1)
-SHAPES(2)
-SHAPES(3)
-SHAPES(4)
-SHAPES(5)
-SHAPES(6)
-#if TILE_ROWS > 6
-SHAPES(7)
-SHAPES(8) SHAPES(9) SHAPES(10) SHAPES(11) SHAPES(12) SHAPES(13) SHAPES(14)
+#if TILE_ROWS == 14
+#define FOR_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
+#else
+#define FOR_EACH_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #endif
 
-    /* [rows - 1][k contiguous in A][vectors - 1] */
-    static multiply_shape *const shapes[TILE_ROWS][2][TILE_VECS] = {
-        ENTRY(1) ENTRY(2) ENTRY(3) ENTRY(4) ENTRY(5) ENTRY(6)
-#if TILE_ROWS > 6
-            ENTRY(7) ENTRY(8) ENTRY(9) ENTRY(10) ENTRY(11) ENTRY(12) ENTRY(13) ENTRY(14)
-#endif
-};
+FOR_EACH_ROWS(SHAPES)
+
+/* [rows - 1][k contiguous in A][vectors - 1] */
+static multiply_shape *const shapes[TILE_ROWS][2][TILE_VECS] = {FOR_EACH_ROWS(ENTRY)};
 
 void tile_multiply(size_t rows, size_t vecs, const tile_sum *s, const unroll_real *A,
                    const unroll_real *B, const unroll_real *start, unroll_real *C)
