@@ -205,7 +205,7 @@ static unroll_status set_every(const option *row, const char *text, unroll_every
 
   if (row->unit != NULL && (r != READ_OK || *rest != '\0')) {
     return unroll_fail(UNROLL_ERR_ARG,
-                       "--%s \"%s\" is not a number of %s (500, 2k; 0 is never); a time is not "
+                       "--%s \"%s\" is not a number of %s (500, 2k); a time is not "
                        "legal, because the result would depend on the speed of the machine",
                        row->name, text, row->unit);
   }
