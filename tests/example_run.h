@@ -117,10 +117,19 @@ static void example_provenance(run_provenance *p)
 
 static void example_state(const example *e, run_state *s)
 {
-  uint64_t *counts[] = {&s->step,         &s->epoch,         &s->window,
-                        &s->tokens,       &s->skipped,       &s->skipped_in_row,
-                        &s->updates,      &s->best_step,     &s->validations_since_best,
-                        &s->plateau_wait, &s->interval_steps};
+  uint64_t *counts[] = {&s->step,
+                        &s->epoch,
+                        &s->window,
+                        &s->position,
+                        &s->interval_tokens,
+                        &s->tokens,
+                        &s->skipped,
+                        &s->skipped_in_row,
+                        &s->updates,
+                        &s->best_step,
+                        &s->validations_since_best,
+                        &s->plateau_wait,
+                        &s->interval_steps};
   double *reals[] = {&s->seconds, &s->lr_factor, &s->interval_loss, &s->interval_norm,
                      &s->interval_scale};
   for (size_t i = 0; i < sizeof counts / sizeof counts[0]; ++i) { *counts[i] = UINT64_MAX - i; }

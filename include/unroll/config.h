@@ -27,6 +27,11 @@ typedef enum unroll_partition {
   UNROLL_PARTITION_SEQUENTIAL,
   UNROLL_PARTITION_RANDOM
 } unroll_partition;
+typedef enum unroll_sequences {
+  UNROLL_SEQUENCES_STREAM,
+  UNROLL_SEQUENCES_LINE,
+  UNROLL_SEQUENCES_PARAGRAPH
+} unroll_sequences;
 typedef enum unroll_activation { UNROLL_ACTIVATION_TANH, UNROLL_ACTIVATION_RELU } unroll_activation;
 typedef enum unroll_init {
   UNROLL_INIT_UNIFORM,
@@ -67,6 +72,7 @@ typedef struct unroll_config {
   char valid[UNROLL_CONFIG_TEXT]; /* "": none */
   double valid_fraction;
   unroll_partition partition;
+  unroll_sequences sequences;
   /* model */
   uint64_t hidden;
   uint64_t layers;
@@ -127,7 +133,7 @@ unroll_status unroll_config_set(unroll_config *config, const char *name, const c
 
 /**
  * Check what no single option can show (shards divides batch and so on) and fill in what is derived:
- * shards and stride.
+ * shards, and the stride of truncated BPTT.
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG
  */

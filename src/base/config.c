@@ -72,7 +72,14 @@ static const option rows[] = {
      .heading = "Data",
      .choices = "sequential|random",
      .help = "windows follow each other and carry the hidden state, or start at random places "
-             "from a zero state"},
+             "from a zero state; lines and paragraphs: in their order, or in a random one"},
+    {.name = "sequences",
+     CHOICE(sequences),
+     .fallback = "stream",
+     .heading = "Data",
+     .choices = "stream|line|paragraph",
+     .help = "what a sequence is: a part of the whole text, or each line or paragraph one of its "
+             "own that starts from the zero state, for --bptt full"},
 
     {.name = "hidden",
      COUNT(hidden),
@@ -115,7 +122,10 @@ static const option rows[] = {
      .fallback = "truncated",
      .choices = "truncated|full|randomized",
      .heading = "Back-propagation through time",
-     .help = "how far gradients flow back"},
+     .help = "how far gradients flow back: truncated through a window of --steps, full through "
+             "whole sequences, randomized through pieces of random length, cut with probability "
+             "1 / --steps between any two steps and weighted so that the mean is the full "
+             "gradient"},
     {.name = "steps",
      COUNT(steps),
      .fallback = "64",
@@ -123,7 +133,7 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Back-propagation through time",
-     .help = "length of a window"},
+     .help = "length of a window; mean length of a piece with --bptt randomized"},
     {.name = "stride",
      COUNT(stride),
      .fallback = "0",
@@ -131,7 +141,8 @@ static const option rows[] = {
      .low = 0,
      .high = 1e6,
      .heading = "Back-propagation through time",
-     .help = "new tokens of each window; 0: as many as --steps"},
+     .help = "new tokens of each window: the losses of so many reach back through --steps; 0: as "
+             "many as --steps"},
 
     {.name = "batch",
      COUNT(batch),
@@ -385,18 +396,47 @@ cleanup:
   return st;
 }
 
+/* Options that another one leaves without a meaning are errors where they are given. */
 static unroll_status check_bptt(const unroll_config *config)
 {
-  if (config->bptt != UNROLL_BPTT_TRUNCATED) {
+  const bool truncated = config->bptt == UNROLL_BPTT_TRUNCATED;
+  const bool full = config->bptt == UNROLL_BPTT_FULL;
+  const bool streams = config->sequences == UNROLL_SEQUENCES_STREAM;
+  const bool random = config->partition == UNROLL_PARTITION_RANDOM;
+  const char *name = full ? "full" : "randomized";
+
+  if (full && is_given(config, offsetof(unroll_config, steps))) {
     return unroll_fail(UNROLL_ERR_ARG,
-                       "--bptt %s is not available in this version; legal is truncated",
-                       config->bptt == UNROLL_BPTT_FULL ? "full" : "randomized");
+                       "--steps has no meaning with --bptt full, whose gradient flows through "
+                       "whole sequences; leave it out");
   }
-  if (config->stride != 0 && config->stride != config->steps) {
+  if (!truncated && is_given(config, offsetof(unroll_config, stride))) {
+    return unroll_fail(UNROLL_ERR_ARG, "--stride has no meaning with --bptt %s; leave it out",
+                       name);
+  }
+  if (truncated && config->stride > config->steps) {
     return unroll_fail(UNROLL_ERR_ARG,
-                       "--stride %" PRIu64 " is not available in this version; legal is --steps, "
+                       "--stride %" PRIu64 " is longer than a window; legal is at most --steps, "
                        "here %" PRIu64,
                        config->stride, config->steps);
+  }
+  if (truncated && random && config->stride != 0 && config->stride != config->steps) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--stride needs windows that follow each other; legal is --partition "
+                       "sequential");
+  }
+  if (!streams && !full) {
+    return unroll_fail(UNROLL_ERR_ARG, "--sequences line and paragraph need --bptt full");
+  }
+  if (!streams && config->letters) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--letters leaves no line ends, which --sequences line and paragraph need");
+  }
+  if (streams && !truncated && random) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--partition random has no meaning with --bptt %s, whose state is carried "
+                       "along the text; legal is sequential%s",
+                       name, full ? ", or --sequences line or paragraph" : "");
   }
   return UNROLL_OK;
 }
@@ -460,7 +500,9 @@ unroll_status unroll_config_resolve(unroll_config *config)
     goto cleanup;
   }
   UNROLL_TRY(resolve_shards(&resolved));
-  resolved.stride = config->steps;
+  if (resolved.bptt == UNROLL_BPTT_TRUNCATED && resolved.stride == 0) {
+    resolved.stride = config->steps;
+  }
   if (config->valid[0] != '\0') { resolved.valid_fraction = 0; } /* TEXT is not cut then */
   *config = resolved;
 

@@ -18,9 +18,10 @@ typedef enum random_purpose {
   RANDOM_INIT = 1, /* initial parameters: i = tensor, j = element */
   RANDOM_OFFSET =
       2, /* random partition, start of the first window: i = epoch, j = global sequence */
-  RANDOM_ORDER = 3,  /* random partition, order of the windows: i = epoch and sequence, j = swap */
-  RANDOM_SAMPLE = 4, /* sampling text: i = sample, j = position */
-  RANDOM_CUT = 5,    /* randomized BPTT: i = epoch, j = position */
+  RANDOM_ORDER =
+      3, /* random partition, order of windows or lines: i = epoch and sequence, j = swap */
+  RANDOM_SAMPLE = 4,    /* sampling text: i = sample, j = position */
+  RANDOM_CUT = 5,       /* randomized BPTT: i = epoch, j = position of the step behind the cut */
   RANDOM_SYNTHETIC = 6, /* tokens of `unroll bench`: i = sequence, j = position */
   RANDOM_TANGENT = 7,   /* first vectors of `unroll gradflow`: i = position, j = hidden unit */
 } random_purpose;
@@ -55,5 +56,13 @@ static inline uint64_t random_below(uint64_t seed, random_purpose purpose, uint6
   __extension__ typedef unsigned __int128 wide;
   return (uint64_t)(((wide)random_bits(seed, purpose, i, j) * n) >> 64);
 }
+
+/**
+ * Element k of the permutation of [0, n) that `key` names, k < n.
+ *
+ * Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", sections 4 and 5
+ */
+uint64_t random_permuted(uint64_t seed, random_purpose purpose, uint64_t key, uint64_t n,
+                         uint64_t k);
 
 #endif

@@ -79,6 +79,14 @@ unroll_status corpus_count(unroll_comm *comm, const corpus *c, const unroll_voca
 /* Bytes of a stored token: 1, 2 or 4, the least that holds V. */
 size_t corpus_token_width(size_t V);
 
+/* Stored token i. */
+static inline int32_t corpus_stored(const void *tokens, size_t width, uint64_t i)
+{
+  return width == 1   ? ((const uint8_t *)tokens)[i]
+         : width == 2 ? ((const uint16_t *)tokens)[i]
+                      : ((const int32_t *)tokens)[i];
+}
+
 /**
  * Tokens [first, first + n) of a counted part, `width` bytes each.
  *

@@ -8,10 +8,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-/* Rounds of the permutation: four make a Feistel network over a random function random enough for
- * any statistic of the order, and each costs one hash. */
-#define ROUNDS 4
-
 /* ----------------------------------------------------------- create, free */
 
 /* Say that N tokens are too few, and which batch and which steps they would do for. */
@@ -113,39 +109,6 @@ uint64_t streams_windows(const streams *s, unroll_partition partition, size_t T)
   return windows > 0 ? windows : 1;
 }
 
-/*
- * Element k of the permutation of [0, n) that `key` names.
- *
- * A Feistel network permutes the numbers of 2h bits, (left, right) of h each:
- *
- *   left, right <- right, left ^ hash(round, right)
- *
- * A number outside [0, n) is sent through again until it falls inside (cycle
- * walking), which keeps it a permutation; 4^h <= 4 n, so about four passes at
- * the most are expected. Nothing is stored and any k can be asked for.
- *
- * Source: Black and Rogaway 2002, "Ciphers with arbitrary finite domains", sections 4 and 5
- */
-static uint64_t permuted(uint64_t seed, uint64_t key, uint64_t n, uint64_t k)
-{
-  unsigned h = 1;
-  while (h < 32 && (UINT64_C(1) << (2 * h)) < n) { ++h; }
-  const uint64_t mask = (UINT64_C(1) << h) - 1;
-  assert(k < n);
-
-  do {
-    uint64_t left = k >> h;
-    uint64_t right = k & mask;
-    for (uint64_t round = 0; round < ROUNDS; ++round) {
-      uint64_t mixed = left ^ (random_bits(seed, RANDOM_ORDER, key, round << 32 | right) & mask);
-      left = right;
-      right = mixed;
-    }
-    k = left << h | right;
-  } while (k >= n);
-  return k;
-}
-
 uint64_t streams_position(const streams *s, unroll_partition partition, size_t T, uint64_t seed,
                           uint64_t epoch, uint64_t k, size_t b)
 {
@@ -157,7 +120,7 @@ uint64_t streams_position(const streams *s, unroll_partition partition, size_t T
   uint64_t offsets = spare < T ? spare + 1 : T;
   uint64_t offset = random_below(seed, RANDOM_OFFSET, epoch, b, offsets);
   uint64_t key = random_bits(seed, RANDOM_ORDER, epoch, b);
-  return offset + T * permuted(seed, key, windows, k);
+  return offset + T * random_permuted(seed, RANDOM_ORDER, key, windows, k);
 }
 
 void streams_copy(const streams *s, size_t b, uint64_t position, size_t n, size_t stride,
@@ -166,23 +129,8 @@ void streams_copy(const streams *s, size_t b, uint64_t position, size_t n, size_
   assert(b >= s->first && b - s->first < s->count && position + n <= s->length);
   const uint64_t from = (b - s->first) * s->length + position;
 
-  if (s->width == 1) {
-    const uint8_t *token = (const uint8_t *)s->tokens + from;
-    for (size_t t = 0; t < n; ++t) {
-      x[t * stride] = token[t];
-      y[t * stride] = token[t + 1];
-    }
-  } else if (s->width == 2) {
-    const uint16_t *token = (const uint16_t *)s->tokens + from;
-    for (size_t t = 0; t < n; ++t) {
-      x[t * stride] = token[t];
-      y[t * stride] = token[t + 1];
-    }
-  } else {
-    const int32_t *token = (const int32_t *)s->tokens + from;
-    for (size_t t = 0; t < n; ++t) {
-      x[t * stride] = token[t];
-      y[t * stride] = token[t + 1];
-    }
+  for (size_t t = 0; t < n; ++t) {
+    x[t * stride] = corpus_stored(s->tokens, s->width, from + t);
+    y[t * stride] = corpus_stored(s->tokens, s->width, from + t + 1);
   }
 }

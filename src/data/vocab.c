@@ -446,6 +446,13 @@ int64_t unroll_vocab_find(const unroll_vocab *vocab, const char *token)
   return vocab->rules.level == UNROLL_LEVEL_BYTE ? -1 : 0;
 }
 
+int32_t vocab_line_end(const unroll_vocab *vocab)
+{
+  const unroll_level level = vocab->rules.level;
+  int64_t index = unroll_vocab_find(vocab, level == UNROLL_LEVEL_WORD ? SCAN_EOS : "\\x0a");
+  return index > 0 || level == UNROLL_LEVEL_BYTE ? (int32_t)index : -1;
+}
+
 /* ---------------------------------------------------------- text -> indices */
 
 unroll_status vocab_scan(const unroll_vocab *vocab, scan *s, size_t max, int32_t *tokens, size_t *n)

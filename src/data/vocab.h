@@ -53,6 +53,9 @@ unroll_status vocab_assemble(unroll_text_rules rules, words *texts, uint64_t **c
 unroll_status vocab_scan(const unroll_vocab *vocab, scan *s, size_t max, int32_t *tokens,
                          size_t *n);
 
+/** The token of a line end: `<eos>` at level word, else the line feed; -1 where the vocabulary has none. */
+int32_t vocab_line_end(const unroll_vocab *vocab);
+
 /** How many of these are `<unk>`; none at level byte. */
 size_t vocab_unknown(const unroll_vocab *vocab, size_t n, const int32_t *tokens);
 

@@ -46,6 +46,10 @@ static plan plan_of(const weight_gradient *p, size_t threads)
             .panels = panel_count(p->N),
             .tiles = (p->M + k->mr - 1) / k->mr,
             .tokens = p->T * (p->B / p->shards)};
+  if (p->apart > 0) { /* each shard is a part, and its own result */
+    c.parts = p->shards;
+    return c;
+  }
   size_t units = p->shards / p->group;
   while (c.parts * 2 <= units && units % (c.parts * 2) == 0 &&
          c.parts * c.panels * c.tiles < PIECES * threads) {
@@ -68,7 +72,10 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
   size_t ldc = p->ld_dW, shard_rows = (p->panel_T + 1) * in_shard;
   const unroll_real *h = p->h + panel * state_panels_stride(p->panel_T, p->B);
 
-  if (c->parts > 1) {
+  if (p->apart > 0) {
+    C += part * p->apart;
+    if (sums != NULL) { sums += part * p->apart; }
+  } else if (c->parts > 1) {
     unroll_real *mine = p->scratch + part * c->part_elements;
     C = mine + panel * k->nr * p->M + row * k->nr;
     ldc = k->nr;
@@ -78,11 +85,12 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
                           .last = last * k->mr < p->M ? last * k->mr : p->M,
                           .columns = width,
                           .shards = shards,
-                          .group = p->group,
+                          .group = p->apart > 0 ? 1 : p->group,
                           .tokens = c->tokens,
-                          .B = h + (part * shards * shard_rows + (p->after ? in_shard : 0)) * width,
+                          .B = h + (part * shards * shard_rows + p->slot * in_shard) * width,
                           .ldb = width,
                           .shard_B = shard_rows * width,
+                          .add = p->apart > 0,
                           .C = C,
                           .ldc = ldc,
                           .sums = p->db != NULL && panel == 0 ? sums : NULL};
@@ -153,7 +161,8 @@ void weight_gradient_run(const weight_gradient *p)
   size_t most = (size_t)omp_get_max_threads();
   plan c = plan_of(p, most);
   assert(kernels()->mr <= MAX_MR && kernels()->nr <= MAX_NR);
-  assert(c.parts == 1 || (c.row_tiles == 0 && c.parts * c.part_elements <= gradient_scratch(most)));
+  assert(c.parts == 1 || p->apart > 0 ||
+         (c.row_tiles == 0 && c.parts * c.part_elements <= gradient_scratch(most)));
 
 #pragma omp parallel default(none) shared(p, c)
   {
@@ -164,7 +173,7 @@ void weight_gradient_run(const weight_gradient *p)
       run_by_panel(p, &c, thread, threads);
     }
   }
-  if (c.parts > 1) { combine_parts(p, &c); }
+  if (c.parts > 1 && p->apart == 0) { combine_parts(p, &c); }
 }
 
 /* ------------------------------------------------------------ token gradient */
@@ -185,21 +194,36 @@ static void sort_tokens(const token_gradient *p)
   p->start[0] = 0;
 }
 
+/* Each shard's own table: the rows of its tokens are added one after the other. */
+static void add_tokens(const token_gradient *p, size_t first, size_t last)
+{
+  size_t in_shard = p->B / p->shards;
+  for (size_t n = 0; n < p->T * p->B; ++n) {
+    unroll_real *table = p->dW + n % p->B / in_shard * p->apart;
+    kernels()->add(last - first, p->dZ + n * p->ld + first,
+                   table + (size_t)p->x[n] * p->ld_dW + first);
+  }
+}
+
 void token_gradient_run(const token_gradient *p)
 {
   const kernel_table *k = kernels();
-  sort_tokens(p);
+  if (p->apart == 0) { sort_tokens(p); }
 
 #pragma omp parallel default(none) shared(p, k)
   {
     /* Columns are shared out where there are enough of them: the load is then equal whatever the text. */
     size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
     size_t units = kernels_pad(p->H) / KERNELS_PAD;
-    int by_columns = units >= threads;
+    int by_columns = units >= threads || p->apart > 0;
     size_t first = by_columns ? units * thread / threads * KERNELS_PAD : 0;
     size_t last = by_columns ? units * (thread + 1) / threads * KERNELS_PAD : kernels_pad(p->H);
     size_t v = by_columns ? 0 : p->V * thread / threads;
     size_t end = by_columns ? p->V : p->V * (thread + 1) / threads;
+    if (p->apart > 0) {
+      add_tokens(p, first, last);
+      end = 0;
+    }
     for (; v < end; ++v) {
       const uint32_t *start = p->start + v * p->shards;
       unroll_real *out = p->dW + v * p->ld_dW + first;
@@ -207,6 +231,35 @@ void token_gradient_run(const token_gradient *p)
         k->sum_rows(last - first, p->shards, p->group, start, p->list, p->dZ + first, p->ld, out);
       }
     }
+  }
+}
+
+/* ------------------------------------------------------------ shards apart */
+
+void shards_combine(size_t shards, size_t group, size_t n, size_t apart, unroll_real *x,
+                    unroll_real *out)
+{
+  const size_t block =
+      4096; /* elements that a thread takes through the whole tree: in the first-level cache */
+  const kernel_table *k = kernels();
+  size_t blocks = (n + block - 1) / block;
+
+#pragma omp parallel for default(none) schedule(static)                                            \
+    shared(k, shards, group, n, apart, x, out, block, blocks)
+  for (size_t i = 0; i < blocks; ++i) {
+    size_t first = i * block, count = n - first < block ? n - first : block;
+    unroll_real *mine = x + first;
+    for (size_t unit = 0; unit < shards; unit += group) {
+      for (size_t s = 1; s < group; ++s) {
+        k->add(count, mine + (unit + s) * apart, mine + unit * apart);
+      }
+    }
+    for (size_t step = group; step < shards; step *= 2) {
+      for (size_t s = 0; s + step < shards; s += 2 * step) {
+        k->add(count, mine + (s + step) * apart, mine + s * apart);
+      }
+    }
+    memcpy(out + first, mine, count * sizeof *mine);
   }
 }
 

@@ -7,6 +7,9 @@
  * computes a shard.
  *
  *   dW = sum_n dZ_n h_n^T,  db = sum_n dZ_n      n: shard by shard, within one by (t, b)
+ *
+ * Or `apart`: the sum of each shard is added to what the shard has already, and shards_combine runs the
+ * tree at the end. So a piece of text too long for one window is summed chunk by chunk.
  */
 #include "kernels/recurrence.h"
 
@@ -25,10 +28,12 @@ typedef struct weight_gradient {
   size_t ld_dZ;          /* GRADIENT_ROWS; KERNELS_PAD readable elements must follow the last row */
   const unroll_real *h;  /* state panels (recurrence.h) of N columns */
   size_t panel_T;        /* their T */
-  int after;             /* h_n is the state after step t (slot t + 1), not before it */
+  size_t slot;           /* h of the first step: h_n is the state of slot + t */
   unroll_real *dW;       /* (M, N), ld_dW */
   size_t ld_dW;
-  unroll_real *db;      /* (M) or NULL */
+  unroll_real *db; /* (M) or NULL */
+  size_t
+      apart; /* elements from the dW and db of one shard to those of the next; 0: the tree is run */
   unroll_real *scratch; /* gradient_scratch(...) elements */
 } weight_gradient;
 
@@ -50,12 +55,20 @@ typedef struct token_gradient {
   size_t ld;
   unroll_real *dW; /* (V, H), ld_dW */
   size_t ld_dW;
+  size_t apart;    /* as above */
   uint32_t *start; /* (V * shards + 1) */
   uint32_t *list;  /* (T * B) */
 } token_gradient;
 
 /** Opens a region. */
 void token_gradient_run(const token_gradient *p);
+
+/**
+ * out (n) = the tree over shards of their own sums x (shards, apart); destroys x. n is a multiple of
+ * KERNELS_PAD. Opens a region.
+ */
+void shards_combine(size_t shards, size_t group, size_t n, size_t apart, unroll_real *x,
+                    unroll_real *out);
 
 /** sums[s] += the nll of shard s, tokens ascending; nll (shards * tokens_in_shard), ordered as above. */
 void loss_by_shard(size_t tokens_in_shard, size_t shards, const double *nll, double *sums);

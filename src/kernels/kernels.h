@@ -124,6 +124,7 @@ typedef struct gradient_block {
   size_t row_stride, token_stride, run, run_stride, shard_A;
   const unroll_real *B;
   size_t ldb, shard_B;
+  int add; /* to what C and sums hold */
   unroll_real *C;
   size_t ldc;
   unroll_real *sums; /* indexed by row, or NULL */
@@ -132,8 +133,9 @@ typedef struct gradient_block {
 /* Loss, softmax and its gradient on one token panel O (V, nr), in place. */
 typedef struct softmax_panel {
   size_t V;
-  size_t tokens;     /* in the panel, <= nr; further lanes of their last vector become zero */
-  const int32_t *y;  /* (tokens) targets */
+  size_t tokens; /* in the panel, <= nr; further lanes of their last vector become zero */
+  const int32_t
+      *y; /* (tokens) targets; below 0: no token, its loss and its column of dL/do are zero */
   unroll_real scale; /* dL/do = scale * (softmax(o) - onehot(y)) */
   unroll_real *O;    /* in: logits; out: dL/do, unless only_loss */
   int only_loss;

@@ -22,7 +22,7 @@ typedef struct output_layer {
   const unroll_real *bias; /* b_q (V) */
   const unroll_real *h;    /* (T, B, ld): slots 1..T of the top layer */
   size_t ld;
-  const int32_t *y; /* (T, B) targets */
+  const int32_t *y; /* (T, B) targets; below 0: no token */
   unroll_real scale;
   int only_loss;        /* leave out dO and dH */
   unroll_real *O;       /* (output_panels, V, nr) */

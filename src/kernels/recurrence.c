@@ -49,6 +49,13 @@ void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int
   }
 }
 
+void weights_scale(size_t n, double factor, unroll_real *panels)
+{
+  const unroll_real by = (unroll_real)factor;
+#pragma omp parallel for default(none) schedule(static) shared(n, by, panels)
+  for (size_t i = 0; i < n; ++i) { panels[i] *= by; }
+}
+
 void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
             const unroll_real *panels, unroll_real *C, size_t ldc)
 {
@@ -178,6 +185,17 @@ void recurrence_forward(const recurrence *r)
   }
 }
 
+void recurrence_clear(const recurrence *r, size_t slot, size_t b)
+{
+  const size_t in_shard = r->B / r->shards;
+  memset(r->h + (slot * r->B + b) * r->ld, 0, r->ld * sizeof *r->h);
+  for (size_t p = 0; p < panel_count(r->H) && r->state_panels != NULL; ++p) {
+    size_t width = panel_width(r->H, p), row = r->panel_row[b] + slot * in_shard;
+    memset(r->state_panels + p * state_panels_stride(r->panel_T, r->B) + row * width, 0,
+           width * sizeof *r->state_panels);
+  }
+}
+
 void recurrence_backward(const recurrence *r, kernel_poll poll)
 {
   const kernel_table *k = kernels();
@@ -196,8 +214,10 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
                                                                      : ROWS_BACK_RELU};
     for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.in_step);) {
       size_t row = t * r->B + s.row;
-      p.K = t + 1 < r->T ? r->H : 0; /* no gradient comes from behind the window */
-      p.A = t + 1 < r->T ? r->dh + (row + r->B) * r->ld : r->dh;
+      const unroll_real *after = r->after != NULL ? r->after + s.row * r->ld : NULL;
+      if (t + 1 < r->T) { after = r->dh + (row + r->B) * r->ld; }
+      p.K = after != NULL ? r->H : 0;
+      p.A = after != NULL ? after : r->dh;
       p.C = r->dh + row * r->ld;
       p.state = r->h + (row + r->B) * r->ld;
       k->rows(&p);

@@ -34,6 +34,9 @@ size_t weights_packed_size(size_t n, size_t k);
 void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
                   unroll_real *panels);
 
+/** Multiply packed weights by a factor. Opens a region. */
+void weights_scale(size_t n, double factor, unroll_real *panels);
+
 /** C (M, N) = A (M, K) B, B packed: all rows at once. Opens a region. */
 void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
             const unroll_real *panels, unroll_real *C, size_t ldc);
@@ -65,10 +68,15 @@ typedef struct recurrence {
   size_t shards;             /* their shards */
   uint32_t *panel_row;       /* (B) scratch */
   unroll_real *dh;           /* (T, B, ld): dL/dh from above in, dL/da out */
+  const unroll_real
+      *after; /* (B, ld): dL/da of the step behind the last; NULL: no gradient comes from there */
 } recurrence;
 
 /** Slots 1..T of h from slot 0. Opens a region. */
 void recurrence_forward(const recurrence *r);
+
+/** Set one sequence's state of a slot to zero, wherever recurrence_forward has put it. */
+void recurrence_clear(const recurrence *r, size_t slot, size_t b);
 
 /** dh from dL/dh (of the layers above alone) to dL/da, from the last step to the first. Opens a region. */
 void recurrence_backward(const recurrence *r, kernel_poll poll);

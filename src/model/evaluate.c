@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "comm/comm.h"
+#include "data/vocab.h"
 #include "model/model.h"
 #include "model/score.h"
 
@@ -43,8 +44,8 @@ static unroll_status score_mine(unroll_model *model, const streams *s, score_lis
   size_t T = s->length < SCORE_STEPS ? (size_t)s->length : SCORE_STEPS;
 
   if (s->count == 0) { goto cleanup; }
-  UNROLL_TRY(network_new(model->run->params, model->run->config.activation, T, s->count, s->count,
-                         1, 0, &net));
+  const network_size size = {.T = T, .chunk = T, .B = s->count, .shards = s->count, .group = 1};
+  UNROLL_TRY(network_new(model->run->params, model->run->config.activation, &size, &net));
   network_pack(net);
   score_streams(net, s, listener, sums + s->first);
 
@@ -75,14 +76,12 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
     goto cleanup;
   }
   if (tell != NULL) {
-    int64_t line_end = unroll_vocab_find(
-        vocab, unroll_vocab_rules(vocab).level == UNROLL_LEVEL_WORD ? "<eos>" : "\\x0a");
-    if (line_end <= 0 && unroll_vocab_rules(vocab).level != UNROLL_LEVEL_BYTE) {
+    lines.line_end = vocab_line_end(vocab);
+    if (lines.line_end < 0) {
       st = unroll_fail(UNROLL_ERR_ARG,
                        "lines cannot be told apart: the model's vocabulary has no line end");
       goto cleanup;
     }
-    lines.line_end = (int32_t)line_end;
     if (rank == 0) { listener = (score_listener){.call = tell_lines, .context = &lines}; }
     if (rank == 0) { first = 0; }
     count = rank == 0 ? 1 : 0;

@@ -166,7 +166,8 @@ static unroll_status batch_start(const unroll_params *params, unroll_activation 
   b->B = most < 1 ? 1 : most < MOST_WINDOWS ? most : MOST_WINDOWS;
   b->B = n < b->B ? n : b->B;
   b->groups = (b->B + GROUP - 1) / GROUP;
-  UNROLL_TRY(network_new(params, activation, 1, b->B, 1, 1, 0, &b->net));
+  const network_size size = {.T = 1, .chunk = 1, .B = b->B, .shards = 1, .group = 1};
+  UNROLL_TRY(network_new(params, activation, &size, &b->net));
   network_pack(b->net);
   UNROLL_TRY(memory_new(L * (K + 1), b->B * H * sizeof *b->states, "states", &b->states));
   UNROLL_TRY(memory_new(L * H, H * sizeof *b->transposed, "weights", &b->transposed));

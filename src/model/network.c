@@ -20,29 +20,69 @@ static unroll_status new_layers(size_t L, unroll_real ***out)
   return memory_new(L, sizeof **out, "layers", out);
 }
 
-unroll_status network_new(const unroll_params *params, unroll_activation activation, size_t T,
-                          size_t B, size_t shards, size_t group, size_t window, network **out)
+/* What the backward pass needs beside what inference has. */
+static unroll_status new_backward(network *net, const network_size *size)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_params *params = net->params;
+  size_t threads = (size_t)omp_get_max_threads(), rows = net->chunk * net->B;
+
+  UNROLL_TRY(memory_new(net->L, sizeof *net->after, "layers", &net->after));
+  for (size_t i = 0; i < (net->L > 1 ? 2 : 1); ++i) {
+    UNROLL_TRY(new_reals(rows * net->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
+  }
+  UNROLL_TRY(new_reals(params->n, "gradient", &net->gradient));
+  UNROLL_TRY(new_reals(gradient_scratch(threads), "gradient scratch", &net->gradient_scratch));
+  UNROLL_TRY(memory_new(net->V * net->shards + 1, sizeof *net->start, "token lists", &net->start));
+  UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
+  UNROLL_TRY(memory_new(net->B, sizeof *net->panel_row, "panel rows", &net->panel_row));
+  if (size->apart) {
+    UNROLL_TRY(memory_new(net->shards, params->n * sizeof *net->apart, "gradients of the shards",
+                          &net->apart));
+    for (size_t l = 0; l < net->L; ++l) {
+      UNROLL_TRY(new_reals(net->B * net->ld, "hidden gradients", &net->after[l]));
+    }
+  }
+  if (net->sparse) {
+    const unroll_tensor *table = params_tensor(params, 0, PARAMS_W_XH);
+    UNROLL_TRY(memory_new(network_seen_words(net), sizeof *net->seen, "tokens seen", &net->seen));
+    UNROLL_TRY(memory_new(size->window, sizeof *net->touched, "rows touched", &net->touched));
+    if (size->window > rows) {
+      UNROLL_TRY(new_reals(size->window * table->ld, "rows touched", &net->rows));
+    }
+  }
+
+cleanup:
+  return st;
+}
+
+unroll_status network_new(const unroll_params *params, unroll_activation activation,
+                          const network_size *size, network **out)
 {
   unroll_status st = UNROLL_OK;
   network *net = NULL;
+  size_t T = size->T, chunk = size->chunk, B = size->B, shards = size->shards;
   size_t V = params->V, H = params->H, L = params->L, threads = (size_t)omp_get_max_threads();
   size_t ld = kernels_ld(H), rows = T * B;
-  bool training = window > 0;
-  assert(T >= 1 && B >= 1 && shards >= 1 && B % shards == 0 && shards % group == 0);
+  bool training = size->window > 0;
+  assert(T >= 1 && chunk >= 1 && chunk <= T && B >= 1);
+  assert(shards >= 1 && B % shards == 0 && shards % size->group == 0);
 
   UNROLL_TRY(memory_new(1, sizeof *net, "network", &net));
   *net = (network){.T = T,
+                   .chunk = chunk,
                    .B = B,
                    .V = V,
                    .H = H,
                    .L = L,
                    .shards = shards,
-                   .group = group,
+                   .group = size->group,
                    .ld = ld,
+                   .xi = 1.0,
                    .activation = activation,
                    .params = params,
                    .training = training,
-                   .sparse = training && V > window};
+                   .sparse = training && V > size->window};
   UNROLL_TRY(new_layers(L, &net->recur_forward));
   UNROLL_TRY(new_layers(L, &net->recur_backward));
   UNROLL_TRY(new_layers(L, &net->below_forward));
@@ -64,27 +104,12 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
   }
   UNROLL_TRY(memory_new(rows, sizeof *net->x, "input tokens", &net->x));
   UNROLL_TRY(memory_new(rows, sizeof *net->y, "target tokens", &net->y));
-  UNROLL_TRY(memory_new(rows, sizeof *net->y_panel, "target tokens", &net->y_panel));
-  UNROLL_TRY(memory_new(rows, sizeof *net->nll, "losses", &net->nll));
+  UNROLL_TRY(memory_new(chunk * B, sizeof *net->y_panel, "target tokens", &net->y_panel));
+  UNROLL_TRY(memory_new(chunk * B, sizeof *net->nll, "losses", &net->nll));
   if (L > 1) { UNROLL_TRY(new_reals(rows * ld, "layer inputs", &net->from_below)); }
-  UNROLL_TRY(new_reals(output_panels(T, B, shards) * V * kernels()->nr, "logits", &net->O));
+  UNROLL_TRY(new_reals(output_panels(chunk, B, shards) * V * kernels()->nr, "logits", &net->O));
   UNROLL_TRY(new_reals(threads * output_scratch(H), "output scratch", &net->output_scratch));
-  if (training) {
-    for (size_t i = 0; i < (L > 1 ? 2 : 1); ++i) {
-      UNROLL_TRY(new_reals(rows * ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
-    }
-    UNROLL_TRY(new_reals(params->n, "gradient", &net->gradient));
-    UNROLL_TRY(new_reals(gradient_scratch(threads), "gradient scratch", &net->gradient_scratch));
-    UNROLL_TRY(memory_new(V * shards + 1, sizeof *net->start, "token lists", &net->start));
-    UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
-    UNROLL_TRY(memory_new(B, sizeof *net->panel_row, "panel rows", &net->panel_row));
-  }
-  if (net->sparse) {
-    const unroll_tensor *table = params_tensor(params, 0, PARAMS_W_XH);
-    UNROLL_TRY(memory_new(network_seen_words(net), sizeof *net->seen, "tokens seen", &net->seen));
-    UNROLL_TRY(memory_new(window, sizeof *net->touched, "rows touched", &net->touched));
-    if (window > rows) { UNROLL_TRY(new_reals(window * table->ld, "rows touched", &net->rows)); }
-  }
+  if (training) { UNROLL_TRY(new_backward(net, size)); }
   *out = net;
   net = NULL;
 
@@ -111,6 +136,8 @@ void network_free(network **p)
   memory_free(&net->start);
   memory_free(&net->gradient_scratch);
   memory_free(&net->gradient);
+  memory_free(&net->apart);
+  free_layers(net->L, &net->after);
   memory_free(&net->dh[0]);
   memory_free(&net->dh[1]);
   memory_free(&net->output_scratch);
@@ -139,6 +166,9 @@ void network_pack(network *net)
                       *below = params->values + W_xh->offset;
     weights_pack(net->H, net->H, recur, W_hh->ld, 1, net->recur_forward[l]);
     if (net->training) { weights_pack(net->H, net->H, recur, W_hh->ld, 0, net->recur_backward[l]); }
+    if (net->training && net->xi != 1.0) { /* once here, instead of at every step */
+      weights_scale(weights_packed_size(net->H, net->H), net->xi, net->recur_backward[l]);
+    }
     if (l > 0) { weights_pack(net->H, net->H, below, W_xh->ld, 1, net->below_forward[l]); }
     if (l > 0 && net->training) {
       weights_pack(net->H, net->H, below, W_xh->ld, 0, net->below_backward[l]);
@@ -148,9 +178,9 @@ void network_pack(network *net)
 
 /* ---------------------------------------------- rows of the input table touched */
 
-void network_see(network *net, size_t T)
+void network_see(network *net, size_t T, bool first)
 {
-  memset(net->seen, 0, network_seen_words(net) * sizeof *net->seen);
+  if (first) { memset(net->seen, 0, network_seen_words(net) * sizeof *net->seen); }
   for (size_t n = 0; n < T * net->B; ++n) {
     net->seen[(size_t)net->x[n] / 64] |= UINT64_C(1) << ((size_t)net->x[n] % 64);
   }
@@ -205,13 +235,18 @@ void network_carry(network *net, size_t T)
   }
 }
 
-void network_get_state(const network *net, unroll_real *state)
+void network_get_slot(const network *net, size_t slot, unroll_real *state)
 {
   for (size_t l = 0; l < net->L; ++l) {
     for (size_t b = 0; b < net->B; ++b, state += net->H) {
-      memcpy(state, net->h[l] + b * net->ld, net->H * sizeof *state);
+      memcpy(state, net->h[l] + (slot * net->B + b) * net->ld, net->H * sizeof *state);
     }
   }
+}
+
+void network_get_state(const network *net, unroll_real *state)
+{
+  network_get_slot(net, 0, state);
 }
 
 void network_set_state(network *net, const unroll_real *state)

@@ -13,15 +13,34 @@
  *   network_output     nll of every token; dO, dH of the top layer when training
  *   network_backward   the gradient, in the order in which its parts become complete
  *   network_carry      the last state becomes slot 0 of the next window
+ *
+ * A sequence longer than a chunk is walked back chunk by chunk instead (segments.h):
+ * network_output and network_backward_chunk for each, network_combine at the end.
  */
 #include "kernels/recurrence.h"
 #include "model/params.h"
 #include <stdbool.h>
 #include <unroll/params.h>
 
+typedef struct network_size {
+  size_t T;      /* steps of which the states are kept */
+  size_t chunk;  /* steps at most that output layer and backward pass work on together */
+  size_t B;      /* sequences of this rank, >= 1 */
+  size_t shards; /* of this rank; divides B */
+  size_t group;  /* odd part of the number of all shards */
+  size_t
+      window; /* tokens of the longest sequences over all ranks; 0: no memory for the backward pass */
+  bool apart; /* sequences longer than a chunk come: keep a gradient for each shard */
+} network_size;
+
+/* Steps of the states at hand, worked on together; only those from `scored` on have losses. */
+typedef struct network_span {
+  size_t begin, scored, end; /* begin <= scored < end <= begin + chunk */
+} network_span;
+
 typedef struct network {
   /* sizes */
-  size_t T, B, V, H, L;
+  size_t T, chunk, B, V, H, L;
   size_t shards, group; /* of this rank; group as in shard_tree.h */
   size_t ld;            /* rows of h, dh */
   unroll_activation activation;
@@ -32,16 +51,21 @@ typedef struct network {
   unroll_real **recur_forward, **recur_backward; /* W_hh */
   unroll_real **below_forward, **below_backward; /* W_xh of layers above the first, else NULL */
 
+  double xi; /* factor of the gradient from a step to the one before; 1 but for randomized BPTT */
+
   /* a window */
-  int32_t *x, *y;          /* (T, B) */
+  int32_t *x, *y;          /* (T, B); y below 0: no token, and the state there is zero */
+  bool masked;             /* y is below 0 somewhere: sequences of unequal lengths */
   unroll_real **h;         /* (L) of (T + 1, B, ld) */
   unroll_real *from_below; /* (T, B, ld) W_xh h of the layer below; L > 1 */
-  double *nll;             /* (T * B) shard by shard, within one by (t, b) */
+  double *nll; /* of the steps that network_output last had: shard by shard, by (t, b) */
 
   /* backward */
   unroll_real **state_panels; /* (L) h once more, for the weight gradients (kernels/recurrence.h) */
   uint32_t *panel_row;        /* (B) */
-  unroll_real *dh[2];         /* (T, B, ld) the layer at work, and the one below */
+  unroll_real *dh[2];         /* (chunk, B, ld) the layer at work, and the one below */
+  unroll_real **after;        /* (L) of (B, ld) dA of the step behind a chunk; apart only */
+  unroll_real *apart;         /* (shards, params->n) each shard's gradient so far, or NULL */
   unroll_real *gradient;      /* (params->n), layout of params */
 
   /*
@@ -61,15 +85,9 @@ typedef struct network {
   uint32_t *start, *list;
 } network;
 
-/**
- * @param[in] params    borrowed until the network is freed
- * @param[in] B         sequences of this rank, >= 1
- * @param[in] shards    of this rank; divides B
- * @param[in] group     odd part of the number of all shards
- * @param[in] window    tokens of the window over all ranks; 0: no memory for the backward pass
- */
-unroll_status network_new(const unroll_params *params, unroll_activation activation, size_t T,
-                          size_t B, size_t shards, size_t group, size_t window, network **out);
+/** @param[in] params  borrowed until the network is freed */
+unroll_status network_new(const unroll_params *params, unroll_activation activation,
+                          const network_size *size, network **out);
 void network_free(network **net);
 
 void network_pack(network *net);
@@ -80,11 +98,14 @@ void network_reset(network *net);
 /** The first T <= net->T steps. */
 void network_forward(network *net, size_t T);
 
-/** Losses of the first T steps; with training also dO and dH, each token weighted by `scale`. */
-void network_output(network *net, size_t T, double scale, bool only_loss);
+/** Losses of the scored steps; with training also dO and dH, each token weighted by `scale`. */
+void network_output(network *net, network_span span, double scale, bool only_loss);
 
-/** Note the tokens of the window in `seen`: the first of two steps, between which ranks may unite theirs. */
-void network_see(network *net, size_t T);
+/**
+ * Note the tokens of the first T steps in `seen`, beside those noted before unless `first`: the first of
+ * two steps, between which ranks may unite theirs.
+ */
+void network_see(network *net, size_t T, bool first);
 
 /** The rows that `seen` names become the touched ones; those touched before become zero. */
 void network_touch(network *net);
@@ -107,13 +128,23 @@ typedef struct network_ready {
   kernel_poll poll;
 } network_ready;
 
-/** The gradient of the window of T steps, after network_output with training and network_touch. */
-unroll_status network_backward(network *net, size_t T, const network_ready *ready);
+/** The gradient of a window, after network_output with training and network_touch. */
+unroll_status network_backward(network *net, network_span span, const network_ready *ready);
+
+/**
+ * Add the gradient of a chunk to `apart`, after its network_output with training. Chunks come from the last
+ * of their sequences, which sets everything to zero first, to the first.
+ */
+void network_backward_chunk(network *net, network_span span, bool last);
+
+/** The gradient from `apart`. */
+unroll_status network_combine(network *net, const network_ready *ready);
 
 void network_carry(network *net, size_t T);
 
 /** Copy the carried state out to (L, B, H) without padding, or in from it. */
 void network_get_state(const network *net, unroll_real *state);
+void network_get_slot(const network *net, size_t slot, unroll_real *state); /* of any slot */
 void network_set_state(network *net, const unroll_real *state);
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "data/corpus.h"
+#include "data/vocab.h"
 #include "model/model.h"
 #include "model/network.h"
 
@@ -117,12 +118,18 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
     goto cleanup;
   }
   UNROLL_TRY(vocab_encode(vocab, prime, strlen(prime), &n_prime, &tokens, &unknown));
-  UNROLL_TRY(network_new(params, model->run->config.activation, 1, 1, 1, 1, 0, &net));
+  const network_size size = {.T = 1, .chunk = 1, .B = 1, .shards = 1, .group = 1};
+  UNROLL_TRY(network_new(params, model->run->config.activation, &size, &net));
   UNROLL_TRY(memory_new(V, sizeof *o, "logits", &o));
   UNROLL_TRY(memory_new(V, sizeof *weight, "probabilities", &weight));
   UNROLL_TRY(memory_new(V, sizeof *index, "order of tokens", &index));
   network_pack(net);
 
+  if (model->run->config.sequences != UNROLL_SEQUENCES_STREAM) { /* all it has seen began so */
+    net->x[0] = vocab_line_end(vocab);
+    network_forward(net, 1);
+    network_carry(net, 1);
+  }
   for (size_t i = 0; i < n_prime; ++i) {
     net->x[0] = tokens[i];
     network_forward(net, 1);

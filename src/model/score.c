@@ -8,15 +8,40 @@ void score_streams(network *net, const streams *s, score_listener listener, doub
 {
   memset(sums, 0, net->shards * sizeof *sums);
   for (uint64_t position = 0; position < s->length;) {
-    size_t T = s->length - position < net->T ? (size_t)(s->length - position) : net->T;
+    size_t T = s->length - position < net->chunk ? (size_t)(s->length - position) : net->chunk;
     for (size_t b = 0; b < net->B; ++b) {
       streams_copy(s, s->first + b, position, T, net->B, net->x + b, net->y + b);
     }
     network_forward(net, T);
-    network_output(net, T, 0.0, true);
+    network_output(net, (network_span){0, 0, T}, 0.0, true);
     loss_by_shard(T * (net->B / net->shards), net->shards, net->nll, sums);
     if (listener.call != NULL) { listener.call(listener.context, T, net->y, net->nll); }
     network_carry(net, T);
     position += T;
+  }
+}
+
+void score_sequences(network *net, const sequences *s, double *sums)
+{
+  memset(sums, 0, net->shards * sizeof *sums);
+  for (uint64_t k = 0; k < s->batches; ++k) {
+    uint64_t longest = 0;
+    for (size_t b = 0; b < net->B; ++b) {
+      uint64_t length =
+          sequences_view(s, UNROLL_PARTITION_SEQUENTIAL, 0, 0, k, s->first + b).length;
+      if (length > longest) { longest = length; }
+    }
+    network_reset(net);
+    for (uint64_t first = 0; first < longest; first += net->chunk) {
+      size_t T = longest - first < net->chunk ? (size_t)(longest - first) : net->chunk;
+      for (size_t b = 0; b < net->B; ++b) {
+        sequences_copy(s, sequences_view(s, UNROLL_PARTITION_SEQUENTIAL, 0, 0, k, s->first + b),
+                       first, T, net->B, net->x + b, net->y + b);
+      }
+      network_forward(net, T);
+      network_output(net, (network_span){0, 0, T}, 0.0, true);
+      loss_by_shard(T * (net->B / net->shards), net->shards, net->nll, sums);
+      network_carry(net, T);
+    }
   }
 }

@@ -2,6 +2,7 @@
 #define MODEL_SCORE_H
 
 /* Losses of whole streams, window after window, with the state carried: validation and `eval`. */
+#include "data/sequences.h"
 #include "data/streams.h"
 #include "model/network.h"
 
@@ -19,5 +20,8 @@ typedef struct score_listener {
  * Collective: no. Threads: opens regions
  */
 void score_streams(network *net, const streams *s, score_listener listener, double *sums);
+
+/** The same of this rank's sequences, each from the zero state; the network is `masked`. */
+void score_sequences(network *net, const sequences *s, double *sums);
 
 #endif

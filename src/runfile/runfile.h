@@ -46,11 +46,12 @@ typedef struct run_valid_row {
 
 /* What exact resume needs beside weights and moments. */
 typedef struct run_state {
-  uint64_t step;    /* updates done, skipped ones included */
-  uint64_t epoch;   /* current epoch, from 0 */
-  uint64_t window;  /* next window of that epoch, from 0 */
-  uint64_t tokens;  /* trained on */
-  uint64_t skipped; /* updates skipped in all, and in a row */
+  uint64_t step;     /* updates done, skipped ones included */
+  uint64_t epoch;    /* current epoch, from 0 */
+  uint64_t window;   /* next window of that epoch, from 0 */
+  uint64_t position; /* tokens of every stream that this epoch has passed */
+  uint64_t tokens;   /* trained on */
+  uint64_t skipped;  /* updates skipped in all, and in a row */
   uint64_t skipped_in_row;
   uint64_t updates; /* updates applied: Adam's t */
   double seconds;   /* training time so far */
@@ -61,7 +62,7 @@ typedef struct run_state {
   uint64_t plateau_wait; /* validations since the best or the last decay */
   int finished;          /* 1 when the run ended by itself */
   /* The current report interval, not yet a row: sums so far. */
-  uint64_t interval_steps;
+  uint64_t interval_steps, interval_tokens;
   double interval_loss, interval_norm, interval_scale;
   size_t n_hidden;     /* L * B * H */
   unroll_real *hidden; /* (L, B, H) state carried to the next window, all sequences, unpadded */

@@ -147,7 +147,8 @@ static unroll_status set_up(bench *b)
   UNROLL_TRY(unroll_config_resolve(&b->config));
   UNROLL_TRY(step_share(b->comm, &b->config, &b->text.first, &b->text.count));
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
-  UNROLL_TRY(step_new(b->comm, &b->config, b->params, b->moments, &b->stepper));
+  UNROLL_TRY(
+      step_new(b->comm, &b->config, (size_t)b->config.steps, b->params, b->moments, &b->stepper));
 
 cleanup:
   return st;
@@ -164,22 +165,33 @@ static void tear_down(bench *b)
 
 /* ------------------------------------------------------------------ measure */
 
+/* The window of a step: the same few in turn. */
+static void fill_window(void *context, size_t first, size_t T, network *net)
+{
+  const bench *b = context;
+  const streams *text = &b->text;
+  for (size_t k = 0; k < text->count; ++k) {
+    streams_copy(text, text->first + k, b->step % WINDOWS * b->config.steps + first, T, text->count,
+                 net->x + k, net->y + k);
+  }
+}
+
 /* window -> forward -> backward -> sum over ranks -> clip -> update */
 static unroll_status step(bench *b)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = b->stepper;
-  const streams *text = &b->text;
-  const size_t T = (size_t)b->config.steps;
+  const token_source source = {fill_window, b};
+  const double tokens = (double)b->config.steps * (double)b->config.batch;
+  const piece p = {.steps = (size_t)b->config.steps,
+                   .advance = (size_t)b->config.steps,
+                   .tokens = tokens,
+                   .scale = 1.0 / tokens};
   const double before = clock_seconds();
 
-  for (size_t k = 0; k < text->count; ++k) {
-    streams_copy(text, text->first + k, b->step % WINDOWS * T, T, text->count, s->net->x + k,
-                 s->net->y + k);
-  }
-  step_forward(s);
-  UNROLL_TRY(step_backward(s));
-  UNROLL_TRY(step_sum(s, &b->loss, 0, NULL));
+  step_forward(s, &p, source);
+  UNROLL_TRY(step_backward(s, &p, source));
+  UNROLL_TRY(step_sum(s, &p, &b->loss, 0, NULL));
   double norm = step_norm(s);
   if (!isfinite(b->loss) || !isfinite(norm)) {
     st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");

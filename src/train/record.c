@@ -36,23 +36,23 @@ void record_tell(trainer *t, unroll_event event, const char *text)
   p->steps =
       r->config.max_steps > 0 && r->config.max_steps < t->steps ? r->config.max_steps : t->steps;
   p->epochs = r->config.epochs;
-  p->epoch = state->step == 0 ? 1 : (state->step - 1) / t->windows + 1;
+  /* The last step of an epoch is still told as its own. */
+  p->epoch = state->epoch + (state->window > 0 || state->step == 0);
   p->tokens = state->tokens;
   p->seconds = elapsed(t);
   if (event == UNROLL_EVENT_STEP && state->interval_steps > 0) {
-    p->loss = state->interval_loss / (double)state->interval_steps;
+    p->loss = state->interval_loss / (double)state->interval_tokens;
     p->perplexity = exp(p->loss);
     p->grad_norm = state->interval_norm / (double)state->interval_steps;
     p->clip_scale = state->interval_scale / (double)state->interval_steps;
   }
   const step_times *times = &t->stepper->times;
   if (event == UNROLL_EVENT_STEP && times->total > 0.0) {
-    p->tokens_per_second =
-        (double)(times->steps * r->config.steps * r->config.batch) / times->total;
+    p->tokens_per_second = (double)times->tokens / times->total;
   }
-  if (p->tokens_per_second > 0.0 && p->steps > p->step) {
-    double left = (double)((p->steps - p->step) * r->config.steps * r->config.batch);
-    p->seconds_left = left / p->tokens_per_second;
+  if (p->tokens_per_second > 0.0 && p->steps > p->step && state->tokens > 0) {
+    double per_step = (double)state->tokens / (double)state->step;
+    p->seconds_left = (double)(p->steps - p->step) * per_step / p->tokens_per_second;
   } else {
     p->seconds_left = 0.0;
   }
@@ -72,8 +72,10 @@ static void log_outcome(trainer *t, unroll_status st)
 void record_step(trainer *t, double loss, double norm, double scale)
 {
   run_state *state = &t->run->state;
+  const uint64_t tokens = (uint64_t)t->piece.tokens;
   state->interval_steps += 1;
-  state->interval_loss += loss;
+  state->interval_tokens += tokens;
+  state->interval_loss += loss * (double)tokens;
   state->interval_norm += norm;
   state->interval_scale += scale;
 }
@@ -109,9 +111,8 @@ unroll_status record_interval(trainer *t)
   const unroll_config *config = &t->run->config;
   double n = (double)state->interval_steps;
   const step_times *times = &t->stepper->times;
-  double trained = (double)(times->steps * config->steps * config->batch);
   run_train_row row = {.step = state->step,
-                       .loss = state->interval_loss / n,
+                       .loss = state->interval_loss / (double)state->interval_tokens,
                        .grad_norm = state->interval_norm / n,
                        .clip_scale = state->interval_scale / n,
                        .learning_rate = t->progress.learning_rate,
@@ -120,7 +121,7 @@ unroll_status record_interval(trainer *t)
                        .skipped = state->skipped};
 
   row.perplexity = exp(row.loss);
-  row.tokens_per_second = times->total > 0.0 ? trained / times->total : 0.0;
+  row.tokens_per_second = times->total > 0.0 ? (double)times->tokens / times->total : 0.0;
   UNROLL_TRY(reduce_times(t, &row));
   if (is_root(t)) {
     UNROLL_TRY(run_add_train(t->run, &row));
@@ -137,7 +138,7 @@ unroll_status record_interval(trainer *t)
   p->wait_seconds = row.wait_seconds;
   record_tell(t, UNROLL_EVENT_REPORT, NULL);
 
-  state->interval_steps = 0;
+  state->interval_steps = state->interval_tokens = 0;
   state->interval_loss = state->interval_norm = state->interval_scale = 0.0;
   t->stepper->times = (step_times){0};
 

@@ -112,6 +112,39 @@ cleanup:
   return st;
 }
 
+/* This rank's streams, of at least so many tokens, or sequences of a part. Collective. */
+static unroll_status read_part(trainer *t, const corpus *text, const corpus_part *part,
+                               size_t least, const char *what, streams **as_streams,
+                               sequences **as_sequences)
+{
+  const unroll_config *config = &t->run->config;
+  if (config->sequences != UNROLL_SEQUENCES_STREAM) {
+    return sequences_new(t->comm, text, t->run->vocab, part, config->sequences,
+                         (size_t)config->batch, t->first, t->count, what, as_sequences);
+  }
+  return streams_new(t->comm, text, t->run->vocab, part, (size_t)config->batch, t->first, t->count,
+                     least, what, as_streams);
+}
+
+/* What the run is cut into: the same numbers on every rank. */
+static unroll_status count_pieces(trainer *t)
+{
+  const unroll_config *config = &t->run->config;
+  if (t->train_sequences != NULL) {
+    t->windows = t->train_sequences->batches;
+    t->steps = t->windows * config->epochs;
+    t->longest = (size_t)t->train_sequences->longest;
+    return memory_new(t->count, sizeof *t->views, "sequences", &t->views);
+  }
+  size_t stride = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->stride : 1;
+  uint64_t windows = streams_windows(t->train, config->partition, stride);
+  piece_count all = piece_counted(config, t->train->length, windows);
+  t->windows = all.per_epoch;
+  t->steps = all.updates;
+  t->longest = all.longest;
+  return UNROLL_OK;
+}
+
 /* Text -> vocabulary -> this rank's streams. */
 static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
 {
@@ -122,6 +155,8 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   corpus *text = NULL, *other = NULL;
   corpus_part train = {0}, valid = {0}, none = {0};
   run_provenance *p = &t->run->provenance;
+
+  size_t least = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->steps : 1;
 
   UNROLL_TRY(open_texts(t, n_texts, texts, &text, &other));
   UNROLL_TRY(comm_agree(t->comm, note_files(t, text, other, resumed)));
@@ -136,13 +171,13 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
                            &t->run->vocab));
   }
   UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
-  UNROLL_TRY(streams_new(t->comm, text, t->run->vocab, &train, (size_t)config->batch, t->first,
-                         t->count, (size_t)config->steps, "training", &t->train));
+  UNROLL_TRY(read_part(t, text, &train, least, "training", &t->train, &t->train_sequences));
   if (other != NULL || config->valid_fraction > 0.0) {
     const corpus *from = other != NULL ? other : text;
     UNROLL_TRY(corpus_count(t->comm, from, t->run->vocab, &valid));
-    UNROLL_TRY(streams_new(t->comm, from, t->run->vocab, &valid, (size_t)config->batch, t->first,
-                           t->count, 1, "validation", &t->valid));
+    UNROLL_TRY(read_part(t, from, &valid, 1, "validation", &t->valid, &t->valid_sequences));
+    t->valid_tokens = t->valid_sequences != NULL ? (double)t->valid_sequences->total
+                                                 : (double)t->valid->length * (double)config->batch;
     t->valid_tokens_per_character = (double)valid.tokens / (double)valid.characters;
   }
   p->train_tokens = train.tokens;
@@ -150,8 +185,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
-  t->windows = streams_windows(t->train, config->partition, (size_t)config->steps);
-  t->steps = t->windows * config->epochs;
+  UNROLL_TRY(comm_agree(t->comm, count_pieces(t)));
 
 cleanup:
   corpus_part_free(&none);
@@ -268,7 +302,8 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
 
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, resumed)));
   UNROLL_TRY(comm_agree(comm, resumed ? UNROLL_OK : new_model(t->run)));
-  UNROLL_TRY(step_new(comm, &t->run->config, t->run->params, t->run->moments, &t->stepper));
+  UNROLL_TRY(
+      step_new(comm, &t->run->config, t->longest, t->run->params, t->run->moments, &t->stepper));
   UNROLL_TRY(comm_agree(comm, restore_state(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
   UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
@@ -293,6 +328,9 @@ void trainer_free(trainer **p)
   if (t == NULL) { return; }
   memory_free(&t->carried);
   step_free(&t->stepper);
+  memory_free(&t->views);
+  sequences_free(&t->valid_sequences);
+  sequences_free(&t->train_sequences);
   streams_free(&t->valid);
   streams_free(&t->train);
   run_free(&t->run);

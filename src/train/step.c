@@ -41,11 +41,12 @@ unroll_status step_share(const unroll_comm *comm, const unroll_config *config, s
 }
 
 /* Memory only, so no rank waits for another here. */
-static unroll_status make_network(stepper *s)
+static unroll_status make_network(stepper *s, size_t longest)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = s->config;
-  size_t first = 0, count = 0;
+  const unroll_params *params = s->params;
+  size_t first = 0, count = 0, chunk = longest, T = longest, batch = (size_t)config->batch;
   size_t shards = (size_t)config->shards / (size_t)unroll_comm_size(s->comm);
   size_t group = shard_tree_group((size_t)config->shards);
   if (shards % group != 0) {
@@ -53,26 +54,39 @@ static unroll_status make_network(stepper *s)
   } /* P is no power of two: a tree of its own */
 
   UNROLL_TRY(step_share(s->comm, config, &first, &count));
-  UNROLL_TRY(network_new(s->params, config->activation, (size_t)config->steps, count, shards, group,
-                         (size_t)(config->steps * config->batch), &s->net));
+  if (config->bptt != UNROLL_BPTT_TRUNCATED && longest > segments_chunk(batch, params->V)) {
+    chunk = segments_chunk(batch, params->V);
+    T = segments_steps(longest, chunk, params->L, count, params->H);
+  }
+  const network_size size = {.T = T,
+                             .chunk = chunk,
+                             .B = count,
+                             .shards = shards,
+                             .group = group,
+                             .window = longest * batch,
+                             .apart = longest > chunk};
+  UNROLL_TRY(network_new(params, config->activation, &size, &s->net));
+  if (size.apart) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
   UNROLL_TRY(memory_new(update_norm_blocks(s->params->n), sizeof *s->norm_blocks, "norm",
                         &s->norm_blocks));
   UNROLL_TRY(memory_new(shards, sizeof *s->shard_sums, "losses", &s->shard_sums));
+  s->net->xi = piece_xi(config);
+  s->net->masked = config->sequences != UNROLL_SEQUENCES_STREAM;
   network_pack(s->net);
 
 cleanup:
   return st;
 }
 
-unroll_status step_new(unroll_comm *comm, const unroll_config *config, unroll_params *params,
-                       unroll_real *const *moments, stepper **out)
+unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
+                       unroll_params *params, unroll_real *const *moments, stepper **out)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = NULL;
 
   UNROLL_TRY(memory_new(1, sizeof *s, "stepper", &s));
   *s = (stepper){.comm = comm, .config = config, .params = params, .moments = moments};
-  UNROLL_TRY(comm_agree(comm, make_network(s)));
+  UNROLL_TRY(comm_agree(comm, make_network(s, longest)));
   UNROLL_TRY(comm_agree(comm, comm_exchange_new(comm, params->n, &s->exchange)));
   *out = s;
   s = NULL;
@@ -89,6 +103,7 @@ void step_free(stepper **p)
   comm_exchange_free(&s->exchange);
   memory_free(&s->shard_sums);
   memory_free(&s->norm_blocks);
+  segments_free(&s->segments);
   network_free(&s->net);
   memory_free(p);
 }
@@ -103,14 +118,36 @@ static double lap(double *since)
   return seconds;
 }
 
-void step_forward(stepper *s)
+/* Is a piece longer than what output layer and backward pass take at once? The same answer on every rank. */
+static bool is_long(const stepper *s, const piece *p)
 {
-  const unroll_config *config = s->config;
-  double tokens = (double)config->steps * (double)config->batch, since = clock_seconds();
+  return p->steps > s->net->chunk;
+}
 
-  network_forward(s->net, config->steps);
+static network_span span_of(const piece *p)
+{
+  return (network_span){0, p->scored, p->steps};
+}
+
+void step_forward(stepper *s, const piece *p, token_source source)
+{
+  network *net = s->net;
+  double since = clock_seconds();
+
+  if (p->from_zero) { network_reset(net); }
+  if (is_long(s, p)) {
+    segments_forward(s->segments, p->steps, source);
+    s->times.forward += lap(&since);
+    return;
+  }
+  source.fill(source.context, 0, p->steps, net);
+  if (net->sparse) { network_see(net, p->steps, true); }
+  network_forward(net, p->steps);
   s->times.forward += lap(&since);
-  network_output(s->net, config->steps, 1.0 / tokens, false);
+  network_output(net, span_of(p), p->scale, false);
+  memset(s->shard_sums, 0, net->shards * sizeof *s->shard_sums);
+  loss_by_shard((p->steps - p->scored) * (net->B / net->shards), net->shards, net->nll,
+                s->shard_sums);
   s->times.output += lap(&since);
 }
 
@@ -126,7 +163,6 @@ static unroll_status touch_rows(stepper *s)
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   if (!s->net->sparse) { goto cleanup; }
-  network_see(s->net, s->config->steps);
   UNROLL_TRY(comm_or_u64(s->comm, s->net->seen, network_seen_words(s->net)));
   network_touch(s->net);
   s->times.exchange += lap(&since);
@@ -173,7 +209,7 @@ static void exchange_poll(void *context)
   s->times.exchange += lap(&since);
 }
 
-unroll_status step_backward(stepper *s)
+unroll_status step_backward(stepper *s, const piece *p, token_source source)
 {
   unroll_status st = UNROLL_OK;
   step_times *times = &s->times;
@@ -182,29 +218,31 @@ unroll_status step_backward(stepper *s)
   double since = clock_seconds(), exchanged = times->exchange + times->wait;
 
   UNROLL_TRY(touch_rows(s));
-  UNROLL_TRY(network_backward(s->net, s->config->steps, &ready));
+  if (is_long(s, p)) {
+    UNROLL_TRY(segments_backward(s->segments, p->scale, source, s->shard_sums, &ready));
+    segments_carry(s->segments);
+  } else {
+    UNROLL_TRY(network_backward(s->net, span_of(p), &ready));
+    network_carry(s->net, p->advance);
+  }
   if (rows_travel(s)) {
     network_rows_out(s->net);
     UNROLL_TRY(exchange_part(s, s->net->rows, s->net->n_touched * touched_rows(s).ld));
   }
-  network_carry(s->net, s->config->steps);
   times->backward += lap(&since) - (times->exchange + times->wait - exchanged);
 
 cleanup:
   return st;
 }
 
-unroll_status step_sum(stepper *s, double *loss, size_t n_flags, double *flags)
+unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags, double *flags)
 {
   unroll_status st = UNROLL_OK;
-  const unroll_config *config = s->config;
   network *net = s->net;
   double sums[1 + MAX_FLAGS];
   double since = clock_seconds();
   assert(n_flags <= MAX_FLAGS);
 
-  memset(s->shard_sums, 0, net->shards * sizeof *s->shard_sums);
-  loss_by_shard(config->steps * (net->B / net->shards), net->shards, net->nll, s->shard_sums);
   sums[0] = shard_tree_sum(net->shards, net->group, s->shard_sums);
   for (size_t i = 0; i < n_flags; ++i) { sums[1 + i] = flags[i]; }
   s->times.output += lap(&since);
@@ -214,7 +252,7 @@ unroll_status step_sum(stepper *s, double *loss, size_t n_flags, double *flags)
   if (rows_travel(s)) { network_rows_in(s->net); }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + n_flags));
   s->times.exchange += lap(&since);
-  *loss = sums[0] / ((double)config->steps * (double)config->batch);
+  *loss = sums[0] / p->tokens;
   for (size_t i = 0; i < n_flags; ++i) { flags[i] = sums[1 + i]; }
 
 cleanup:

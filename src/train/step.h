@@ -5,17 +5,19 @@
  * One step of training on one rank, as the list of its phases; `train` and
  * `bench` both run it:
  *
- *   the caller fills net->x, net->y
- *   step_forward   hidden states, losses, dL/do
+ *   step_forward   hidden states; losses and dL/do
  *   step_backward  the gradient of this rank, its finished parts already on their way
  *   step_sum       gradient and loss over all ranks
- *   step_norm      of the global mean gradient
+ *   step_norm      of the global gradient
  *   step_update    clip, update, pack
  *
- * Each phase adds its seconds to `times`. Nothing is allocated after step_new.
+ * A piece longer than the network's chunk is walked back with its states recomputed (model/segments.h);
+ * losses and dL/do are then part of step_backward. Each phase adds its seconds to `times`. Nothing is
+ * allocated after step_new.
  */
 #include "comm/comm.h"
-#include "model/network.h"
+#include "model/segments.h"
+#include "train/piece.h"
 #include <unroll/config.h>
 
 /* [seconds] of this rank, added up over `steps` steps. No two phases overlap. */
@@ -29,6 +31,7 @@ typedef struct step_times {
   double norm;     /* of the gradient */
   double update;   /* optimizer, and packing the new weights */
   uint64_t steps;
+  uint64_t tokens; /* of these steps, with a loss, over all ranks */
 } step_times;
 
 typedef struct stepper {
@@ -37,9 +40,10 @@ typedef struct stepper {
   unroll_params *params;
   unroll_real *const *moments; /* as many as the optimizer has */
   network *net;
+  segments *segments; /* NULL where no piece is longer than a chunk */
   comm_exchange *exchange;
   double *norm_blocks;
-  double *shard_sums; /* (shards of this rank) */
+  double *shard_sums; /* (shards of this rank) [nats] losses of the piece */
   step_times times;
 } stepper;
 
@@ -54,24 +58,26 @@ unroll_status step_share(const unroll_comm *comm, const unroll_config *config, s
 /**
  * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed.
  *
+ * @param[in] longest  [steps] of a piece, the same on every rank
+ *
  * Collective; the same status on every rank
  */
-unroll_status step_new(unroll_comm *comm, const unroll_config *config, unroll_params *params,
-                       unroll_real *const *moments, stepper **out);
+unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
+                       unroll_params *params, unroll_real *const *moments, stepper **out);
 void step_free(stepper **s);
 
-void step_forward(stepper *s);
-unroll_status step_backward(stepper *s);
+void step_forward(stepper *s, const piece *p, token_source source);
+unroll_status step_backward(stepper *s, const piece *p, token_source source);
 
 /**
  * End the exchange of the gradient; sum over the ranks the losses and what else the caller wants to know.
  *
- * @param[out]    loss    [nats per token] of the global batch
+ * @param[out]    loss    [nats per token] of the piece, over all ranks
  * @param[in,out] flags   (n_flags) small counts, summed over the ranks
  *
  * Collective
  */
-unroll_status step_sum(stepper *s, double *loss, size_t n_flags, double *flags);
+unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags, double *flags);
 
 double step_norm(stepper *s);
 

@@ -12,16 +12,59 @@
 
 /* ------------------------------------------------------------- one step */
 
-/* x and y of the next window of this rank's sequences. */
-static void window(trainer *t)
+/* The sequences of this rank's rows: the piece is as long as the longest on any rank. Collective. */
+static unroll_status next_sequences(trainer *t)
 {
+  unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
   const run_state *state = &t->run->state;
-  const network *net = t->stepper->net;
+  const sequences *text = t->train_sequences;
+  uint64_t longest = 1, tokens = 0;
+
   for (size_t b = 0; b < t->count; ++b) {
-    uint64_t position = streams_position(t->train, config->partition, config->steps, config->seed,
-                                         state->epoch, state->window, t->first + b);
-    streams_copy(t->train, t->first + b, position, config->steps, t->count, net->x + b, net->y + b);
+    t->views[b] = sequences_view(text, config->partition, config->seed, state->epoch, state->window,
+                                 t->first + b);
+    if (t->views[b].length > longest) { longest = t->views[b].length; }
+    tokens += t->views[b].length;
+  }
+  UNROLL_TRY(comm_max_u64(t->comm, &longest, 1));
+  UNROLL_TRY(comm_sum_u64(t->comm, &tokens, 1));
+  t->piece = (piece){.steps = (size_t)longest,
+                     .advance = (size_t)longest,
+                     .from_zero = true,
+                     .ends_epoch = state->window + 1 == t->windows,
+                     .tokens = (double)tokens,
+                     .scale = 1.0 / (double)tokens};
+
+cleanup:
+  return st;
+}
+
+/* What the next update covers. */
+static unroll_status next_piece(trainer *t)
+{
+  if (t->train_sequences != NULL) { return next_sequences(t); }
+  t->piece = piece_next(&t->run->config, t->train->length, t->windows, &t->run->state);
+  return UNROLL_OK;
+}
+
+/* x and y of steps [first, first + T) of the piece, of this rank's sequences. */
+static void fill_window(void *context, size_t first, size_t T, network *net)
+{
+  const trainer *t = context;
+  const unroll_config *config = &t->run->config;
+  const run_state *state = &t->run->state;
+  for (size_t b = 0; b < t->count; ++b) {
+    if (t->train_sequences != NULL) {
+      sequences_copy(t->train_sequences, t->views[b], first, T, t->count, net->x + b, net->y + b);
+      continue;
+    }
+    uint64_t start = t->piece.start;
+    if (config->partition == UNROLL_PARTITION_RANDOM) {
+      start = streams_position(t->train, config->partition, config->steps, config->seed,
+                               state->epoch, state->window, t->first + b);
+    }
+    streams_copy(t->train, t->first + b, start + first, T, t->count, net->x + b, net->y + b);
   }
 }
 
@@ -42,7 +85,7 @@ static unroll_status sum_over_ranks(trainer *t, outcome *out)
              clock_seconds() >= t->next_checkpoint;
   double wishes[2] = {signals_pending() != 0, due};
 
-  UNROLL_TRY(step_sum(t->stepper, &out->loss, 2, wishes));
+  UNROLL_TRY(step_sum(t->stepper, &t->piece, &out->loss, 2, wishes));
   out->stop = wishes[0] > 0.0;
   out->checkpoint = wishes[1] > 0.0;
 
@@ -83,30 +126,30 @@ static unroll_status apply(trainer *t, const outcome *out)
 static unroll_status step(trainer *t, outcome *out)
 {
   unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
   step_times *times = &t->stepper->times;
+  const token_source window = {fill_window, t};
+  const piece *p = &t->piece;
   double before = clock_seconds();
 
-  if (state->window == 0 || config->partition == UNROLL_PARTITION_RANDOM) {
-    network_reset(t->stepper->net);
-  }
-  window(t);
-  step_forward(t->stepper);
-  UNROLL_TRY(step_backward(t->stepper));
+  UNROLL_TRY(next_piece(t));
+  step_forward(t->stepper, p, window);
+  UNROLL_TRY(step_backward(t->stepper, p, window));
   UNROLL_TRY(sum_over_ranks(t, out));
   out->norm = step_norm(t->stepper);
   UNROLL_TRY(apply(t, out));
 
   state->step += 1;
-  state->tokens += config->steps * config->batch;
+  state->tokens += (uint64_t)p->tokens;
   state->window += 1;
-  if (state->window == t->windows) {
-    state->window = 0;
+  state->position += p->steps - p->scored;
+  if (p->ends_epoch) {
+    state->window = state->position = 0;
     state->epoch += 1;
   }
   times->total += clock_seconds() - before;
   times->steps += 1;
+  times->tokens += (uint64_t)p->tokens;
 
 cleanup:
   return st;
@@ -124,12 +167,16 @@ static unroll_status validate(trainer *t)
 
   network_get_state(net, t->carried);
   network_reset(net);
-  score_streams(net, t->valid, (score_listener){0}, sums);
+  if (t->valid_sequences != NULL) {
+    score_sequences(net, t->valid_sequences, sums);
+  } else {
+    score_streams(net, t->valid, (score_listener){0}, sums);
+  }
   network_set_state(net, t->carried);
 
   double sum = shard_tree_sum(net->shards, net->group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
-  double loss = sum / ((double)t->valid->length * (double)config->batch);
+  double loss = sum / t->valid_tokens;
   bool best = schedule_validated(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
   if (best) { UNROLL_TRY(record_best(t)); }
@@ -171,7 +218,7 @@ static unroll_status loop(trainer *t)
     if (state->step % config->log_every == 0 || state->step == t->steps) {
       UNROLL_TRY(record_interval(t));
     }
-    if (t->valid != NULL &&
+    if (t->valid_tokens > 0.0 &&
         (config->valid_every.count == 0 ? epoch_ended || state->step == t->steps
                                         : due(config->valid_every, state->step))) {
       UNROLL_TRY(validate(t));

@@ -7,6 +7,7 @@
  * and writes run files.
  */
 #include "comm/comm.h"
+#include "data/sequences.h"
 #include "data/streams.h"
 #include "runfile/runfile.h"
 #include "train/step.h"
@@ -17,11 +18,18 @@ typedef struct trainer {
   const unroll_observer *observer; /* rank 0 only, else NULL */
   unroll_progress progress;
 
-  run *run;               /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
-  streams *train, *valid; /* valid is NULL without validation */
+  run *run; /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
+  /* The text: streams, or with --sequences line or paragraph sequences; those of validation may be NULL. */
+  streams *train, *valid;
+  sequences *train_sequences, *valid_sequences;
+  double valid_tokens; /* with a loss */
   double valid_tokens_per_character;
   size_t first, count;     /* this rank's sequences */
-  uint64_t windows, steps; /* per epoch; in the whole run */
+  uint64_t windows, steps; /* per epoch, of the first where they differ; in the whole run */
+  size_t longest;          /* [steps] piece */
+
+  piece piece;          /* of the update at work */
+  sequence_view *views; /* (count) its sequences */
 
   stepper *stepper;     /* its times: since the last report */
   unroll_real *carried; /* (L, count, H) the training state while a validation runs */

@@ -21,7 +21,7 @@
 
 #define STEP                                                                                       \
   1e-5 /* [1] truncation and rounding error of a difference are both near 1e-10 with it */
-#define T     9
+#define STEPS 9
 #define K     6
 #define N     5 /* windows: more than one group of rows, the second not full */
 #define MOST  3 /* layers */
@@ -29,24 +29,24 @@
 
 /* ------------------------------------------------------------- the plain model */
 
-/* Where a state is changed before it is used; step T: nowhere. */
+/* Where a state is changed before it is used; step STEPS: nowhere. */
 typedef struct change {
   size_t layer, step, unit;
   double by;
 } change;
 
-static const change NO_CHANGE = {0, T, 0, 0.0};
+static const change NO_CHANGE = {0, STEPS, 0, 0.0};
 
 static double weight(const unroll_params *p, const unroll_tensor *t, size_t i, size_t j)
 {
   return (double)p->values[unroll_tensor_index(t, i, j)];
 }
 
-/* Loss of the last token [nats]; a and h (T, MOST, UNITS) of all steps. */
+/* Loss of the last token [nats]; a and h (STEPS, MOST, UNITS) of all steps. */
 static double plain_loss(const unroll_params *p, unroll_activation activation,
                          const int32_t *tokens, change c, double (*h)[MOST][UNITS])
 {
-  for (size_t t = 0; t < T; ++t) {
+  for (size_t t = 0; t < STEPS; ++t) {
     for (size_t l = 0; l < p->L; ++l) {
       const unroll_tensor *W_xh = params_tensor(p, l, PARAMS_W_XH),
                           *W_hh = params_tensor(p, l, PARAMS_W_HH),
@@ -67,10 +67,10 @@ static double plain_loss(const unroll_params *p, unroll_activation activation,
   for (size_t v = 0; v < p->V; ++v) {
     double o = weight(p, params_output(p, PARAMS_B_Q), v, 0);
     for (size_t j = 0; j < p->H; ++j) {
-      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * h[T - 1][p->L - 1][j];
+      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * h[STEPS - 1][p->L - 1][j];
     }
     sum += exp(o);
-    if (v == (size_t)tokens[T]) { target = o; }
+    if (v == (size_t)tokens[STEPS]) { target = o; }
   }
   return log(sum) - target;
 }
@@ -90,17 +90,17 @@ static double plain_tangent(const unroll_params *p, unroll_activation activation
   for (size_t j = 0; j < p->H; ++j) {
     u[j] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
   }
-  for (size_t t = 0; t < T; ++t) {
+  for (size_t t = 0; t < STEPS; ++t) {
     for (size_t i = 0; i < p->H; ++i) {
       next[i] = 0.0;
       for (size_t j = 0; j < p->H; ++j) { next[i] += weight(p, W, i, j) * u[j]; }
       next[i] *= plain_derivative(activation, h[t][l][i]);
     }
     memcpy(u, next, sizeof u);
-    if (t != T - 1 - K && t != T - 1) { continue; }
+    if (t != STEPS - 1 - K && t != STEPS - 1) { continue; }
     double size = 0.0;
     for (size_t j = 0; j < p->H; ++j) { size += u[j] * u[j]; }
-    *(t == T - 1 ? &after : &before) = sqrt(size);
+    *(t == STEPS - 1 ? &after : &before) = sqrt(size);
   }
   return log(after / before);
 }
@@ -111,14 +111,15 @@ static double program_loss(const unroll_params *p, unroll_activation activation,
                            const int32_t *tokens)
 {
   network *net = NULL;
-  CHECK_OK(network_new(p, activation, T, 1, 1, 1, 0, &net));
+  const network_size size = {.T = STEPS, .chunk = STEPS, .B = 1, .shards = 1, .group = 1};
+  CHECK_OK(network_new(p, activation, &size, &net));
   network_pack(net);
   network_reset(net);
-  memcpy(net->x, tokens, T * sizeof *tokens);
-  memcpy(net->y, tokens + 1, T * sizeof *tokens);
-  network_forward(net, T);
-  network_output(net, T, 0.0, true);
-  double loss = net->nll[T - 1];
+  memcpy(net->x, tokens, STEPS * sizeof *tokens);
+  memcpy(net->y, tokens + 1, STEPS * sizeof *tokens);
+  network_forward(net, STEPS);
+  network_output(net, (network_span){0, 0, STEPS}, 0.0, true);
+  double loss = net->nll[STEPS - 1];
   network_free(&net);
   return loss;
 }
@@ -126,7 +127,7 @@ static double program_loss(const unroll_params *p, unroll_activation activation,
 static void check_window(const unroll_params *p, unroll_activation activation,
                          const int32_t *tokens, uint64_t window, const double *record)
 {
-  static double h[T][MOST][UNITS], scratch[T][MOST][UNITS];
+  static double h[STEPS][MOST][UNITS], scratch[STEPS][MOST][UNITS];
   double loss = plain_loss(p, activation, tokens, NO_CHANGE, h);
   CU_ASSERT(fabs(loss - program_loss(p, activation, tokens)) < 1e-12);
 
@@ -134,8 +135,9 @@ static void check_window(const unroll_params *p, unroll_activation activation,
     for (size_t k = 0; k <= K; ++k) {
       double squares = 0.0;
       for (size_t j = 0; j < p->H; ++j) {
-        double up = plain_loss(p, activation, tokens, (change){l, T - 1 - k, j, STEP}, scratch);
-        double down = plain_loss(p, activation, tokens, (change){l, T - 1 - k, j, -STEP}, scratch);
+        double up = plain_loss(p, activation, tokens, (change){l, STEPS - 1 - k, j, STEP}, scratch);
+        double down =
+            plain_loss(p, activation, tokens, (change){l, STEPS - 1 - k, j, -STEP}, scratch);
         squares += pow((up - down) / (2.0 * STEP), 2.0);
       }
       double n = sqrt(squares), a = exp(record[k]);
@@ -149,7 +151,7 @@ static void check_window(const unroll_params *p, unroll_activation activation,
     double derivative = 0.0;
     for (size_t k = 0; k <= K; ++k) {
       for (size_t j = 0; j < p->H; ++j) {
-        derivative += plain_derivative(activation, h[T - 1 - k][l][j]);
+        derivative += plain_derivative(activation, h[STEPS - 1 - k][l][j]);
       }
     }
     CU_ASSERT(fabs(record[LAGS_DERIVATIVE(K)] - derivative / (double)((K + 1) * p->H)) < 1e-13);
@@ -162,7 +164,7 @@ static void check_model(size_t V, size_t H, size_t L, unroll_activation activati
 {
   const uint64_t first = 40;
   unroll_params *p = NULL;
-  int32_t tokens[N * (T + 1)];
+  int32_t tokens[N * (STEPS + 1)];
   double *records = calloc(N, LAGS_RECORD(L, K) * sizeof *records);
 
   if (records == NULL || kernels_start() != UNROLL_OK ||
@@ -175,9 +177,10 @@ static void check_model(size_t V, size_t H, size_t L, unroll_activation activati
   for (size_t i = 0; i < sizeof tokens / sizeof *tokens; ++i) {
     tokens[i] = (int32_t)random_below(6, RANDOM_SYNTHETIC, V, i, V);
   }
-  CHECK_OK(lags_measure(p, activation, N, T, K, tokens, first, records));
+  CHECK_OK(lags_measure(p, activation, N, STEPS, K, tokens, first, records));
   for (size_t i = 0; i < N; ++i) {
-    check_window(p, activation, tokens + i * (T + 1), first + i, records + i * LAGS_RECORD(L, K));
+    check_window(p, activation, tokens + i * (STEPS + 1), first + i,
+                 records + i * LAGS_RECORD(L, K));
   }
   unroll_params_free(&p);
   free(records);

@@ -122,7 +122,7 @@ static void run_part(const window *w, const part *p, gradient_source source, int
                                 .ld_dZ = dZ.ld,
                                 .h = h.x,
                                 .panel_T = panel_T,
-                                .after = after,
+                                .slot = (size_t)after,
                                 .dW = dW->x,
                                 .ld_dW = dW->ld,
                                 .db = db != NULL ? db->x : NULL,

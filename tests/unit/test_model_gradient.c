@@ -23,18 +23,22 @@
 /* [1] Of a difference: truncation and rounding error are both near 1e-10 with it. */
 #define STEP 1e-5
 
-#define T       5
-#define ROOM    7 /* steps the network has room for: a window may be shorter */
-#define B       4
-#define WINDOWS 3
+enum {
+  STEPS = 5,
+  ROOM = 7, /* steps the network has room for: a window may be shorter */
+  BATCH = 4,
+  WINDOWS = 3
+};
 
-/* Of a token: neither 1 nor the reciprocal of T * B, so that a forgotten weight is seen. */
+/* Of a token: neither 1 nor the reciprocal of STEPS * BATCH, so that a forgotten weight is seen. */
 #define WEIGHT 0.75
+
+static const network_span all_steps = {0, 0, STEPS};
 
 struct bench {
   unroll_params *params;
   network *net;
-  unroll_real *state; /* (L, B, H) carried into the window */
+  unroll_real *state; /* (L, BATCH, H) carried into the window */
   unroll_real *seen;  /* (params->n) the gradient as it was told, part by part */
   size_t told;        /* elements told so far */
   int in_order;
@@ -44,15 +48,20 @@ static struct bench *bench_new(size_t V, size_t H, size_t L, unroll_activation a
                                size_t shards)
 {
   struct bench *b = calloc(1, sizeof *b);
+  const network_size size = {.T = ROOM,
+                             .chunk = ROOM,
+                             .B = BATCH,
+                             .shards = shards,
+                             .group = shard_tree_group(shards),
+                             .window = ROOM * BATCH};
   if (b == NULL || kernels_start() != UNROLL_OK ||
       unroll_params_new(V, H, L, &b->params) != UNROLL_OK ||
       unroll_params_start(b->params, UNROLL_INIT_UNIFORM, 1.0, 17) != UNROLL_OK ||
-      network_new(b->params, activation, ROOM, B, shards, shard_tree_group(shards), ROOM * B,
-                  &b->net) != UNROLL_OK) {
+      network_new(b->params, activation, &size, &b->net) != UNROLL_OK) {
     fprintf(stderr, "%s\n", unroll_message());
     abort();
   }
-  b->state = calloc(L * B * H, sizeof *b->state);
+  b->state = calloc(L * BATCH * H, sizeof *b->state);
   b->seen = calloc(b->params->n, sizeof *b->seen);
   if (b->state == NULL || b->seen == NULL) { abort(); }
   network_pack(b->net);
@@ -72,7 +81,7 @@ static void bench_free(struct bench *b)
 /* Tokens of window w; 0 is frequent, so that a column of W_xh sums over many places. */
 static void draw_tokens(struct bench *b, uint64_t w)
 {
-  for (size_t i = 0; i < T * B; ++i) {
+  for (size_t i = 0; i < STEPS * BATCH; ++i) {
     uint64_t rare = random_below(5, RANDOM_SYNTHETIC, w, 3 * i, 2);
     b->net->x[i] = (int32_t)(rare * random_below(5, RANDOM_SYNTHETIC, w, 3 * i + 1, b->net->V));
     b->net->y[i] = (int32_t)random_below(5, RANDOM_SYNTHETIC, w, 3 * i + 2, b->net->V);
@@ -85,9 +94,9 @@ static double window_loss(struct bench *b)
   double sum = 0.0;
   network_pack(b->net);
   network_set_state(b->net, b->state);
-  network_forward(b->net, T);
-  network_output(b->net, T, 0.0, true);
-  for (size_t i = 0; i < T * B; ++i) { sum += b->net->nll[i]; }
+  network_forward(b->net, STEPS);
+  network_output(b->net, all_steps, 0.0, true);
+  for (size_t i = 0; i < STEPS * BATCH; ++i) { sum += b->net->nll[i]; }
   return WEIGHT * sum;
 }
 
@@ -120,13 +129,13 @@ static void differentiate(struct bench *b)
   b->in_order = 1;
   network_pack(b->net);
   network_set_state(b->net, b->state);
-  network_forward(b->net, T);
-  network_output(b->net, T, WEIGHT, false);
+  network_forward(b->net, STEPS);
+  network_output(b->net, all_steps, WEIGHT, false);
   if (b->net->sparse) {
-    network_see(b->net, T);
+    network_see(b->net, STEPS, true);
     network_touch(b->net);
   }
-  CHECK_OK(network_backward(b->net, T, &ready));
+  CHECK_OK(network_backward(b->net, all_steps, &ready));
   if (b->net->sparse) { /* the table of the inputs, the last tensor, is not told */
     CU_ASSERT(b->in_order && b->told == p->tensors[p->n_tensors - 1].offset);
     memcpy(b->seen + b->told, b->net->gradient + b->told, (p->n - b->told) * sizeof *b->seen);
@@ -183,7 +192,7 @@ static void check_model(size_t V, size_t H, size_t L, unroll_activation activati
     differentiate(b);
     compare_with_differences(b);
     (void)window_loss(b); /* of the parameters as they are: the state moves on */
-    network_carry(b->net, T);
+    network_carry(b->net, STEPS);
   }
   bench_free(b);
 }
@@ -222,12 +231,12 @@ static void test_window_loss_depends_on_the_carried_state(void)
   struct bench *b = bench_new(11, 7, 2, UNROLL_ACTIVATION_TANH, 2);
   draw_tokens(b, 0);
   (void)window_loss(b);
-  network_carry(b->net, T);
+  network_carry(b->net, STEPS);
   draw_tokens(b, 1);
   double from_zero = window_loss(b); /* b->state is zero */
   draw_tokens(b, 0);
   (void)window_loss(b);
-  network_carry(b->net, T);
+  network_carry(b->net, STEPS);
   network_get_state(b->net, b->state);
   draw_tokens(b, 1);
   CU_ASSERT(fabs(window_loss(b) - from_zero) > 1e-3);

@@ -28,7 +28,8 @@ static unroll_params *params_of(size_t L, double factor)
 static network *network_of(const unroll_params *p, size_t T, size_t B, size_t shards)
 {
   network *net = NULL;
-  if (network_new(p, UNROLL_ACTIVATION_TANH, T, B, shards, 1, 0, &net) != UNROLL_OK) {
+  const network_size size = {.T = T, .chunk = T, .B = B, .shards = shards, .group = 1};
+  if (network_new(p, UNROLL_ACTIVATION_TANH, &size, &net) != UNROLL_OK) {
     fprintf(stderr, "%s\n", unroll_message());
     abort();
   }
@@ -151,12 +152,12 @@ static void test_forward_over_T_equals_T_forwards_of_one_step(void)
       whole->y[i] = (int32_t)random_below(9, RANDOM_SYNTHETIC, 2, i, V);
     }
     network_forward(whole, T);
-    network_output(whole, T, 0.0, true);
+    network_output(whole, (network_span){0, 0, T}, 0.0, true);
     for (size_t t = 0; t < T; ++t) {
       memcpy(one->x, whole->x + t * B, B * sizeof *one->x);
       memcpy(one->y, whole->y + t * B, B * sizeof *one->y);
       network_forward(one, 1);
-      network_output(one, 1, 0.0, true);
+      network_output(one, (network_span){0, 0, 1}, 0.0, true);
       for (size_t b = 0; b < B; ++b) {
         size_t in_shard = B / SHARDS, shard = b / in_shard;
         size_t at = shard * T * in_shard + t * in_shard + b % in_shard;

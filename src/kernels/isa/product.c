@@ -282,11 +282,13 @@ void ISA(gradient)(const gradient_block *p)
       if (unit + 1 < units) { stack[level] = now; }
     }
     for (size_t i = 0; i < rows; ++i) {
+      size_t row = m - p->first + i;
       for (size_t v = 0; v < vecs; ++v) {
-        vec_store(p->C + (m - p->first + i) * p->ldc + v * LANES,
-                  vec_load(now.sum.c + i * PANEL + v * LANES));
+        unroll_real *C = p->C + row * p->ldc + v * LANES;
+        vec sum = vec_load(now.sum.c + i * PANEL + v * LANES);
+        vec_store(C, p->add ? vec_load(C) + sum : sum);
       }
-      if (p->sums != NULL) { p->sums[m - p->first + i] = now.column[i]; }
+      if (p->sums != NULL) { p->sums[row] = p->add ? p->sums[row] + now.column[i] : now.column[i]; }
     }
   }
 }

@@ -37,7 +37,8 @@ INLINE void softmax_lanes(const softmax_panel *p, size_t tokens, const int32_t *
   double target[LANES], total[LANES];
   for (size_t i = 0; i < LANES; ++i) {
     total[i] = 0.0;
-    target[i] = i < tokens ? (double)O[(size_t)y[i] * PANEL + i] - (double)top[i] : 0.0;
+    target[i] =
+        i < tokens && y[i] >= 0 ? (double)O[(size_t)y[i] * PANEL + i] - (double)top[i] : 0.0;
   }
 
   for (size_t begin = 0; begin < p->V; begin += SUM_BLOCK) {
@@ -50,13 +51,17 @@ INLINE void softmax_lanes(const softmax_panel *p, size_t tokens, const int32_t *
     }
     for (size_t i = 0; i < LANES; ++i) { total[i] += (double)sum[i]; }
   }
-  for (size_t i = 0; i < tokens; ++i) { nll[i] = log(total[i]) - target[i]; }
+  for (size_t i = 0; i < tokens; ++i) { nll[i] = y[i] >= 0 ? log(total[i]) - target[i] : 0.0; }
   if (p->only_loss) { return; }
 
   vec shrink = {0}; /* stays zero in lanes without a token: they then add nothing to any gradient */
-  for (size_t i = 0; i < tokens; ++i) { shrink[i] = (unroll_real)((double)p->scale / total[i]); }
+  for (size_t i = 0; i < tokens; ++i) {
+    if (y[i] >= 0) { shrink[i] = (unroll_real)((double)p->scale / total[i]); }
+  }
   for (size_t v = 0; v < p->V; ++v) { vec_store(O + v * PANEL, vec_load(O + v * PANEL) * shrink); }
-  for (size_t i = 0; i < tokens; ++i) { O[(size_t)y[i] * PANEL + i] -= p->scale; }
+  for (size_t i = 0; i < tokens; ++i) {
+    if (y[i] >= 0) { O[(size_t)y[i] * PANEL + i] -= p->scale; }
+  }
 }
 
 void ISA(softmax)(const softmax_panel *p)

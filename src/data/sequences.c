@@ -1,0 +1,239 @@
+#include "data/sequences.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "comm/comm.h"
+#include "data/vocab.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <string.h>
+
+/* [tokens] read at a time while looking for starts: a corpus block of the shortest tokens. */
+#define READ CORPUS_BLOCK
+
+/* ---------------------------------------------------------- where they start */
+
+/* Places of starts within a share of the tokens. */
+typedef struct starts {
+  uint64_t *place;
+  size_t n, room;
+} starts;
+
+static unroll_status starts_add(starts *s, uint64_t place)
+{
+  unroll_status st = UNROLL_OK;
+  if (s->n == s->room) {
+    uint64_t *more = NULL;
+    size_t room = s->room == 0 ? 1024 : 2 * s->room;
+    UNROLL_TRY(memory_new(room, sizeof *more, "starts of sequences", &more));
+    if (s->n > 0) { memcpy(more, s->place, s->n * sizeof *more); }
+    memory_free(&s->place);
+    s->place = more;
+    s->room = room;
+  }
+  s->place[s->n++] = place;
+
+cleanup:
+  return st;
+}
+
+/* Does a sequence start at a token, given the two before it? */
+static bool is_start(unroll_sequences kind, int32_t line_end, int32_t before_last, int32_t last,
+                     int32_t token)
+{
+  if (kind == UNROLL_SEQUENCES_LINE) { return last == line_end; }
+  return before_last == line_end && last == line_end && token != line_end;
+}
+
+/* Starts among the tokens [begin, end) of a part. */
+static unroll_status find_starts(const corpus *c, const unroll_vocab *vocab,
+                                 const corpus_part *part, unroll_sequences kind, uint64_t begin,
+                                 uint64_t end, starts *out)
+{
+  unroll_status st = UNROLL_OK;
+  const int32_t line_end = vocab_line_end(vocab);
+  const size_t width = corpus_token_width(unroll_vocab_size(vocab));
+  int32_t last = -1, before_last = -1;
+  void *tokens = NULL;
+
+  UNROLL_TRY(memory_new((size_t)READ, width, "tokens", &tokens));
+  for (uint64_t at = begin < 2 ? 0 : begin - 2, n = 0; at < end;
+       at += n) { /* the two before, too */
+    n = end - at < READ ? end - at : READ;
+    UNROLL_TRY(corpus_read(c, vocab, part, at, n, width, tokens));
+    for (uint64_t i = 0; i < n; ++i) {
+      int32_t token = corpus_stored(tokens, width, i);
+      bool starts_here = at + i == 0 || is_start(kind, line_end, before_last, last, token);
+      if (starts_here && at + i >= begin) { UNROLL_TRY(starts_add(out, at + i)); }
+      before_last = last;
+      last = token;
+    }
+  }
+
+cleanup:
+  memory_free(&tokens);
+  return st;
+}
+
+/* First of M sequences in row b of B. */
+static uint64_t row_start(uint64_t M, size_t B, size_t b)
+{
+  return M / B * b + M % B * b / B;
+}
+
+/* ----------------------------------------------------------- create, free */
+
+/*
+ * Where each row begins in the text: every rank looks through its share of all
+ * tokens, the counts give each start its number, and whoever has found the
+ * first of a row tells its place. Collective.
+ */
+static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B, const char *what,
+                                uint64_t *M, uint64_t *place)
+{
+  unroll_status st = UNROLL_OK;
+  size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
+  uint64_t *counts = NULL, before = 0;
+
+  UNROLL_TRY(comm_agree(comm, memory_new(P, sizeof *counts, "numbers of sequences", &counts)));
+  counts[rank] = mine->n;
+  UNROLL_TRY(comm_sum_u64(comm, counts, P));
+  *M = 0;
+  for (size_t r = 0; r < P; ++r) {
+    if (r == rank) { before = *M; }
+    *M += counts[r];
+  }
+  if (*M < B) {
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "%s text has %" PRIu64
+                     " sequences, too few for --batch %zu: the largest legal --batch is %" PRIu64,
+                     what, *M, B, *M);
+    goto cleanup;
+  }
+  for (size_t b = 0; b < B; ++b) {
+    uint64_t number = row_start(*M, B, b);
+    if (number >= before && number - before < mine->n) { place[b] = mine->place[number - before]; }
+  }
+  UNROLL_TRY(comm_sum_u64(comm, place, B));
+
+cleanup:
+  memory_free(&counts);
+  return st;
+}
+
+/* This rank's rows: tokens from `begin` to `end` of the part, with M sequences in all rows. */
+static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
+                               unroll_sequences kind, uint64_t M, uint64_t begin, uint64_t end,
+                               sequences *s)
+{
+  unroll_status st = UNROLL_OK;
+  starts found = {0};
+  const uint64_t base = row_start(M, s->B, s->first);
+
+  UNROLL_TRY(memory_new(s->count + 1, sizeof *s->row, "rows", &s->row));
+  for (size_t b = 0; b <= s->count; ++b) { s->row[b] = row_start(M, s->B, s->first + b) - base; }
+  UNROLL_TRY(find_starts(c, vocab, part, kind, begin, end, &found));
+  UNROLL_TRY(starts_add(&found, end));
+  for (size_t i = 0; i < found.n; ++i) { found.place[i] -= begin; }
+  assert(found.n == s->row[s->count] + 1);
+  for (size_t i = 0; i + 1 < found.n; ++i) {
+    uint64_t length = found.place[i + 1] - found.place[i];
+    if (length > s->longest) { s->longest = length; }
+  }
+  UNROLL_TRY(memory_new((size_t)(end - begin), s->width, "the tokens of this rank's sequences",
+                        &s->tokens));
+  UNROLL_TRY(corpus_read(c, vocab, part, begin, end - begin, s->width, s->tokens));
+  s->start = found.place;
+  found.place = NULL;
+
+cleanup:
+  memory_free(&found.place);
+  return st;
+}
+
+unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
+                            const corpus_part *part, unroll_sequences kind, size_t B, size_t first,
+                            size_t count, const char *what, sequences **out)
+{
+  unroll_status st = UNROLL_OK;
+  sequences *s = NULL;
+  starts mine = {0};
+  uint64_t *place = NULL, M = 0;
+  const uint64_t N = part->tokens, P = (uint64_t)unroll_comm_size(comm),
+                 rank = (uint64_t)unroll_comm_rank(comm);
+  assert(kind != UNROLL_SEQUENCES_STREAM && B >= 1 && count >= 1 && first + count <= B);
+
+  if (vocab_line_end(vocab) < 0) {
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "--sequences %s: the vocabulary of the %s text has no line end",
+                     kind == UNROLL_SEQUENCES_LINE ? "line" : "paragraph", what);
+    goto cleanup;
+  }
+  UNROLL_TRY(comm_agree(comm, memory_new(B + 1, sizeof *place, "places of rows", &place)));
+  UNROLL_TRY(comm_agree(comm, find_starts(c, vocab, part, kind, N / P * rank + N % P * rank / P,
+                                          N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
+  UNROLL_TRY(place_rows(comm, &mine, B, what, &M, place));
+  place[B] = N;
+  memory_free(&mine.place);
+
+  st = memory_new(1, sizeof *s, "sequences", &s);
+  if (st == UNROLL_OK) {
+    *s = (sequences){.B = B,
+                     .first = first,
+                     .count = count,
+                     .batches = (M + B - 1) / B,
+                     .total = N,
+                     .line_end = vocab_line_end(vocab),
+                     .width = corpus_token_width(unroll_vocab_size(vocab))};
+    st = read_rows(c, vocab, part, kind, M, place[first], place[first + count], s);
+  }
+  UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(comm_max_u64(comm, &s->longest, 1));
+  *out = s;
+  s = NULL;
+
+cleanup:
+  memory_free(&mine.place);
+  memory_free(&place);
+  sequences_free(&s);
+  return st;
+}
+
+void sequences_free(sequences **s)
+{
+  if (*s == NULL) { return; }
+  memory_free(&(*s)->start);
+  memory_free(&(*s)->row);
+  memory_free(&(*s)->tokens);
+  memory_free(s);
+}
+
+/* ----------------------------------------------------------------- batches */
+
+sequence_view sequences_view(const sequences *s, unroll_partition partition, uint64_t seed,
+                             uint64_t epoch, uint64_t k, size_t b)
+{
+  assert(b >= s->first && b - s->first < s->count && k < s->batches);
+  const uint64_t *row = s->row + (b - s->first);
+  const uint64_t n = row[1] - row[0];
+  if (k >= n) { return (sequence_view){0}; }
+  if (partition == UNROLL_PARTITION_RANDOM) {
+    k = random_permuted(seed, RANDOM_ORDER, random_bits(seed, RANDOM_ORDER, epoch, b), n, k);
+  }
+  const uint64_t *start = s->start + row[0] + k;
+  return (sequence_view){start[0], start[1] - start[0]};
+}
+
+void sequences_copy(const sequences *s, sequence_view view, uint64_t first, size_t n, size_t stride,
+                    int32_t *x, int32_t *y)
+{
+  for (size_t t = 0; t < n; ++t) {
+    uint64_t place = first + t;
+    bool inside = place < view.length;
+    x[t * stride] = inside && place > 0 ? corpus_stored(s->tokens, s->width, view.start + place - 1)
+                                        : s->line_end;
+    y[t * stride] = inside ? corpus_stored(s->tokens, s->width, view.start + place) : -1;
+  }
+}

@@ -1,0 +1,63 @@
+#ifndef DATA_SEQUENCES_H
+#define DATA_SEQUENCES_H
+
+/*
+ * Lines or paragraphs as sequences of their own, of unequal lengths.
+ *
+ * The M sequences of a part are cut into B rows of consecutive ones; batch k of an epoch has sequence k of
+ * every row, and none where a row has fewer. A rank holds the text of its own rows only. No token is lost: each
+ * sequence is read after a line end, from which its first token is predicted.
+ *
+ *   line        ends with its line end, or with the text
+ *   paragraph   begins where text follows one empty line or more
+ *
+ *   x[0] = line end, x[t] = token t - 1 of the sequence,  y[t] = token t       t < its length
+ *   y[t] = -1 behind it
+ *
+ * sequential  the sequences of a row follow each other
+ * random      they come in a random order, a function of (seed, epoch, row) alone
+ */
+#include "data/corpus.h"
+
+typedef struct sequences {
+  size_t B;            /* rows of the global batch */
+  size_t first, count; /* this rank has the global rows [first, first + count) */
+  uint64_t batches;    /* in an epoch: the same number on every rank */
+  uint64_t longest;    /* [tokens] of all sequences */
+  uint64_t total;      /* [tokens] of all sequences */
+  int32_t line_end;    /* token */
+  size_t width;        /* bytes of a stored token */
+  void *tokens;        /* of this rank's rows */
+  uint64_t *row;       /* (count + 1) first sequence of each row, numbered from this rank's first */
+  uint64_t *start;     /* (row[count] + 1) first token of each sequence */
+} sequences;
+
+/* One sequence of this rank. */
+typedef struct sequence_view {
+  uint64_t start, length; /* [tokens]; length 0: none */
+} sequence_view;
+
+/**
+ * Find the sequences of a counted part and read this rank's.
+ *
+ * @param[in] what  "training" or "validation", for the message
+ *
+ * @return the same on every rank: UNROLL_OK, or UNROLL_ERR_INPUT: the vocabulary has no line end, or there are
+ *         fewer sequences than rows; the message names the largest legal batch
+ *
+ * Collective: over comm
+ */
+unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
+                            const corpus_part *part, unroll_sequences kind, size_t B, size_t first,
+                            size_t count, const char *what, sequences **out);
+void sequences_free(sequences **s);
+
+/** The sequence of global row b, one of this rank's, in batch k of an epoch. */
+sequence_view sequences_view(const sequences *s, unroll_partition partition, uint64_t seed,
+                             uint64_t epoch, uint64_t k, size_t b);
+
+/** Inputs and targets of steps [first, first + n), written with a stride: x[t * stride] for t < n. */
+void sequences_copy(const sequences *s, sequence_view view, uint64_t first, size_t n, size_t stride,
+                    int32_t *x, int32_t *y);
+
+#endif

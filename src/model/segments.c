@@ -1,0 +1,130 @@
+#include "model/segments.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "kernels/gradient.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+/* [steps] Powers of two between them; the least fills the token panels of a shard of one sequence. */
+#define MOST_CHUNK  256
+#define LEAST_CHUNK 32
+
+/* [reals] 64 MiB in float. */
+#define CHUNK_LOGITS ((size_t)1 << 24)
+
+/* [bytes] of states that are held without a thought: recomputing them would cost a forward pass. */
+#define SEGMENT_BYTES ((size_t)1 << 26)
+
+size_t segments_chunk(size_t B, size_t V)
+{
+  size_t chunk = MOST_CHUNK;
+  while (chunk > LEAST_CHUNK && chunk * B * V > CHUNK_LOGITS) { chunk /= 2; }
+  return chunk;
+}
+
+size_t segments_steps(size_t longest, size_t chunk, size_t L, size_t B, size_t H)
+{
+  const size_t state = L * B * kernels_ld(H) * sizeof(unroll_real); /* held as rows and as panels */
+  size_t fit = SEGMENT_BYTES / (2 * state), root = (size_t)sqrt((double)longest / 2.0);
+  size_t steps = fit > root ? fit : root;
+  if (steps > longest) { steps = longest; }
+  return (steps + chunk - 1) / chunk * chunk;
+}
+
+static size_t state_size(const network *net)
+{
+  return net->L * net->B * net->H;
+}
+
+unroll_status segments_new(network *net, size_t longest, segments **out)
+{
+  unroll_status st = UNROLL_OK;
+  segments *s = NULL;
+  assert(net->T % net->chunk == 0 && net->apart != NULL);
+
+  UNROLL_TRY(memory_new(1, sizeof *s, "segments", &s));
+  *s = (segments){.net = net, .most = (longest + net->T - 1) / net->T};
+  UNROLL_TRY(
+      memory_new(s->most, state_size(net) * sizeof *s->kept, "states of segments", &s->kept));
+  UNROLL_TRY(memory_new(state_size(net), sizeof *s->end, "states of segments", &s->end));
+  *out = s;
+  s = NULL;
+
+cleanup:
+  segments_free(&s);
+  return st;
+}
+
+void segments_free(segments **s)
+{
+  if (*s == NULL) { return; }
+  memory_free(&(*s)->end);
+  memory_free(&(*s)->kept);
+  memory_free(s);
+}
+
+/* Steps of segment k of the sequences at hand. */
+static size_t steps_of(const segments *s, size_t k)
+{
+  size_t left = s->n - k * s->net->T;
+  return left < s->net->T ? left : s->net->T;
+}
+
+/* The states of segment k from the carried one. */
+static void run_segment(segments *s, size_t k, token_source source)
+{
+  source.fill(source.context, k * s->net->T, steps_of(s, k), s->net);
+  network_forward(s->net, steps_of(s, k));
+}
+
+static size_t segment_count(const segments *s)
+{
+  return (s->n + s->net->T - 1) / s->net->T;
+}
+
+void segments_forward(segments *s, size_t n, token_source source)
+{
+  network *net = s->net;
+  s->n = n;
+  assert(n >= 1 && segment_count(s) <= s->most);
+
+  for (size_t k = 0; k < segment_count(s); ++k) {
+    if (k > 0) { network_carry(net, net->T); }
+    network_get_state(net, s->kept + k * state_size(net));
+    run_segment(s, k, source);
+    if (net->sparse) { network_see(net, steps_of(s, k), k == 0); }
+  }
+  network_get_slot(net, steps_of(s, segment_count(s) - 1), s->end);
+}
+
+unroll_status segments_backward(segments *s, double scale, token_source source, double *sums,
+                                const network_ready *ready)
+{
+  network *net = s->net;
+  const size_t count = segment_count(s);
+
+  memset(sums, 0, net->shards * sizeof *sums);
+  for (size_t k = count; k-- > 0;) {
+    size_t T = steps_of(s, k);
+    if (k + 1 < count) { /* the last one's states are still there */
+      network_set_state(net, s->kept + k * state_size(net));
+      run_segment(s, k, source);
+    }
+    for (size_t chunk = (T + net->chunk - 1) / net->chunk; chunk-- > 0;) {
+      size_t begin = chunk * net->chunk, end = begin + net->chunk < T ? begin + net->chunk : T;
+      const network_span span = {begin, begin, end};
+      network_output(net, span, scale, false);
+      loss_by_shard((end - begin) * (net->B / net->shards), net->shards, net->nll, sums);
+      network_backward_chunk(net, span, k + 1 == count && end == T);
+    }
+  }
+  return network_combine(net, ready);
+}
+
+void segments_carry(const segments *s)
+{
+  network_set_state(s->net, s->end);
+}

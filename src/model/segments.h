@@ -1,0 +1,72 @@
+#ifndef MODEL_SEGMENTS_H
+#define MODEL_SEGMENTS_H
+
+/*
+ * The exact gradient of sequences of any length, in memory that grows as the
+ * square root of the length, for one more forward pass.
+ *
+ *   steps     0                 T                2T                3T       n
+ *             |----- segment ----|----- segment ----|----- segment ----|------|
+ *   kept      h                  h                  h                  h
+ *   chunks    |----|----|----|---|----|----|----|---|----|----|----|---|----|-|
+ *
+ *   forward   all segments; the state at the start of each is kept
+ *   backward  segments from the last to the first: their states once more from the one kept, then their chunks
+ *             from the last to the first: losses, dL/da, weight gradients
+ *
+ * The states of one segment are in memory at a time, and the logits of one chunk. A shard's gradient is the sum
+ * of its chunks', from the last to the first, and chunks begin at multiples of their length: so neither how
+ * many states are kept nor how many ranks share the shards changes a bit.
+ *
+ * Source: Chen, Xu, Zhang and Guestrin 2016, "Training deep nets with sublinear memory cost", section 3
+ */
+#include "model/network.h"
+
+/* Fills x and y (T, B) of a network with steps [first, first + T) of this rank's sequences. */
+typedef struct token_source {
+  void (*fill)(void *context, size_t first, size_t T, network *net);
+  void *context;
+} token_source;
+
+typedef struct segments {
+  network *net;      /* borrowed */
+  size_t most;       /* segments */
+  size_t n;          /* steps of the sequences at hand */
+  unroll_real *kept; /* (most, L, B, H) state at the start of each segment */
+  unroll_real *end;  /* (L, B, H) state behind the last step */
+} segments;
+
+/**
+ * Steps of a chunk, from what all ranks have in common: enough tokens to make the weight gradients
+ * efficient, as long as the logits of all ranks together stay below CHUNK_LOGITS.
+ */
+size_t segments_chunk(size_t B, size_t V);
+
+/**
+ * Steps of a segment: whole sequences where their states fit in SEGMENT_BYTES, else about the square root of
+ * the longest, which balances states kept and states at hand. A multiple of the chunk.
+ *
+ * @param[in] B  sequences of this rank
+ */
+size_t segments_steps(size_t longest, size_t chunk, size_t L, size_t B, size_t H);
+
+/** For sequences of up to `longest` steps. */
+unroll_status segments_new(network *net, size_t longest, segments **out);
+void segments_free(segments **s);
+
+/** All n steps from the carried state of the network; tokens are noted for network_touch where that matters. */
+void segments_forward(segments *s, size_t n, token_source source);
+
+/**
+ * The gradient of the n steps, and their losses.
+ *
+ * @param[in]  scale  weight of each token's loss in the gradient
+ * @param[out] sums   (shards) [nats] losses of each shard
+ */
+unroll_status segments_backward(segments *s, double scale, token_source source, double *sums,
+                                const network_ready *ready);
+
+/** The state behind the last step becomes the carried state of the network. */
+void segments_carry(const segments *s);
+
+#endif

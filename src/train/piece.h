@@ -1,0 +1,45 @@
+#ifndef TRAIN_PIECE_H
+#define TRAIN_PIECE_H
+
+/*
+ * Which steps of its streams an update covers: the strategies of back-propagation through time (design.md
+ * section 2) as numbers. All sequences and all ranks share them.
+ *
+ *   truncated   windows of --steps, each --stride further; the first ones of a stream are shorter
+ *   full        the whole stream
+ *   randomized  from one cut to the next: a cut lies before step t of an epoch when
+ *               RANDOM_CUT(epoch, t) >= pi = 1 - 1 / steps
+ *
+ * Source of the last: Tallec and Ollivier 2017, "Unbiasing truncated backpropagation through time", section 3
+ */
+#include "runfile/runfile.h"
+
+typedef struct piece {
+  uint64_t start; /* position in every stream; of no meaning with --partition random or sequences */
+  size_t steps;
+  size_t scored; /* losses count from this step on: the ones before were new in an earlier window */
+  size_t advance;  /* the state after so many steps is carried */
+  bool from_zero;  /* begins with the zero state instead of the carried one */
+  bool ends_epoch; /* the last of its epoch */
+  double tokens;   /* with a loss, of all ranks */
+  double scale;    /* weight of the loss of each token in the gradient */
+} piece;
+
+/* What a run is cut into. */
+typedef struct piece_count {
+  uint64_t updates;   /* of the whole run */
+  uint64_t per_epoch; /* of an epoch, of the first where they differ */
+  size_t longest;     /* [steps] */
+} piece_count;
+
+/** All pieces of a run on streams of `length` tokens. */
+piece_count piece_counted(const unroll_config *config, uint64_t length, uint64_t windows);
+
+/** The piece of the next update. `windows`: of an epoch, with truncated BPTT. */
+piece piece_next(const unroll_config *config, uint64_t length, uint64_t windows,
+                 const run_state *state);
+
+/** xi of an uncut step boundary: the factor that makes the mean over all cuts the full gradient. */
+double piece_xi(const unroll_config *config);
+
+#endif
