@@ -8,7 +8,11 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Places mixed in a row sorted by length: enough that batches differ from epoch to epoch. */
+#define NEIGHBOURS 16
 
 /* [tokens] read at a time while looking for starts: a corpus block of the shortest tokens. */
 #define READ CORPUS_BLOCK
@@ -83,6 +87,38 @@ static uint64_t row_start(uint64_t M, size_t B, size_t b)
   return M / B * b + M % B * b / B;
 }
 
+/* ------------------------------------------------------------ by their length */
+
+typedef struct by_length {
+  uint64_t length, number;
+} by_length;
+
+static int shorter(const void *a, const void *b)
+{
+  const by_length *x = a, *y = b;
+  int order = (x->length > y->length) - (x->length < y->length);
+  return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
+}
+
+static unroll_status sort_rows(sequences *s)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = (size_t)s->row[s->count];
+  by_length *all = NULL;
+
+  UNROLL_TRY(memory_new(n, sizeof *s->by_length, "order of sequences", &s->by_length));
+  UNROLL_TRY(memory_new(n, sizeof *all, "order of sequences", &all));
+  for (size_t i = 0; i < n; ++i) { all[i] = (by_length){s->start[i + 1] - s->start[i], i}; }
+  for (size_t b = 0; b < s->count; ++b) {
+    qsort(all + s->row[b], (size_t)(s->row[b + 1] - s->row[b]), sizeof *all, shorter);
+  }
+  for (size_t i = 0; i < n; ++i) { s->by_length[i] = all[i].number; }
+
+cleanup:
+  memory_free(&all);
+  return st;
+}
+
 /* ----------------------------------------------------------- create, free */
 
 /*
@@ -147,6 +183,7 @@ static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const
   UNROLL_TRY(corpus_read(c, vocab, part, begin, end - begin, s->width, s->tokens));
   s->start = found.place;
   found.place = NULL;
+  UNROLL_TRY(sort_rows(s));
 
 cleanup:
   memory_free(&found.place);
@@ -204,6 +241,7 @@ cleanup:
 void sequences_free(sequences **s)
 {
   if (*s == NULL) { return; }
+  memory_free(&(*s)->by_length);
   memory_free(&(*s)->start);
   memory_free(&(*s)->row);
   memory_free(&(*s)->tokens);
@@ -218,12 +256,22 @@ sequence_view sequences_view(const sequences *s, unroll_partition partition, uin
   assert(b >= s->first && b - s->first < s->count && k < s->batches);
   const uint64_t *row = s->row + (b - s->first);
   const uint64_t n = row[1] - row[0];
-  if (k >= n) { return (sequence_view){0}; }
+  uint64_t number = row[0] + k;
+
   if (partition == UNROLL_PARTITION_RANDOM) {
-    k = random_permuted(seed, RANDOM_ORDER, random_bits(seed, RANDOM_ORDER, epoch, b), n, k);
+    uint64_t of_all = random_bits(seed, RANDOM_ORDER, epoch, s->B);
+    uint64_t place = random_permuted(seed, RANDOM_ORDER, of_all, s->batches, k);
+    if (place >= n) { return (sequence_view){0}; }
+    uint64_t begin = place - place % NEIGHBOURS;
+    uint64_t width = n - begin < NEIGHBOURS ? n - begin : NEIGHBOURS;
+    uint64_t of_row = random_bits(seed, RANDOM_ORDER, epoch, b);
+    uint64_t key = random_bits(seed, RANDOM_ORDER, of_row, begin);
+    number = s->by_length[row[0] + begin +
+                          random_permuted(seed, RANDOM_ORDER, key, width, place - begin)];
+  } else if (k >= n) {
+    return (sequence_view){0};
   }
-  const uint64_t *start = s->start + row[0] + k;
-  return (sequence_view){start[0], start[1] - start[0]};
+  return (sequence_view){s->start[number], s->start[number + 1] - s->start[number]};
 }
 
 void sequences_copy(const sequences *s, sequence_view view, uint64_t first, size_t n, size_t stride,

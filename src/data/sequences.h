@@ -4,8 +4,8 @@
 /*
  * Lines or paragraphs as sequences of their own, of unequal lengths.
  *
- * The M sequences of a part are cut into B rows of consecutive ones; batch k of an epoch has sequence k of
- * every row, and none where a row has fewer. A rank holds the text of its own rows only. No token is lost: each
+ * The M sequences of a part are cut into B rows of consecutive ones; a batch of an epoch has one sequence of
+ * every row, or none where a row has one fewer than others. A rank holds the text of its own rows only. No token is lost: each
  * sequence is read after a line end, from which its first token is predicted.
  *
  *   line        ends with its line end, or with the text
@@ -14,8 +14,10 @@
  *   x[0] = line end, x[t] = token t - 1 of the sequence,  y[t] = token t       t < its length
  *   y[t] = -1 behind it
  *
- * sequential  the sequences of a row follow each other
- * random      they come in a random order, a function of (seed, epoch, row) alone
+ * sequential  batch k has sequence k of each row
+ * random      each row is sorted by length; a random order of the places, the same in all rows, is a function of
+ *             (seed, epoch), and neighbours within NEIGHBOURS places are mixed, by (seed, epoch, row). So the
+ *             sequences of a batch are about equally long, and little is computed behind their ends.
  */
 #include "data/corpus.h"
 
@@ -30,6 +32,7 @@ typedef struct sequences {
   void *tokens;        /* of this rank's rows */
   uint64_t *row;       /* (count + 1) first sequence of each row, numbered from this rank's first */
   uint64_t *start;     /* (row[count] + 1) first token of each sequence */
+  uint64_t *by_length; /* (row[count]) within each row, its sequences from the shortest on */
 } sequences;
 
 /* One sequence of this rank. */
