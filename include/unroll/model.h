@@ -58,6 +58,9 @@ typedef struct unroll_line_score {
  * With streams > 1 the text is cut into that many parts, each from the zero state and scored at once:
  * faster, slightly pessimistic. The streams are shared out over the ranks.
  *
+ * The text of a model trained with --sequences line or paragraph is scored in the same sequences, all of their
+ * tokens, each sequence from the zero state; streams then only say how many are scored at once.
+ *
  * @param[in]  streams  >= 1
  * @param[out] score    same on every rank
  * @param[in]  tell     called on rank 0 for each line, in order; NULL: no lines. Only with streams 1

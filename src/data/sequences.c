@@ -200,7 +200,7 @@ unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_voc
   uint64_t *place = NULL, M = 0;
   const uint64_t N = part->tokens, P = (uint64_t)unroll_comm_size(comm),
                  rank = (uint64_t)unroll_comm_rank(comm);
-  assert(kind != UNROLL_SEQUENCES_STREAM && B >= 1 && count >= 1 && first + count <= B);
+  assert(kind != UNROLL_SEQUENCES_STREAM && B >= 1 && first + count <= B);
 
   if (vocab_line_end(vocab) < 0) {
     st = unroll_fail(UNROLL_ERR_INPUT,

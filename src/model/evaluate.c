@@ -35,19 +35,30 @@ static void tell_lines(void *context, size_t T, const int32_t *y, const double *
   }
 }
 
-/* Score this rank's streams; sums (of all streams) gets their losses, zero elsewhere. */
-static unroll_status score_mine(unroll_model *model, const streams *s, score_listener listener,
-                                double *sums)
+/* This rank's part of the text, in the form in which the model saw its own: one of the two is NULL. */
+typedef struct scored {
+  streams *streams;
+  sequences *sequences;
+} scored;
+
+/* Score it; sums gets the loss of each stream or row. */
+static unroll_status score_mine(unroll_model *model, const scored *text, size_t count,
+                                score_listener listener, double *sums)
 {
   unroll_status st = UNROLL_OK;
   network *net = NULL;
-  size_t T = s->length < SCORE_STEPS ? (size_t)s->length : SCORE_STEPS;
+  uint64_t longest = text->streams != NULL ? text->streams->length : text->sequences->longest;
+  size_t T = longest < SCORE_STEPS ? (size_t)longest : SCORE_STEPS;
 
-  if (s->count == 0) { goto cleanup; }
-  const network_size size = {.T = T, .chunk = T, .B = s->count, .shards = s->count, .group = 1};
+  if (count == 0) { goto cleanup; }
+  const network_size size = {.T = T, .chunk = T, .B = count, .shards = count, .group = 1};
   UNROLL_TRY(network_new(model->run->params, model->run->config.activation, &size, &net));
   network_pack(net);
-  score_streams(net, s, listener, sums + s->first);
+  if (text->streams != NULL) {
+    score_streams(net, text->streams, listener, sums);
+  } else {
+    score_sequences(net, text->sequences, listener, sums);
+  }
 
 cleanup:
   network_free(&net);
@@ -63,7 +74,8 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   const unroll_vocab *vocab = model->run->vocab;
   corpus *text = NULL;
   corpus_part part = {0}, none = {0};
-  streams *s = NULL;
+  scored mine = {0};
+  unroll_sequences kind = model->run->config.sequences;
   double *sums = NULL;
   line_teller lines = {.tell = tell, .context = context, .line = {.line = 1}};
   score_listener listener = {0};
@@ -90,18 +102,25 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(corpus_open(comm, n_texts, texts, &text));
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
-  UNROLL_TRY(streams_new(comm, text, vocab, &part, n_streams, first, count, 1, "the", &s));
+  if (kind == UNROLL_SEQUENCES_STREAM) {
+    UNROLL_TRY(
+        streams_new(comm, text, vocab, &part, n_streams, first, count, 1, "the", &mine.streams));
+  } else {
+    UNROLL_TRY(sequences_new(comm, text, vocab, &part, kind, n_streams, first, count, "the",
+                             &mine.sequences));
+  }
   UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
 
   double begin = clock_seconds();
-  UNROLL_TRY(comm_agree(comm, score_mine(model, s, listener, sums)));
+  UNROLL_TRY(comm_agree(comm, score_mine(model, &mine, count, listener, sums + first)));
   UNROLL_TRY(comm_sum_double(comm, sums, n_streams)); /* one rank's value and zeros: exact */
   double seconds = clock_seconds() - begin;
   if (listener.call != NULL && lines.line.tokens > 0) { tell(context, &lines.line); }
 
   double nats = 0.0;
   for (size_t i = 0; i < n_streams; ++i) { nats += sums[i]; }
-  uint64_t tokens = (uint64_t)n_streams * s->length;
+  uint64_t tokens = mine.sequences != NULL ? mine.sequences->total
+                                           : (uint64_t)n_streams * mine.streams->length;
   double per_token = (double)part.tokens / (double)part.characters;
   *score = (unroll_score){.tokens = tokens,
                           .characters = part.characters,
@@ -113,7 +132,8 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
 
 cleanup:
   memory_free(&sums);
-  streams_free(&s);
+  sequences_free(&mine.sequences);
+  streams_free(&mine.streams);
   corpus_part_free(&none);
   corpus_part_free(&part);
   corpus_free(&text);

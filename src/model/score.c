@@ -21,30 +21,28 @@ void score_streams(network *net, const streams *s, score_listener listener, doub
   }
 }
 
-/* Any order would do: this one has sequences of about equal length together. */
-static sequence_view view_of(const sequences *s, uint64_t k, size_t b)
+void score_sequences(network *net, const sequences *s, score_listener listener, double *sums)
 {
-  return sequences_view(s, UNROLL_PARTITION_RANDOM, 0, 0, k, s->first + b);
-}
-
-void score_sequences(network *net, const sequences *s, double *sums)
-{
+  const unroll_partition order =
+      listener.call != NULL ? UNROLL_PARTITION_SEQUENTIAL : UNROLL_PARTITION_RANDOM;
+  net->masked = true;
   memset(sums, 0, net->shards * sizeof *sums);
   for (uint64_t k = 0; k < s->batches; ++k) {
     uint64_t longest = 0;
     for (size_t b = 0; b < net->B; ++b) {
-      uint64_t length = view_of(s, k, b).length;
+      uint64_t length = sequences_view(s, order, 0, 0, k, s->first + b).length;
       if (length > longest) { longest = length; }
     }
     network_reset(net);
     for (uint64_t first = 0; first < longest; first += net->chunk) {
       size_t T = longest - first < net->chunk ? (size_t)(longest - first) : net->chunk;
       for (size_t b = 0; b < net->B; ++b) {
-        sequences_copy(s, view_of(s, k, b), first, T, net->B, net->x + b, net->y + b);
+        sequences_copy(s, sequences_view(s, order, 0, 0, k, s->first + b), first, T, net->B, net->x + b, net->y + b);
       }
       network_forward(net, T);
       network_output(net, (network_span){0, 0, T}, 0.0, true);
       loss_by_shard(T * (net->B / net->shards), net->shards, net->nll, sums);
+      if (listener.call != NULL) { listener.call(listener.context, T, net->y, net->nll); }
       network_carry(net, T);
     }
   }

@@ -21,7 +21,10 @@ typedef struct score_listener {
  */
 void score_streams(network *net, const streams *s, score_listener listener, double *sums);
 
-/** The same of this rank's sequences, each from the zero state; the network is `masked`. */
-void score_sequences(network *net, const sequences *s, double *sums);
+/**
+ * The same of this rank's sequences, each from the zero state. With a listener they come in their order, else
+ * those of about equal length together. The network becomes `masked`.
+ */
+void score_sequences(network *net, const sequences *s, score_listener listener, double *sums);
 
 #endif

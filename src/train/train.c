@@ -168,7 +168,7 @@ static unroll_status validate(trainer *t)
   network_get_state(net, t->carried);
   network_reset(net);
   if (t->valid_sequences != NULL) {
-    score_sequences(net, t->valid_sequences, sums);
+    score_sequences(net, t->valid_sequences, (score_listener){0}, sums);
   } else {
     score_streams(net, t->valid, (score_listener){0}, sums);
   }
