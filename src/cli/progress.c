@@ -69,7 +69,7 @@ static void print_start(const unroll_progress *now)
   (void)fprintf(stderr, ", vocabulary of %" PRIu64 "\n", now->V);
   (void)fprintf(stderr, "model: %" PRIu64 " parameters\n", now->parameters);
   (void)fprintf(stderr,
-                "run: %" PRIu64 " updates in %" PRIu64 " epoch%s of %" PRIu64 " windows, %" PRIu64
+                "run: %" PRIu64 " updates in %" PRIu64 " epoch%s of %" PRIu64 ", %" PRIu64
                 " shard%s\n",
                 now->steps, now->epochs, now->epochs == 1 ? "" : "s", now->windows, now->shards,
                 now->shards == 1 ? "" : "s");
