@@ -188,7 +188,7 @@ void recurrence_forward(const recurrence *r)
 void recurrence_clear(const recurrence *r, size_t slot, size_t b)
 {
   const size_t in_shard = r->B / r->shards;
-  memset(r->h + (slot * r->B + b) * r->ld, 0, r->ld * sizeof *r->h);
+  memset(r->h + (slot * r->B + b) * r->ld, 0, kernels_pad(r->H) * sizeof *r->h);
   for (size_t p = 0; p < panel_count(r->H) && r->state_panels != NULL; ++p) {
     size_t width = panel_width(r->H, p), row = r->panel_row[b] + slot * in_shard;
     memset(r->state_panels + p * state_panels_stride(r->panel_T, r->B) + row * width, 0,

@@ -257,6 +257,70 @@ static void test_forward_of_a_window_is_the_forward_of_its_steps(void)
   layer_free(&l);
 }
 
+/* Walked back in two parts, the later one first, the window has the bits that it has in one. */
+static void test_backward_continues_from_the_step_behind(void)
+{
+  for (size_t i = 0; i < COUNT(all_sizes); ++i) {
+    for (int relu = 0; relu < 2; ++relu) {
+      const sizes n = {5, all_sizes[i].B, all_sizes[i].H, all_sizes[i].shards};
+      layer l = layer_new(n, relu ? UNROLL_ACTIVATION_RELU : UNROLL_ACTIVATION_TANH, 1);
+      matrix from = matrix_new(l.dh.rows, n.H), dh = matrix_new(l.dh.rows, n.H);
+      matrix after = matrix_new(n.B, n.H);
+      matrix_copy(&l.dh, &from);
+      recurrence r = whole(&l);
+      recurrence_forward(&r);
+      recurrence_backward(&r, (kernel_poll){NULL, NULL});
+      matrix_copy(&l.dh, &dh);
+      for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+        for (size_t half = 1; half < n.T; ++half) {
+          omp_set_num_threads(thread_counts[t]);
+          matrix_copy(&from, &l.dh);
+          recurrence late = steps_of(&l, half, n.T - half), early = steps_of(&l, 0, half);
+          recurrence_backward(&late, (kernel_poll){NULL, NULL});
+          for (size_t b = 0; b < n.B; ++b) {
+            memcpy(at(&after, b, 0), at(&l.dh, half * n.B + b, 0), l.dh.width * sizeof *l.dh.x);
+          }
+          early.after = after.x; /* a copy of its own, as the model has it */
+          recurrence_backward(&early, (kernel_poll){NULL, NULL});
+          CHECK_AT(matrix_equal(&dh, &l.dh), "B %zu H %zu phi %d threads %d, cut before step %zu",
+                   n.B, n.H, relu, thread_counts[t], half);
+        }
+      }
+      matrix_free(&from);
+      matrix_free(&dh);
+      matrix_free(&after);
+      layer_free(&l);
+    }
+  }
+}
+
+/* One state becomes zero in both places where it stands, and nothing else changes. */
+static void test_clear_sets_one_state_to_zero(void)
+{
+  for (size_t i = 0; i < COUNT(all_sizes); ++i) {
+    layer l = layer_new(all_sizes[i], UNROLL_ACTIVATION_TANH, 1);
+    matrix h = matrix_new(l.h.rows, l.n.H);
+    recurrence r = whole(&l);
+    recurrence_forward(&r);
+    for (size_t t = 0; t <= l.n.T; t += 2) {
+      size_t b = (t + 5) % l.n.B;
+      matrix_copy(&l.h, &h);
+      memset(at(&h, t * l.n.B + b, 0), 0, h.width * sizeof *h.x);
+      recurrence_clear(&r, t, b);
+      CHECK_AT(matrix_equal(&h, &l.h) && panels_are(&l), "T %zu B %zu H %zu shards %zu slot %zu",
+               l.n.T, l.n.B, l.n.H, l.n.shards, t);
+    }
+    matrix before = flat_new(l.panels.cols);
+    matrix_copy(&l.panels, &before);
+    r.state_panels = NULL; /* not wanted: the rows alone */
+    recurrence_clear(&r, l.n.T, 0);
+    CU_ASSERT(*at(&l.h, l.n.T * l.n.B, 0) == 0 && matrix_equal(&before, &l.panels));
+    matrix_free(&before);
+    matrix_free(&h);
+    layer_free(&l);
+  }
+}
+
 /* A sequence is no other sequence's business: alone it has the bits that it has among others. */
 static void test_sequence_alone_is_the_same_as_among_others(void)
 {
@@ -326,6 +390,8 @@ int main(void)
       {"tanh: equations, any threads", test_tanh_layer_follows_its_equations_for_any_threads},
       {"relu: equations, any threads", test_relu_layer_follows_its_equations_for_any_threads},
       {"window equals steps", test_forward_of_a_window_is_the_forward_of_its_steps},
+      {"backward continues", test_backward_continues_from_the_step_behind},
+      {"clear", test_clear_sets_one_state_to_zero},
       {"sequences are independent", test_sequence_alone_is_the_same_as_among_others},
       {"NaN stays in its sequence", test_nan_shows_in_its_sequence_alone},
       {"avx2 equals avx512", test_recurrence_of_avx2_and_avx512_is_equal},
