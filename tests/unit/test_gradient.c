@@ -167,23 +167,27 @@ static expected weight_at(const window *w, size_t i, size_t j, int after)
 }
 
 /* Rows are added in sequence; panels in 16 lanes, token n in lane n % 16, the lanes as a tree. */
-static expected bias_at(const window *w, size_t i, gradient_source source)
+static unroll_real bias_of_shard(const window *w, size_t i, gradient_source source, size_t s,
+                                 dot *sum)
 {
   const part all = part_of(w, 0, 1);
+  unroll_real lane[KERNELS_PAD] = {0};
+  for (size_t n = 0; n < w->T * w->B / w->shards; ++n) {
+    unroll_real x = *at(&w->dZ, token_row(w, &all, s, n), i);
+    lane[source == GRADIENT_PANELS ? n % KERNELS_PAD : 0] += x;
+    if (sum != NULL) { dot_add(sum, 1, x); }
+  }
+  for (size_t half = KERNELS_PAD / 2; half > 0 && source == GRADIENT_PANELS; half /= 2) {
+    for (size_t l = 0; l < half; ++l) { lane[l] += lane[l + half]; }
+  }
+  return lane[0];
+}
+
+static expected bias_at(const window *w, size_t i, gradient_source source)
+{
   expected e = {.sum = dot_start(0)};
   unroll_real *shard = test_alloc(w->shards, sizeof *shard);
-  for (size_t s = 0; s < w->shards; ++s) {
-    unroll_real lane[KERNELS_PAD] = {0};
-    for (size_t n = 0; n < w->T * w->B / w->shards; ++n) {
-      unroll_real x = *at(&w->dZ, token_row(w, &all, s, n), i);
-      lane[source == GRADIENT_PANELS ? n % KERNELS_PAD : 0] += x;
-      dot_add(&e.sum, 1, x);
-    }
-    for (size_t half = KERNELS_PAD / 2; half > 0 && source == GRADIENT_PANELS; half /= 2) {
-      for (size_t l = 0; l < half; ++l) { lane[l] += lane[l + half]; }
-    }
-    shard[s] = lane[0];
-  }
+  for (size_t s = 0; s < w->shards; ++s) { shard[s] = bias_of_shard(w, i, source, s, &e.sum); }
   e.bits = tree_of(w->shards, w->group, shard);
   free(shard);
   return e;
@@ -384,6 +388,261 @@ static void test_tokens_are_the_tree_of_their_rows_for_any_threads(void)
   }
 }
 
+/* -------------------------------------------------------------- shards apart */
+
+/* Steps [begin, end) of a window as a window of their own, which borrows. */
+static window steps_of(const window *w, size_t begin, size_t end)
+{
+  window chunk = *w;
+  chunk.T = end - begin;
+  chunk.dZ.x = at(&w->dZ, begin * w->B, 0);
+  chunk.dZ.rows = chunk.T * w->B;
+  chunk.x = w->x + begin * w->B;
+  return chunk;
+}
+
+/* Gradients of one shard, and shards_combine's result: all weights, biases and the table in a row, padded. */
+typedef struct apart {
+  size_t W, b, X, n; /* where each begins; elements in all */
+  matrix shards;     /* a row for each, with a gap behind */
+  matrix sum;
+} apart;
+
+static apart apart_new(const window *w, size_t shards)
+{
+  apart a = {.b = w->M * kernels_pad(w->N)};
+  a.X = a.b + kernels_pad(w->M);
+  a.n = a.X + w->V * kernels_pad(w->M);
+  a.shards = matrix_shaped(shards, a.n, a.n, a.n + KERNELS_PAD);
+  a.sum = flat_new(a.n);
+  matrix_zero(&a.shards);
+  return a;
+}
+
+static void apart_free(apart *a)
+{
+  matrix_free(&a->shards);
+  matrix_free(&a->sum);
+}
+
+/* Add steps [begin, end) of a part to its shards. The states are those of the whole window, from a slot on. */
+static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
+                      gradient_source source, int after, const apart *a)
+{
+  const window chunk = steps_of(w, begin, end);
+  matrix dZ = source == GRADIENT_ROWS ? rows_of_part(&chunk, p) : panels_of_part(&chunk, p);
+  matrix rows = rows_of_part(&chunk, p), h = states_of_part(w, p, w->T + 1);
+  matrix scratch = flat_new(gradient_scratch((size_t)omp_get_max_threads()));
+  int32_t *x = test_alloc(chunk.T * p->B, sizeof *x);
+  for (size_t t = 0; t < chunk.T; ++t) {
+    memcpy(x + t * p->B, chunk.x + t * w->B + p->first, p->B * sizeof *x);
+  }
+  const weight_gradient weights = {.T = chunk.T,
+                                   .B = p->B,
+                                   .shards = p->shards,
+                                   .group = w->group,
+                                   .M = w->M,
+                                   .N = w->N,
+                                   .source = source,
+                                   .dZ = dZ.x,
+                                   .ld_dZ = dZ.ld,
+                                   .h = h.x,
+                                   .panel_T = w->T + 1,
+                                   .slot = begin + (size_t)after,
+                                   .dW = a->shards.x,
+                                   .ld_dW = kernels_pad(w->N),
+                                   .db = a->shards.x + a->b,
+                                   .apart = a->shards.ld,
+                                   .scratch = scratch.x};
+  const token_gradient table = {.T = chunk.T,
+                                .B = p->B,
+                                .shards = p->shards,
+                                .group = w->group,
+                                .V = w->V,
+                                .H = w->M,
+                                .x = x,
+                                .dZ = rows.x,
+                                .ld = rows.ld,
+                                .dW = a->shards.x + a->X,
+                                .ld_dW = kernels_pad(w->M),
+                                .apart = a->shards.ld};
+  weight_gradient_run(&weights);
+  token_gradient_run(&table);
+  CU_ASSERT(matrix_is_clean(&scratch)); /* not needed */
+  matrix_free(&dZ);
+  matrix_free(&rows);
+  matrix_free(&h);
+  matrix_free(&scratch);
+  free(x);
+}
+
+/* A part in chunks of so many steps, from the last to the first, then the tree. To be freed. */
+static apart run_apart(const window *w, const part *p, size_t chunk, gradient_source source,
+                       int after)
+{
+  apart a = apart_new(w, p->shards);
+  for (size_t k = (w->T + chunk - 1) / chunk; k-- > 0;) {
+    size_t end = (k + 1) * chunk < w->T ? (k + 1) * chunk : w->T;
+    add_chunk(w, p, k * chunk, end, source, after, &a);
+  }
+  CU_ASSERT(matrix_is_clean(&a.shards));
+  shards_combine(p->shards, w->group, a.n, a.shards.ld, a.shards.x, a.sum.x);
+  CU_ASSERT(matrix_is_clean(&a.sum));
+  return a;
+}
+
+/* One chunk: nothing is added to anything, so the tree has the bits that it has inside the kernels. */
+static int apart_is_the_tree(const window *w, gradient_source source, int after)
+{
+  const part all = part_of(w, 0, 1);
+  matrix dW = matrix_new(w->M, w->N), db = flat_new(w->M), dX = matrix_new(w->V, w->M);
+  apart a = run_apart(w, &all, w->T, source, after);
+  int ok = 1;
+  matrix_zero(&dX);
+  run_part(w, &all, source, after, &dW, &db);
+  run_tokens(w, &all, &dX);
+  for (size_t i = 0; i < w->M; ++i) {
+    ok &= same_bits(a.sum.x[a.b + i], *at(&db, 0, i));
+    for (size_t j = 0; j < w->N; ++j) {
+      ok &= same_bits(a.sum.x[i * kernels_pad(w->N) + j], *at(&dW, i, j));
+    }
+    for (size_t v = 0; v < w->V; ++v) {
+      ok &= same_bits(a.sum.x[a.X + v * kernels_pad(w->M) + i], *at(&dX, v, i));
+    }
+  }
+  matrix_free(&dW);
+  matrix_free(&db);
+  matrix_free(&dX);
+  apart_free(&a);
+  return ok;
+}
+
+/* Element (i, j) of dW and i of db: of each shard the chunks' sums, each begun at 0, from the last to the first. */
+static int apart_is_the_sum(const window *w, const apart *a, size_t chunk, gradient_source source,
+                            int after)
+{
+  const part one = {.B = w->B, .shards = w->shards};
+  unroll_real *shard = test_alloc(w->shards, sizeof *shard);
+  int ok = 1;
+  for (size_t i = 0; i < w->M; ++i) {
+    for (size_t j = 0; j < w->N; ++j) {
+      dot all = dot_start(0);
+      for (size_t s = 0; s < w->shards; ++s) {
+        shard[s] = 0;
+        for (size_t k = (w->T + chunk - 1) / chunk; k-- > 0;) {
+          const window c = steps_of(w, k * chunk, (k + 1) * chunk < w->T ? (k + 1) * chunk : w->T);
+          dot d = dot_start(0);
+          for (size_t n = 0; n < c.T * c.B / c.shards; ++n) {
+            size_t row = token_row(&c, &one, s, n), slot = k * chunk + (size_t)after;
+            dot_add(&d, *at(&c.dZ, row, i), *at(&w->h, row + slot * w->B, j));
+            dot_add(&all, *at(&c.dZ, row, i), *at(&w->h, row + slot * w->B, j));
+          }
+          shard[s] += d.chain;
+        }
+      }
+      const expected e = {tree_of(w->shards, w->group, shard), all};
+      ok &= expected_is(&e, a->sum.x[i * kernels_pad(w->N) + j]);
+    }
+    for (size_t s = 0; s < w->shards; ++s) { /* biases: bias_at of a window of one shard */
+      shard[s] = 0;
+      for (size_t k = (w->T + chunk - 1) / chunk; k-- > 0;) {
+        window c = steps_of(w, k * chunk, (k + 1) * chunk < w->T ? (k + 1) * chunk : w->T);
+        shard[s] += bias_of_shard(&c, i, source, s, NULL);
+      }
+    }
+    ok &= same_bits(a->sum.x[a->b + i], tree_of(w->shards, w->group, shard));
+    for (size_t v = 0; v < w->V; ++v) { /* the table: token by token within a chunk */
+      for (size_t s = 0; s < w->shards; ++s) {
+        shard[s] = 0;
+        for (size_t k = (w->T + chunk - 1) / chunk; k-- > 0;) {
+          const window c = steps_of(w, k * chunk, (k + 1) * chunk < w->T ? (k + 1) * chunk : w->T);
+          for (size_t n = 0; n < c.T * c.B / c.shards; ++n) {
+            size_t row = token_row(&c, &one, s, n);
+            if ((size_t)c.x[row] == v) { shard[s] += *at(&c.dZ, row, i); }
+          }
+        }
+      }
+      ok &= same_bits(a->sum.x[a->X + v * kernels_pad(w->M) + i],
+                      tree_of(w->shards, w->group, shard));
+    }
+  }
+  free(shard);
+  return ok;
+}
+
+static const size_t apart_tokens[][3] = {{1, 1, 1},  {5, 3, 3},   {5, 16, 4},
+                                         {7, 12, 6}, {7, 16, 16}, {9, 6, 2}}; /* T, B, shards */
+static const size_t apart_shapes[][2] = {{1, 1}, {7, 33}, {97, 65}};
+
+static void test_apart_of_one_chunk_is_the_tree(void)
+{
+  for (size_t i = 0; i < COUNT(apart_tokens); ++i) {
+    for (size_t j = 0; j < COUNT(apart_shapes); ++j) {
+      const size_t *n = apart_tokens[i];
+      window w = window_new(n[0], n[1], n[2], apart_shapes[j][0], apart_shapes[j][1], 7);
+      for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+        omp_set_num_threads(thread_counts[t]);
+        for (int how = 0; how < 4; ++how) {
+          CHECK_AT(apart_is_the_tree(&w, how & 1 ? GRADIENT_PANELS : GRADIENT_ROWS, how >> 1),
+                   "T %zu B %zu shards %zu M %zu N %zu how %d threads %d", n[0], n[1], n[2], w.M,
+                   w.N, how, thread_counts[t]);
+        }
+      }
+      window_free(&w);
+    }
+  }
+}
+
+static void test_apart_is_the_tree_over_sums_of_chunks_for_any_threads(void)
+{
+  for (size_t i = 0; i < COUNT(apart_tokens); ++i) {
+    const size_t *n = apart_tokens[i];
+    window w = window_new(n[0], n[1], n[2], 9, 35, 5);
+    const part all = part_of(&w, 0, 1);
+    for (size_t chunk = 1; chunk <= 4; ++chunk) {
+      for (int how = 0; how < 4; ++how) {
+        const gradient_source source = how & 1 ? GRADIENT_PANELS : GRADIENT_ROWS;
+        for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+          omp_set_num_threads(thread_counts[t]);
+          apart a = run_apart(&w, &all, chunk, source, how >> 1);
+          CHECK_AT(apart_is_the_sum(&w, &a, chunk, source, how >> 1),
+                   "T %zu B %zu shards %zu chunk %zu how %d threads %d", n[0], n[1], n[2], chunk,
+                   how, thread_counts[t]);
+          apart_free(&a);
+        }
+      }
+    }
+    window_free(&w);
+  }
+}
+
+/* More elements than a thread takes through the tree at a time, and a rest. */
+static void test_combine_is_the_tree_of_every_element(void)
+{
+  const size_t shards[] = {1, 2, 3, 12, 16};
+  for (size_t i = 0; i < COUNT(shards); ++i) {
+    const size_t n = 9000 / KERNELS_PAD * KERNELS_PAD, group = shard_tree_group(shards[i]);
+    for (size_t t = 0; t < COUNT(thread_counts); ++t) {
+      matrix x = matrix_shaped(shards[i], n, n, n + KERNELS_PAD), out = flat_new(n);
+      matrix keep = matrix_shaped(shards[i], n, n, n + KERNELS_PAD);
+      matrix_fill(&x);
+      matrix_copy(&x, &keep);
+      omp_set_num_threads(thread_counts[t]);
+      shards_combine(shards[i], group, n, x.ld, x.x, out.x);
+      int ok = matrix_is_clean(&x) && matrix_is_clean(&out);
+      for (size_t e = 0; e < n; ++e) {
+        unroll_real of[16] = {0};
+        for (size_t s = 0; s < shards[i]; ++s) { of[s] = *at(&keep, s, e); }
+        ok &= same_bits(out.x[e], tree_of(shards[i], group, of));
+      }
+      CHECK_AT(ok, "shards %zu threads %d", shards[i], thread_counts[t]);
+      matrix_free(&x);
+      matrix_free(&keep);
+      matrix_free(&out);
+    }
+  }
+}
+
 /* ---------------------------------------------------------------- shard tree */
 
 static void test_group_is_the_odd_part(void)
@@ -498,6 +757,9 @@ static uint64_t gradient_fingerprint(void)
   matrix_free(&dW);
   matrix_free(&db);
   matrix_free(&dX);
+  apart a = run_apart(&w, &all, 2, GRADIENT_PANELS, 1);
+  hash = matrix_fingerprint(hash, &a.sum);
+  apart_free(&a);
   window_free(&w);
   return hash;
 }
@@ -515,6 +777,9 @@ int main(void)
       {"weights: without bias", test_weights_without_bias_are_the_same},
       {"weights: NaN is visible", test_weights_show_nan_of_any_token},
       {"tokens: tree of rows, any threads", test_tokens_are_the_tree_of_their_rows_for_any_threads},
+      {"apart: one chunk", test_apart_of_one_chunk_is_the_tree},
+      {"apart: sums of chunks", test_apart_is_the_tree_over_sums_of_chunks_for_any_threads},
+      {"apart: combined", test_combine_is_the_tree_of_every_element},
       {"tree: group", test_group_is_the_odd_part},
       {"tree: order", test_tree_sum_adds_as_drawn},
       {"loss: by shard", test_loss_by_shard_continues_its_sums},

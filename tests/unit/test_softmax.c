@@ -229,6 +229,35 @@ static void test_softmax_shows_nan_in_its_token_alone(void)
   }
 }
 
+/* Tokens of a panel without a target lose nothing and send nothing back; the others have the bits they had. */
+static void test_softmax_without_target_is_nothing(void)
+{
+  const size_t nr = kernels()->nr, sizes[] = {1, 2, 65, 300}, tokens[] = {1, 3, nr - 1, nr};
+  for (size_t i = 0; i < COUNT(sizes); ++i) {
+    for (size_t j = 0; j < COUNT(tokens); ++j) {
+      for (int only_loss = 0; only_loss < 2; ++only_loss) {
+        panel with = panel_new(sizes[i], tokens[j], 5), without = with;
+        without.O = flat_new(with.V * nr);
+        matrix_copy(&with.O, &without.O);
+        for (size_t n = 0; n < tokens[j]; n += 2) { without.y[n] = n % 4 == 0 ? -1 : INT32_MIN; }
+        panel_run(&with, 0.37f, only_loss);
+        panel_run(&without, 0.37f, only_loss);
+        int ok = matrix_is_clean(&without.O);
+        for (size_t n = 0; n < tokens[j]; ++n) {
+          ok &= without.nll[n] == (n % 2 == 0 ? 0 : with.nll[n]);
+          for (size_t v = 0; v < with.V && !only_loss; ++v) {
+            unroll_real x = without.O.x[v * nr + n];
+            ok &= n % 2 == 0 ? x == 0 : same_bits(x, with.O.x[v * nr + n]);
+          }
+        }
+        CHECK_AT(ok, "V %zu tokens %zu only loss %d", sizes[i], tokens[j], only_loss);
+        matrix_free(&without.O);
+        panel_free(&with);
+      }
+    }
+  }
+}
+
 /* ------------------------------------------------------------ the whole layer */
 
 typedef struct layer_sizes {
@@ -387,6 +416,35 @@ static void test_layer_with_only_loss_leaves_dh_alone(void)
   }
 }
 
+/* So it is in the whole layer: no loss, and no gradient to the state. */
+static void test_layer_without_target_is_nothing(void)
+{
+  for (size_t i = 0; i < COUNT(layers); ++i) {
+    omp_set_num_threads(2);
+    layer l = layer_new(layers[i]);
+    matrix dh = matrix_new(l.dh.rows, l.dh.cols);
+    double *nll = test_alloc(l.h.rows, sizeof *nll);
+    int ok = 1;
+    layer_run(&l, 1, 0);
+    matrix_copy(&l.dh, &dh);
+    memcpy(nll, l.nll, l.h.rows * sizeof *nll);
+    for (size_t n = 0; n < l.h.rows; n += 3) { l.y[n] = -1; }
+    layer_run(&l, 1, 0);
+    for (size_t k = 0; k < l.h.rows; ++k) {
+      size_t shard, in_shard, row = row_of(&l.n, k, &shard, &in_shard);
+      ok &= l.nll[k] == (row % 3 == 0 ? 0 : nll[k]);
+      for (size_t j = 0; j < l.n.H; ++j) {
+        ok &= row % 3 == 0 ? *at(&l.dh, row, j) == 0
+                           : same_bits(*at(&l.dh, row, j), *at(&dh, row, j));
+      }
+    }
+    CHECK_AT(ok && matrix_is_clean(&l.O) && matrix_is_clean(&l.dh), "layer %zu", i);
+    free(nll);
+    matrix_free(&dh);
+    layer_free(&l);
+  }
+}
+
 static uint64_t layer_fingerprint(void)
 {
   layer l = layer_new((layer_sizes){5, 6, 2, 97, 33});
@@ -411,6 +469,8 @@ int main(void)
       {"softmax: a sure target", test_softmax_of_a_sure_target_costs_nothing},
       {"softmax: only loss", test_softmax_with_only_loss_gives_the_same_loss},
       {"softmax: NaN and infinity", test_softmax_shows_nan_in_its_token_alone},
+      {"softmax: no target", test_softmax_without_target_is_nothing},
+      {"layer: no target", test_layer_without_target_is_nothing},
       {"layer: equations, any threads", test_layer_is_its_equations_for_any_threads},
       {"layer: only loss", test_layer_with_only_loss_leaves_dh_alone},
       {"avx2 equals avx512", test_layer_of_avx2_and_avx512_is_equal},
