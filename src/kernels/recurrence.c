@@ -56,30 +56,80 @@ void weights_scale(size_t n, double factor, unroll_real *panels)
   for (size_t i = 0; i < n; ++i) { panels[i] *= by; }
 }
 
+/* ------------------------------------------------------------ plain product */
+
+/* Rows of A whose cut of K (isa/product.c) stays in the second-level cache while all panels pass over them. */
+#define BLOCK_ROWS 112
+
+/* Multiply-adds that one thread does while a region starts and ends: no region for fewer. */
+#define REGION_WORK 100000
+
+/* The threads as a grid over the result, `down` times `across`. */
+typedef struct grid {
+  size_t down, across;
+} grid;
+
+static size_t part(size_t n, size_t parts)
+{
+  return (n + parts - 1) / parts;
+}
+
+/* Equal work first; then the squarest shares, which read least of both operands. */
+static grid grid_of(size_t rows, size_t panels, size_t threads)
+{
+  const size_t nr = kernels()->nr;
+  grid best = {.down = threads, .across = 1};
+  size_t least_work = SIZE_MAX, least_reads = SIZE_MAX;
+  for (size_t across = 1; across <= threads; ++across) {
+    if (threads % across != 0) { continue; }
+    size_t m = part(rows, threads / across), n = part(panels, across) * nr;
+    if (m * n < least_work || (m * n == least_work && m + n < least_reads)) {
+      best = (grid){.down = threads / across, .across = across};
+      least_work = m * n;
+      least_reads = m + n;
+    }
+  }
+  return best;
+}
+
+/* Share number `i` of a grid, in nearly equal blocks of rows. */
+static void linear_share(const rows_product *whole, grid g, size_t i)
+{
+  const size_t row = i / g.across, column = i % g.across, panels = whole->last;
+  size_t m = whole->M * row / g.down, end = whole->M * (row + 1) / g.down;
+  rows_product p = *whole;
+  p.first = panels * column / g.across;
+  p.last = panels * (column + 1) / g.across;
+  for (; m < end; m += p.M) {
+    p.M = part(end - m, part(end - m, BLOCK_ROWS));
+    p.A = whole->A + m * p.lda;
+    p.C = whole->C + m * p.ldc;
+    kernels()->rows(&p);
+  }
+}
+
 void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
             const unroll_real *panels, unroll_real *C, size_t ldc)
 {
-  /* Rows in blocks whose part of A stays in the second-level cache while all panels pass over it. */
-  const size_t block = 112;
-  const kernel_table *k = kernels();
-  size_t blocks = (M + block - 1) / block;
-
-#pragma omp parallel for default(none) schedule(static)                                            \
-    shared(k, blocks, block, M, K, N, A, lda, panels, C, ldc)
-  for (size_t i = 0; i < blocks; ++i) {
-    size_t m = i * block;
-    const rows_product p = {.M = M - m < block ? M - m : block,
-                            .K = K,
-                            .N = N,
-                            .A = A + m * lda,
-                            .lda = lda,
-                            .panels = panels,
-                            .first = 0,
-                            .last = (kernels_pad(N) + k->nr - 1) / k->nr,
-                            .C = C + m * ldc,
-                            .ldc = ldc,
-                            .end = ROWS_STORE};
-    k->rows(&p);
+  const rows_product whole = {.M = M,
+                              .K = K,
+                              .N = N,
+                              .A = A,
+                              .lda = lda,
+                              .panels = panels,
+                              .first = 0,
+                              .last = panel_count(N),
+                              .C = C,
+                              .ldc = ldc,
+                              .end = ROWS_STORE};
+  if (M * N * K < REGION_WORK) {
+    linear_share(&whole, (grid){1, 1}, 0);
+    return;
+  }
+#pragma omp parallel default(none) shared(whole)
+  {
+    grid g = grid_of(whole.M, whole.last, (size_t)omp_get_num_threads());
+    linear_share(&whole, g, (size_t)omp_get_thread_num());
   }
 }
 

@@ -218,16 +218,17 @@ static void test_rows_ends_follow_their_equations(void)
 
 static void test_linear_is_the_chain_for_any_threads(void)
 {
-  const size_t rows[] = {1, 14, 111, 112, 113, 225}; /* around linear's blocks of rows */
-  for (size_t i = 0; i < COUNT(rows); ++i) {
-    weights w = weights_new(33, 41, (int)i % 2);
-    matrix A = matrix_new(rows[i], w.K), C = matrix_new(rows[i], w.N);
+  /* Without a region and with one; threads side by side over columns, over rows, over both; blocks of rows. */
+  const size_t rows[] = {1, 14, 64, 111, 112, 113, 225}, columns[] = {41, 128};
+  for (size_t i = 0; i < COUNT(rows) * COUNT(columns); ++i) {
+    weights w = weights_new(columns[i % COUNT(columns)], 41, (int)i % 3 == 0);
+    matrix A = matrix_new(rows[i / COUNT(columns)], w.K), C = matrix_new(A.rows, w.N);
     matrix_fill(&A);
-    for (size_t t = 0; t < COUNT(thread_counts); ++t) {
-      omp_set_num_threads(thread_counts[t]);
+    for (int threads = 1; threads <= 5; ++threads) {
+      omp_set_num_threads(threads);
       matrix_zero(&C);
       linear(A.rows, w.K, w.N, A.x, A.ld, w.packed.x, C.x, C.ld);
-      CHECK_AT(product_is(&w, &A, &C), "M %zu threads %d", A.rows, thread_counts[t]);
+      CHECK_AT(product_is(&w, &A, &C), "M %zu N %zu threads %d", A.rows, w.N, threads);
     }
     matrix_free(&A);
     matrix_free(&C);
