@@ -8,8 +8,10 @@
 #
 # Shapes: squares, and the product of one time step, B sequences by H x H weights. `linear` is the kernel as a
 # training step uses it, the weights packed before; `packed` counts the packing each time, as the libraries
-# must. The programs take turns for some rounds; medians are printed, and linear and packed by the better of
-# the two libraries.
+# must; `recurrence` is a time step as unroll computes it, in a window of 64, with gathering and tanh. The
+# programs take turns for some rounds; medians are printed, and the three by the better of the two libraries.
+# OpenMP's threads are bound, because two of them on one core would spin against each other (OpenBLAS has
+# threads of its own, which would all be bound to the first core).
 #
 #   CORES=2   threads
 #   ROUNDS=5  turns
@@ -44,22 +46,29 @@ if [ -z "${OPENBLAS_CORETYPE:-}" ]; then
 fi
 
 for round in $(seq "$rounds"); do
-  for name in linear openblas packed onednn; do
-    "$work/products" $name "$seconds" | sed "s/^/$name /" >>"$work/log"
+  for name in linear openblas packed onednn recurrence; do
+    bind=true
+    if [ $name = openblas ]; then bind=false; fi
+    OMP_PROC_BIND=$bind "$work/products" $name "$seconds" | sed "s/^/$name /" >>"$work/log"
   done
   echo "round $round of $rounds" >&2
 done
 
 echo "GFLOP/s, medians of $rounds rounds, $cores threads, OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE"
-printf '%6s%6s%6s%10s%10s%10s%10s%11s%11s\n' M N K linear packed openblas onednn 'linear/lib' 'packed/lib'
+printf '%6s%6s%6s%11s%11s%11s%11s%11s%12s%12s%12s\n' M N K linear packed recurrence openblas onednn linear/lib packed/lib recur/lib
 sort -k1,1 -k2,2n -k3,3n -k4,4n -k5,5g "$work/log" | awk -v rounds="$rounds" '
   { key = $2 " " $3 " " $4; n[$1 key] += 1 }
   n[$1 key] == int((rounds + 1) / 2) { median[$1, key] = $5; if ($1 == "linear") { order[++count] = key } }
+  function cell(name, format, unit) {
+    return (name, key) in median ? sprintf(format, median[name, key] / unit) : "-"
+  }
   END {
     for (i = 1; i <= count; ++i) {
       key = order[i]; split(key, s, " ")
       a = median["openblas", key]; b = median["onednn", key]; best = a > b ? a : b
-      l = median["linear", key]; p = median["packed", key]
-      printf "%6d%6d%6d%10.1f%10.1f%10.1f%10.1f%11.2f%11.2f\n", s[1], s[2], s[3], l, p, a, b, l / best, p / best
+      printf "%6d%6d%6d%11s%11s%11s%11s%11s%12s%12s%12s\n", s[1], s[2], s[3],
+        cell("linear", "%.1f", 1), cell("packed", "%.1f", 1), cell("recurrence", "%.1f", 1),
+        cell("openblas", "%.1f", 1), cell("onednn", "%.1f", 1),
+        cell("linear", "%.2f", best), cell("packed", "%.2f", best), cell("recurrence", "%.2f", best)
     }
   }' | sort -s -k3,3n -k1,1n
