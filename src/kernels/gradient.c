@@ -103,6 +103,7 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
   } else {
     block.row_stride = k->nr;
     block.token_stride = 1;
+    block.ahead = c->row_tiles > 0 && panel == 0; /* it stays in the cache for the further panels */
     block.run = k->nr;
     block.run_stride = p->M * k->nr;
     block.shard_A = (c->tokens + k->nr - 1) / k->nr * block.run_stride;

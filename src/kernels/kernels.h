@@ -122,6 +122,7 @@ typedef struct gradient_block {
   size_t tokens;        /* of each shard */
   const unroll_real *A;
   size_t row_stride, token_stride, run, run_stride, shard_A;
+  int ahead; /* A comes from memory: fetch the rows of the next tile meanwhile; token_stride is 1 */
   const unroll_real *B;
   size_t ldb, shard_B;
   int add; /* to what C and sums hold */

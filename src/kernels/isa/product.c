@@ -196,17 +196,18 @@ typedef struct gradient_tile {
   unroll_real column[KERNELS_PAD] __attribute__((aligned(64)));
 } gradient_tile;
 
-/* right = left + right: one node of the shard tree. */
-static void combine(size_t rows, size_t vecs, const gradient_tile *left, gradient_tile *right)
+/* out = left + right: one node of the shard tree. */
+static void combine(size_t rows, size_t vecs, const gradient_tile *left, const gradient_tile *right,
+                    gradient_tile *out)
 {
   for (size_t i = 0; i < rows; ++i) {
     for (size_t v = 0; v < vecs; ++v) {
       size_t at = i * PANEL + v * LANES;
-      vec_store(right->sum.c + at, vec_load(left->sum.c + at) + vec_load(right->sum.c + at));
+      vec_store(out->sum.c + at, vec_load(left->sum.c + at) + vec_load(right->sum.c + at));
     }
   }
   for (size_t v = 0; v < KERNELS_PAD; v += LANES) {
-    vec_store(right->column + v, vec_load(left->column + v) + vec_load(right->column + v));
+    vec_store(out->column + v, vec_load(left->column + v) + vec_load(right->column + v));
   }
 }
 
@@ -241,11 +242,20 @@ static unroll_real sum_row(const gradient_block *p, const unroll_real *a)
   return lanes_sum(lanes);
 }
 
+/* As many rows of A again, into the second-level cache: those of the next tile. */
+static void prefetch_below(const gradient_block *p, const unroll_real *a, size_t rows)
+{
+  for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
+    prefetch_rows(a, rows, p->row_stride, p->run);
+  }
+}
+
 /* The tile of one shard: its tokens ascending, in runs. */
 static void gradient_shard(const gradient_block *p, const tile_sum *s, size_t shard, size_t m,
                            size_t rows, size_t vecs, gradient_tile *out)
 {
   const unroll_real *a = p->A + shard * p->shard_A + m * p->row_stride;
+  if (p->ahead) { prefetch_below(p, a + rows * p->row_stride, rows); }
   tile_multiply(rows, vecs, s, a, p->B + shard * p->shard_B, NULL, out->sum.c);
   if (p->sums != NULL && p->token_stride == 1) {
     for (size_t i = 0; i < rows; ++i) { out->column[i] = sum_row(p, a + i * p->row_stride); }
@@ -271,15 +281,18 @@ void ISA(gradient)(const gradient_block *p)
   for (size_t m = p->first, rows = 0; m < p->last; m += rows) {
     rows = tile_rows(p->last - m);
     for (size_t unit = 0; unit < units; ++unit) {
-      gradient_shard(p, &s, unit * p->group, m, rows, vecs, &now);
+      size_t levels = 0; /* that this unit completes; then its sum waits in the stack */
+      while ((unit >> levels) & 1) { ++levels; }
+      gradient_tile *last = unit + 1 < units ? &stack[levels] : &now;
+      gradient_tile *sum = levels == 0 ? last : &now;
+      gradient_shard(p, &s, unit * p->group, m, rows, vecs, sum);
       for (size_t i = 1; i < p->group; ++i) {
         gradient_shard(p, &s, unit * p->group + i, m, rows, vecs, &next);
-        combine(rows, vecs, &now, &next);
-        now = next;
+        combine(rows, vecs, sum, &next, sum);
       }
-      size_t level = 0;
-      for (; (unit >> level) & 1; ++level) { combine(rows, vecs, &stack[level], &now); }
-      if (unit + 1 < units) { stack[level] = now; }
+      for (size_t level = 0; level < levels; ++level) {
+        combine(rows, vecs, &stack[level], &now, level + 1 < levels ? &now : last);
+      }
     }
     for (size_t i = 0; i < rows; ++i) {
       size_t row = m - p->first + i;
