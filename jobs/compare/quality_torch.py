@@ -1,21 +1,24 @@
 """Train a character model in PyTorch as `unroll train` does, and print when which quality was reached.
 
-    quality_torch.py TEXT FORM THREADS HIDDEN STEPS BATCH EPOCHS
+    quality_torch.py TEXT FORM PROCESSES THREADS HIDDEN STEPS BATCH EPOCHS
 
 The first 90% of the text are cut into BATCH streams, windows follow each other with the state carried; Adam 2e-3
-with cosine decay, gradients clipped to norm 1. After each epoch the last 10% are scored, cut into BATCH streams
-from the zero state. Prints lines `valid epoch E loss NATS seconds S`, seconds from the reading of the text on.
-time_to_quality.sh calls this.
+with cosine decay, gradients clipped to norm 1. With PROCESSES > 1 each takes its share of the streams, THREADS
+threads each, and DistributedDataParallel over gloo averages the gradients before they are clipped. After each
+epoch the first process scores the last 10%, cut into BATCH streams from the zero state. Prints lines `valid epoch
+E loss NATS seconds S`, seconds from the reading of the text on. time_to_quality.sh calls this.
 """
 
 import math
+import os
 import sys
+import tempfile
 import time
 
 import torch
 from torch import nn
 
-from compare_torch import FORMS, Model
+from compare_torch import FORMS, Model, trainable
 
 SCORE_STEPS = 256
 
@@ -36,14 +39,11 @@ def score(model, text, H):
     return nats / (text.numel() - text.shape[1])
 
 
-def main():
-    path, form = sys.argv[1:3]
-    threads, H, T, B, epochs = map(int, sys.argv[3:])
-    assert form in FORMS
+def train(rank, processes, threads, meeting, path, form, H, T, B, epochs):
+    begin = time.perf_counter()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
-    begin = time.perf_counter()
 
     with open(path, encoding="utf-8") as f:
         text = f.read()
@@ -51,27 +51,48 @@ def main():
     index = {name: i for i, name in enumerate(names)}
     tokens = torch.tensor([index[c] for c in text])
     cut = len(tokens) - len(tokens) // 10
-    train, valid = streams(tokens[:cut], B), streams(tokens[cut:], B)
+    mine = slice(rank * B // processes, (rank + 1) * B // processes)
+    text, valid = streams(tokens[:cut], B)[:, mine], streams(tokens[cut:], B)
 
     model = Model(form, len(names), H)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    shared = model
+    if processes > 1:
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=processes)
+        shared = nn.parallel.DistributedDataParallel(model)
+    parameters = trainable(model)
     optimizer = torch.optim.Adam(parameters, lr=2e-3)
-    windows = (len(train) - 1) // T
+    windows = (len(text) - 1) // T
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / (windows * epochs))))
     )
     for epoch in range(1, epochs + 1):
-        h = torch.zeros(B, H)
+        h = torch.zeros(text.shape[1], H)
         for k in range(windows):
-            x = train[k * T : k * T + T + 1]
-            loss, h = model(x[:-1], x[1:], h)
+            x = text[k * T : k * T + T + 1]
+            loss, h = shared(x[:-1], x[1:], h)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-        loss = score(model, valid, H)
-        print(f"valid epoch {epoch} loss {loss:.4f} seconds {time.perf_counter() - begin:.1f}", flush=True)
+        if rank == 0:
+            loss = score(model, valid, H)
+            print(f"valid epoch {epoch} loss {loss:.4f} seconds {time.perf_counter() - begin:.1f}", flush=True)
+    if processes > 1:
+        torch.distributed.destroy_process_group()
+
+
+def main():
+    path, form = sys.argv[1:3]
+    processes, threads, H, T, B, epochs = map(int, sys.argv[3:])
+    assert form in FORMS and B % processes == 0
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (processes, threads, f"file://{folder}/meeting", path, form, H, T, B, epochs)
+        if processes == 1:
+            train(0, *arguments)
+        else:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+            torch.multiprocessing.spawn(train, arguments, nprocs=processes)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 # from the start of the program (PyTorch: from after its import). Takes many minutes; needs what compare.sh needs.
 #
 #   CORES=2 EPOCHS=20 HIDDEN=512 STEPS=64 BATCH=64 TARGET=1.627
+#   PROCESSES=2          of PyTorch, which share the cores; as many as cores unless told otherwise
 #   FORM=loop            of the PyTorch model: onehot, embedding, loop (compare_torch.py)
 #   OPENBLAS_CORETYPE    kernels of OpenBLAS; compare.sh prints which is fastest
 #   PYTHON=/usr/bin/python3
@@ -18,6 +19,7 @@ usage='usage: time_to_quality.sh UNROLL TEXT'
 unroll=$(realpath "${1:?$usage}") text=$(realpath "${2:?$usage}")
 cores=${CORES:-2} epochs=${EPOCHS:-20} hidden=${HIDDEN:-512} steps=${STEPS:-64} batch=${BATCH:-64}
 target=${TARGET:-1.627} form=${FORM:-loop} python=${PYTHON:-/usr/bin/python3}
+processes=${PROCESSES:-$cores}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export OMP_NUM_THREADS=$cores OPENBLAS_NUM_THREADS=$cores
@@ -40,8 +42,10 @@ begin=$(now)
 "$unroll" train "$text" -o "$work/run.h5" --level char --valid-fraction 0.1 --hidden "$hidden" --steps "$steps" \
   --batch "$batch" --optimizer adam --lr 2e-3 --schedule cosine --clip 1 --epochs "$epochs" 2>"$work/messages" |
   stamp | tee "$work/unroll" || { cat "$work/messages" >&2; exit 1; }
-echo "PyTorch ($form)"
-"$python" "$here/quality_torch.py" "$text" "$form" "$cores" "$hidden" "$steps" "$batch" "$epochs" |
+threads=$((cores > processes ? cores / processes : 1))
+echo "PyTorch ($form, $processes x $threads)"
+OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=$threads \
+  "$python" "$here/quality_torch.py" "$text" "$form" "$processes" "$threads" "$hidden" "$steps" "$batch" "$epochs" |
   tee "$work/pytorch"
 
 # Seconds of the first line at or below the target; empty if there is none.
