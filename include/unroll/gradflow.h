@@ -73,8 +73,9 @@ static inline const char *unroll_flow_text(unroll_flow flow)
 /**
  * Measure the gradient flow of a model on the text of these files.
  *
- * Positions are shared out over the ranks; the result is the same for any number of ranks and threads,
- * but for the last digits of what LAPACK finds (eigenvalues, singular values, radius, norm).
+ * Positions are shared out over the ranks; the result is the same for any number of ranks and threads.
+ * The last digits of what LAPACK finds (eigenvalues, singular values, radius, norm) may differ between
+ * LAPACK libraries, and between CPUs where the library chooses its code by the CPU.
  *
  * @param[out] out  the same on every rank; to be freed with unroll_gradflow_free
  *

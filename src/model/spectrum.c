@@ -3,9 +3,33 @@
 #include "base/check.h"
 #include "base/memory.h"
 
+#include <dlfcn.h>
 #include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* Let LAPACK use n threads; returns how many it used before, 0 where it cannot be told. With another number of
+ * threads OpenBLAS adds in another order; its own functions are looked up, because any LAPACK will do. */
+static int use_threads(int n)
+{
+  void (*set)(int) = NULL;
+  int (*get)(void) = NULL;
+  void *program = dlopen(NULL, RTLD_LAZY);
+  int before = 0;
+
+  if (program == NULL) { return 0; }
+  void *set_address = dlsym(program, "openblas_set_num_threads"),
+       *get_address = dlsym(program, "openblas_get_num_threads");
+  if (set_address != NULL && get_address != NULL) { /* POSIX, not C, lets them be functions */
+    memcpy(&set, &set_address, sizeof set);
+    memcpy(&get, &get_address, sizeof get);
+    before = get();
+    set(n);
+  }
+  (void)dlclose(program);
+  return before;
+}
 
 /* LAPACK overwrites the matrix. Read column by column it is W^T, whose values are the same. */
 static void copy(size_t n, const unroll_real *W, size_t ld, double *out)
@@ -50,6 +74,7 @@ unroll_status spectrum_of(size_t n, const unroll_real *W, size_t ld, double *re,
   lapack_int N = (lapack_int)n;
   double *matrix = NULL, *unused = NULL;
   eigenvalue *found = NULL;
+  const int threads = use_threads(1);
 
   UNROLL_TRY(memory_new(n * n, sizeof *matrix, "a copy of W_hh", &matrix));
   UNROLL_TRY(memory_new(n, sizeof *unused, "a copy of W_hh", &unused));
@@ -72,6 +97,7 @@ unroll_status spectrum_of(size_t n, const unroll_real *W, size_t ld, double *re,
                      "singular values"));
 
 cleanup:
+  if (threads > 0) { (void)use_threads(threads); }
   memory_free(&found);
   memory_free(&unused);
   memory_free(&matrix);

@@ -15,7 +15,7 @@
  * @return UNROLL_OK, UNROLL_ERR_DIVERGED: W is not finite, or the iteration does not converge,
  *         UNROLL_ERR_MEMORY
  *
- * Threads: those of the LAPACK library, on whose number the last digits may depend
+ * Threads: one; the last digits depend on the LAPACK library, which may choose its code by the CPU
  */
 unroll_status spectrum_of(size_t n, const unroll_real *W, size_t ld, double *re, double *im,
                           double *singular);
