@@ -10,6 +10,7 @@
 #include "model/params.h"
 #include "model/spectrum.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -143,8 +144,8 @@ static unroll_status check_finite(const unroll_gradflow *f, const double *record
     if (!(records[i] < INFINITY)) { /* minus infinity is the logarithm of zero */
       return unroll_fail(UNROLL_ERR_DIVERGED,
                          "gradients of layer %zu are not finite: the weights are not, or the "
-                         "hidden states overflow within a window; fewer --lags and less --context "
-                         "may help",
+                         "hidden states overflow within a window; there `unroll gradflow` with "
+                         "fewer --lags and less --context may help",
                          i / LAGS_RECORD(1, K) % f->L);
     }
   }
@@ -218,6 +219,52 @@ cleanup:
 
 /* -------------------------------------------------------------------- windows */
 
+uint64_t gradflow_window(uint64_t tokens, size_t T, uint64_t n, uint64_t i)
+{
+  __extension__ typedef unsigned __int128 wide;
+  assert(tokens > T && i < n);
+  uint64_t last = tokens - 1 - T;
+  return n == 1 ? last : (uint64_t)((wide)last * i / (n - 1));
+}
+
+/* The records of windows [first, first + n). */
+static unroll_status measure_mine(const unroll_params *params, unroll_activation activation,
+                                  size_t T, size_t K, uint64_t first, size_t n,
+                                  const int32_t *tokens, double **records)
+{
+  unroll_status st = UNROLL_OK;
+  UNROLL_TRY(memory_new(n, LAGS_RECORD(params->L, K) * sizeof **records, "norms", records));
+  if (n > 0) { UNROLL_TRY(lags_measure(params, activation, n, T, K, tokens, first, *records)); }
+
+cleanup:
+  return st;
+}
+
+unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params,
+                               unroll_activation activation, size_t T, uint64_t first, size_t n,
+                               const int32_t *tokens, unroll_gradflow *f)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t K = (size_t)f->lags;
+  double *mine = NULL, *records = NULL;
+  size_t *sizes = NULL;
+
+  UNROLL_TRY(comm_agree(comm, measure_mine(params, activation, T, K, first, n, tokens, &mine)));
+  UNROLL_TRY(comm_gather_bytes(comm, mine, n * LAGS_RECORD(params->L, K) * sizeof *mine, -1, &sizes,
+                               (void **)&records));
+  UNROLL_TRY(comm_agree(comm, gradflow_summarize(records, f)));
+  UNROLL_TRY(find_spectra(comm, params, f));
+  f->context = T - 1 - K;
+
+cleanup:
+  memory_free(&records);
+  memory_free(&sizes);
+  memory_free(&mine);
+  return st;
+}
+
+/* ----------------------------------------------------------------------- text */
+
 /* Steps of a window: K + 1, and before them the context, shortened until the text holds all windows. */
 static unroll_status window_steps(const unroll_gradflow_plan *plan, uint64_t tokens, size_t *T)
 {
@@ -234,34 +281,20 @@ static unroll_status window_steps(const unroll_gradflow_plan *plan, uint64_t tok
   return UNROLL_OK;
 }
 
-/* First token of a window, spread evenly over the text, from its first token to its last. */
-static uint64_t window_start(uint64_t tokens, size_t T, uint64_t n, uint64_t i)
-{
-  __extension__ typedef unsigned __int128 wide;
-  uint64_t last = tokens - 1 - T;
-  return n == 1 ? last : (uint64_t)((wide)last * i / (n - 1));
-}
-
-/* The records of positions [first, first + n). */
-static unroll_status measure_mine(const unroll_model *model, const corpus *text,
-                                  const corpus_part *part, uint64_t positions, size_t T, size_t K,
-                                  uint64_t first, size_t n, double *records)
+/* The windows of positions [first, first + n). */
+static unroll_status read_windows(const unroll_model *model, const corpus *text,
+                                  const corpus_part *part, uint64_t positions, size_t T,
+                                  uint64_t first, size_t n, int32_t **tokens)
 {
   unroll_status st = UNROLL_OK;
-  int32_t *tokens = NULL;
-
-  if (n == 0) { goto cleanup; }
-  UNROLL_TRY(memory_new(n, (T + 1) * sizeof *tokens, "tokens", &tokens));
+  UNROLL_TRY(memory_new(n, (T + 1) * sizeof **tokens, "tokens", tokens));
   for (size_t i = 0; i < n; ++i) {
     UNROLL_TRY(corpus_read(text, model->run->vocab, part,
-                           window_start(part->tokens, T, positions, first + i), T + 1,
-                           sizeof *tokens, tokens + i * (T + 1)));
+                           gradflow_window(part->tokens, T, positions, first + i), T + 1,
+                           sizeof **tokens, *tokens + i * (T + 1)));
   }
-  UNROLL_TRY(lags_measure(model->run->params, model->run->config.activation, n, T, K, tokens, first,
-                          records));
 
 cleanup:
-  memory_free(&tokens);
   return st;
 }
 
@@ -276,8 +309,7 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   corpus *text = NULL;
   corpus_part part = {0}, none = {0};
   unroll_gradflow *f = NULL;
-  double *mine = NULL, *records = NULL;
-  size_t *sizes = NULL;
+  int32_t *tokens = NULL;
   size_t T = 0;
 
   if (plan->positions < 1 || plan->lags < 1) {
@@ -286,7 +318,6 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
                      plan->positions, plan->lags);
     goto cleanup;
   }
-  const size_t K = (size_t)plan->lags, record = LAGS_RECORD(params->L, K);
   const uint64_t first = plan->positions * rank / P;
   const size_t n = (size_t)(plan->positions * (rank + 1) / P - first);
 
@@ -295,14 +326,9 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   UNROLL_TRY(window_steps(plan, part.tokens, &T));
   UNROLL_TRY(comm_agree(comm, gradflow_new(params->L, params->H, plan->positions, plan->lags, &f)));
-  UNROLL_TRY(comm_agree(comm, memory_new(n, record * sizeof *mine, "norms", &mine)));
   UNROLL_TRY(
-      comm_agree(comm, measure_mine(model, text, &part, plan->positions, T, K, first, n, mine)));
-  UNROLL_TRY(
-      comm_gather_bytes(comm, mine, n * record * sizeof *mine, -1, &sizes, (void **)&records));
-  UNROLL_TRY(comm_agree(comm, gradflow_summarize(records, f)));
-  UNROLL_TRY(find_spectra(comm, params, f));
-  f->context = T - 1 - K;
+      comm_agree(comm, read_windows(model, text, &part, plan->positions, T, first, n, &tokens)));
+  UNROLL_TRY(gradflow_measure(comm, params, model->run->config.activation, T, first, n, tokens, f));
   f->tokens = part.tokens;
   f->unknown = part.unknown;
   f->step = model->run->state.step;
@@ -310,9 +336,7 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   f = NULL;
 
 cleanup:
-  memory_free(&records);
-  memory_free(&sizes);
-  memory_free(&mine);
+  memory_free(&tokens);
   unroll_gradflow_free(&f);
   corpus_part_free(&none);
   corpus_part_free(&part);

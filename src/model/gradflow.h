@@ -1,8 +1,10 @@
 #ifndef MODEL_GRADFLOW_H
 #define MODEL_GRADFLOW_H
 
-/* From the records of windows (lags.h) to what is reported of them. */
+/* From windows of text to what is reported of them; between lie their records (lags.h). */
+#include <unroll/comm.h>
 #include <unroll/gradflow.h>
+#include <unroll/params.h>
 
 /** A result with all arrays of its sizes, zero. */
 unroll_status gradflow_new(size_t L, size_t H, uint64_t positions, uint64_t lags,
@@ -18,5 +20,25 @@ unroll_status gradflow_new(size_t L, size_t H, uint64_t positions, uint64_t lags
  * Collective: no
  */
 unroll_status gradflow_summarize(const double *records, unroll_gradflow *flow);
+
+/** First token of window i of n, T + 1 tokens each: spread evenly from the first token to the last. */
+uint64_t gradflow_window(uint64_t tokens, size_t T, uint64_t n, uint64_t i);
+
+/**
+ * Measure windows that the ranks share out in their order, and fill in all but tokens, unknown and step.
+ *
+ * @param[in]     T       steps of a window, > flow->lags
+ * @param[in]     first   index of this rank's first window; n of flow->positions are its own, or none
+ * @param[in]     tokens  (n, T + 1)
+ * @param[in,out] flow    new, of the same sizes on every rank
+ *
+ * @return the same on every rank: UNROLL_OK, UNROLL_ERR_DIVERGED: weights, states or gradients are not
+ *         finite, UNROLL_ERR_MEMORY, UNROLL_ERR_MPI
+ *
+ * Collective: over comm; the same result on every rank, whatever their number
+ */
+unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params,
+                               unroll_activation activation, size_t T, uint64_t first, size_t n,
+                               const int32_t *tokens, unroll_gradflow *flow);
 
 #endif
