@@ -7,6 +7,7 @@
  * hold UTF-8, counts need 64 bits, some numbers are not finite.
  */
 #include "base/memory.h"
+#include "model/gradflow.h"
 #include "runfile/runfile.h"
 
 #include <math.h>
@@ -142,6 +143,34 @@ static void example_state(const example *e, run_state *s)
   for (size_t i = 0; i < s->n_hidden; ++i) { s->hidden[i] = example_value(7, i); }
 }
 
+/* Lags so few and H so small that no two dimensions are alike. */
+static void example_flow(run *r, uint64_t step)
+{
+  unroll_gradflow *f = NULL;
+  const size_t L = r->params->L, H = r->params->H, K = H + 2;
+  if (gradflow_new(L, H, 64, K, &f) != UNROLL_OK) { abort(); }
+  double *const curves[] = {f->norm_mean, f->norm_q10, f->norm_q50, f->norm_q90, f->norm_log10};
+  double *const spectra[] = {f->eigenvalue_re, f->eigenvalue_im, f->singular_value};
+  double *const numbers[] = {f->spectral_radius, f->spectral_norm, f->lyapunov, f->derivative,
+                             f->growth};
+  double x = (double)step;
+  for (size_t i = 0; i < 5 * L * (K + 1); ++i) {
+    curves[i / (L * (K + 1))][i % (L * (K + 1))] = x += 1.0 / 3.0;
+  }
+  for (size_t i = 0; i < 3 * L * H; ++i) { spectra[i / (L * H)][i % (L * H)] = x += 1.0 / 3.0; }
+  for (size_t i = 0; i < 5 * L; ++i) { numbers[i / L][i % L] = x += 1.0 / 3.0; }
+  for (size_t l = 0; l < L; ++l) {
+    f->half_lag[l] = (int64_t)(l + step);
+    f->percent_lag[l] = -1;
+    f->verdict[l] = (unroll_flow)((l + step / 10) % 3);
+  }
+  f->norm_log10[K] = -INFINITY;
+  f->context = 7;
+  f->step = step;
+  if (run_add_flow(r, f) != UNROLL_OK) { abort(); }
+  unroll_gradflow_free(&f);
+}
+
 static void example_rows(const example *e, run *r)
 {
   for (size_t i = 0; i < e->rows; ++i) {
@@ -165,6 +194,7 @@ static void example_rows(const example *e, run *r)
     if (i == 1) { train.perplexity = INFINITY; }
     if (run_add_train(r, &train) != UNROLL_OK) { abort(); }
     if (i % 2 == 1 && run_add_valid(r, &valid) != UNROLL_OK) { abort(); }
+    if (i % 3 == 0) { example_flow(r, 10 * (i + 1)); }
   }
 }
 

@@ -6,23 +6,31 @@
 #include "base/memory.h"
 #include "runfile/image.h"
 
+#include <assert.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #define GROUP "/diagnostics"
 
+/* ------------------------------------------------------------------- table */
+
 /* A dataset of a result: a curve over the lags, values by their rank, or one number for each layer. */
 typedef enum kind { CURVE, SPECTRUM, NUMBER } kind;
+typedef enum type { REAL, WHOLE, VERDICT } type; /* double, int64_t, unroll_flow */
 typedef struct dataset {
   const char *name;
+  type type;
   kind kind;
   size_t offset; /* of the pointer in unroll_gradflow */
   const char *units, *long_name;
 } dataset;
 
-#define AT(field) #field, .offset = offsetof(unroll_gradflow, field)
+#define AT(field) .name = #field, .offset = offsetof(unroll_gradflow, field)
 
-static const dataset reals[] = {
+static const dataset datasets[] = {
     {AT(norm_mean), .kind = CURVE, .units = "nats",
      .long_name = "norm of the gradient of a loss by the hidden state some steps before, mean over "
                   "positions"},
@@ -46,41 +54,336 @@ static const dataset reals[] = {
      .long_name = "derivative of the activation, mean over units and steps"},
     {AT(growth), .kind = NUMBER, .units = "1",
      .long_name = "factor per step of the norm over the farther half of the lags"},
-};
-
-static const dataset wholes[] = {
-    {AT(half_lag), .kind = NUMBER, .units = "steps",
+    {AT(half_lag), .type = WHOLE, .kind = NUMBER, .units = "steps",
      .long_name = "first lag with half of the mean norm of lag 0, -1 for none"},
-    {AT(percent_lag), .kind = NUMBER, .units = "steps",
+    {AT(percent_lag), .type = WHOLE, .kind = NUMBER, .units = "steps",
      .long_name = "first lag with 1% of the mean norm of lag 0, -1 for none"},
+    {AT(verdict), .type = VERDICT, .kind = NUMBER, .units = "1",
+     .long_name = "vanishing, stable or exploding"},
 };
+#define N_DATASETS (sizeof datasets / sizeof datasets[0])
 
-static const void *array_of(const unroll_gradflow *f, const dataset *d)
+static char *array_of(const unroll_gradflow *f, const dataset *d)
 {
-  const void *array = NULL;
+  char *array = NULL;
   memcpy(&array, (const char *)f + d->offset, sizeof array);
   return array;
 }
 
-static unroll_status put_datasets(const h5_file *file, const unroll_gradflow *f, size_t n,
-                                  const dataset *datasets, hid_t type, hid_t memory)
+/* Elements of one result. */
+static size_t length_of(const unroll_gradflow *f, const dataset *d)
+{
+  return f->L * (d->kind == CURVE ? (size_t)f->lags + 1 : d->kind == SPECTRUM ? f->H : 1);
+}
+
+/* Bytes of one result. */
+static size_t bytes_of(const unroll_gradflow *f, const dataset *d)
+{
+  return length_of(f, d) * (d->type == REAL    ? sizeof(double)
+                            : d->type == WHOLE ? sizeof(int64_t)
+                                               : sizeof(unroll_flow));
+}
+
+/* -------------------------------------------------------------------- rows */
+
+static unroll_status grow(run_flows *flows, size_t max)
 {
   unroll_status st = UNROLL_OK;
-  const h5_dim layer = {f->L, GROUP "/layer"}, none = {0, NULL};
-  const h5_dim second[] = {{(size_t)f->lags + 1, GROUP "/lag"}, {f->H, GROUP "/mode"}, none};
+  unroll_gradflow *rows = &flows->rows;
 
-  for (size_t i = 0; i < n; ++i) {
-    const dataset *d = &datasets[i];
-    const h5_shape shape = {
-        d->kind == NUMBER ? 1 : 2, {layer, second[d->kind]}, false, d->units, d->long_name};
-    char object[H5_PATH];
-    (void)snprintf(object, sizeof object, GROUP "/%s", d->name);
-    UNROLL_TRY(h5_put(file, object, type, &shape, memory, array_of(f, d)));
+  UNROLL_TRY(memory_resize(flows->n, max, sizeof *flows->step, "gradient flow", &flows->step));
+  for (size_t i = 0; i < N_DATASETS; ++i) {
+    UNROLL_TRY(memory_resize(flows->n, max, bytes_of(rows, &datasets[i]), "gradient flow",
+                             (char *)rows + datasets[i].offset));
+  }
+  flows->max = max;
+
+cleanup:
+  return st;
+}
+
+bool run_flows_fit(const run_flows *flows, const unroll_gradflow *flow)
+{
+  const unroll_gradflow *rows = &flows->rows;
+  return flows->n == 0 ||
+         (rows->L == flow->L && rows->H == flow->H && rows->positions == flow->positions &&
+          rows->lags == flow->lags && rows->context == flow->context);
+}
+
+unroll_status run_add_flow(run *r, const unroll_gradflow *flow)
+{
+  assert(run_flows_fit(&r->flows, flow));
+  unroll_status st = UNROLL_OK;
+  run_flows *flows = &r->flows;
+
+  if (flows->n == 0) {
+    diagnostics_free(flows);
+    flows->rows = (unroll_gradflow){.L = flow->L,
+                                    .H = flow->H,
+                                    .positions = flow->positions,
+                                    .lags = flow->lags,
+                                    .context = flow->context};
+  }
+  if (flows->n == flows->max) { UNROLL_TRY(grow(flows, flows->max == 0 ? 16 : 2 * flows->max)); }
+  for (size_t i = 0; i < N_DATASETS; ++i) {
+    size_t bytes = bytes_of(flow, &datasets[i]);
+    memcpy(array_of(&flows->rows, &datasets[i]) + flows->n * bytes, array_of(flow, &datasets[i]),
+           bytes);
+  }
+  flows->step[flows->n++] = flow->step;
+
+cleanup:
+  return st;
+}
+
+unroll_gradflow run_flow_view(const run_flows *flows, size_t i)
+{
+  assert(i < flows->n);
+  unroll_gradflow row = flows->rows;
+  for (size_t k = 0; k < N_DATASETS; ++k) {
+    char *array = array_of(&row, &datasets[k]) + i * bytes_of(&row, &datasets[k]);
+    memcpy((char *)&row + datasets[k].offset, &array, sizeof array);
+  }
+  row.step = flows->step[i];
+  return row;
+}
+
+void diagnostics_free(run_flows *flows)
+{
+  for (size_t i = 0; i < N_DATASETS; ++i) {
+    memory_free((char *)&flows->rows + datasets[i].offset);
+  }
+  memory_free(&flows->step);
+  *flows = (run_flows){0};
+}
+
+/* ---------------------------------------------------------------- datasets */
+
+/* A dataset of results one after the other: n rows along the dimension step, or without it one. */
+static unroll_status put_dataset(const h5_file *file, const dataset *d, const unroll_gradflow *f,
+                                 size_t n, bool rows)
+{
+  unroll_status st = UNROLL_OK;
+  const h5_dim step = {n, GROUP "/step"}, layer = {f->L, GROUP "/layer"}, none = {0, NULL};
+  const h5_dim last[] = {{(size_t)f->lags + 1, GROUP "/lag"}, {f->H, GROUP "/mode"}, none};
+  h5_shape shape = {.rank = d->kind == NUMBER ? 1 : 2,
+                    .dim = {layer, last[d->kind]},
+                    .units = d->units,
+                    .long_name = d->long_name};
+  const void *data = array_of(f, d);
+  const char **text = NULL;
+  char object[H5_PATH];
+
+  if (rows) {
+    shape = (h5_shape){shape.rank + 1,
+                       {step, layer, last[d->kind]},
+                       .grows = true,
+                       .units = d->units,
+                       .long_name = d->long_name};
+  }
+  (void)snprintf(object, sizeof object, GROUP "/%s", d->name);
+  switch (d->type) {
+  case REAL:
+    UNROLL_TRY(h5_put(file, object, H5T_IEEE_F64LE, &shape, H5T_NATIVE_DOUBLE, data));
+    break;
+  case WHOLE:
+    UNROLL_TRY(h5_put(file, object, H5T_STD_I64LE, &shape, H5T_NATIVE_INT64, data));
+    break;
+  case VERDICT:
+    UNROLL_TRY(memory_new(n * f->L, sizeof *text, "verdicts", &text));
+    for (size_t i = 0; i < n * f->L; ++i) {
+      text[i] = unroll_flow_text(((const unroll_flow *)data)[i]);
+    }
+    UNROLL_TRY(h5_put_strings(file, object, &shape, text));
+    break;
+  }
+
+cleanup:
+  memory_free(&text);
+  return st;
+}
+
+/* The scales but step, and all that was measured. */
+static unroll_status put_datasets(const h5_file *file, const unroll_gradflow *f, size_t n,
+                                  bool rows)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(h5_put_index(file, GROUP "/layer", "layer, from the input on", f->L));
+  UNROLL_TRY(h5_put_index(file, GROUP "/lag", "steps back from the loss", (size_t)f->lags + 1));
+  UNROLL_TRY(
+      h5_put_index(file, GROUP "/mode", "eigenvalue or singular value, from the largest on", f->H));
+  for (size_t i = 0; i < N_DATASETS; ++i) {
+    UNROLL_TRY(put_dataset(file, &datasets[i], f, n, rows));
   }
 
 cleanup:
   return st;
 }
+
+/* What all results of a group have in common. */
+static unroll_status put_plan(const h5_file *file, const unroll_gradflow *f)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(h5_put_count(file, GROUP, "positions", f->positions));
+  UNROLL_TRY(h5_put_count(file, GROUP, "lags", f->lags));
+  UNROLL_TRY(h5_put_count(file, GROUP, "context", f->context));
+
+cleanup:
+  return st;
+}
+
+/* [bytes] Of n results: data, what HDF5 puts around them, and the texts. */
+static size_t estimate(const unroll_gradflow *f, size_t n)
+{
+  size_t elements = 0;
+  for (size_t i = 0; i < N_DATASETS; ++i) { elements += length_of(f, &datasets[i]); }
+  return n * (16 * elements + 64 * f->L);
+}
+
+/* ------------------------------------------------------------- of a training */
+
+size_t diagnostics_estimate(const run_flows *flows)
+{
+  return estimate(&flows->rows, flows->n);
+}
+
+unroll_status diagnostics_put(const h5_file *file, const run_flows *flows)
+{
+  unroll_status st = UNROLL_OK;
+  const h5_shape steps = {1, {{flows->n, GROUP "/step"}}, true, "1", "updates done"};
+
+  if (flows->n == 0) { goto cleanup; }
+  UNROLL_TRY(h5_put_group(file, GROUP));
+  UNROLL_TRY(put_plan(file, &flows->rows));
+  UNROLL_TRY(h5_put(file, GROUP "/step", H5T_STD_I64LE, &steps, H5T_NATIVE_UINT64, flows->step));
+  UNROLL_TRY(put_datasets(file, &flows->rows, flows->n, true));
+
+cleanup:
+  return st;
+}
+
+/* The opposite of unroll_flow_text. */
+static bool find_verdict(const char *text, unroll_flow *verdict)
+{
+  static const unroll_flow all[] = {UNROLL_FLOW_VANISHING, UNROLL_FLOW_STABLE,
+                                    UNROLL_FLOW_EXPLODING};
+  for (size_t i = 0; i < sizeof all / sizeof all[0]; ++i) {
+    *verdict = all[i];
+    if (strcmp(text, unroll_flow_text(*verdict)) == 0) { return true; }
+  }
+  return false;
+}
+
+static unroll_status get_verdicts(const h5_file *file, const char *object, const hsize_t *shape,
+                                  unroll_flow *verdict)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = (size_t)(shape[0] * shape[1]);
+  char **text = NULL;
+
+  UNROLL_TRY(h5_get_strings(file, object, 2, shape, &text));
+  for (size_t i = 0; i < n; ++i) {
+    if (find_verdict(text[i], &verdict[i])) { continue; }
+    st = unroll_fail(file->failure, "%s: %s has \"%.40s\"; legal is vanishing, stable or exploding",
+                     file->path, object, text[i]);
+    goto cleanup;
+  }
+
+cleanup:
+  h5_free_strings(n, &text);
+  return st;
+}
+
+static unroll_status get_dataset(const h5_file *file, const dataset *d, const unroll_gradflow *rows,
+                                 size_t n)
+{
+  char object[H5_PATH];
+  const hsize_t shape[3] = {n, rows->L, d->kind == CURVE ? rows->lags + 1 : rows->H};
+  const int rank = d->kind == NUMBER ? 2 : 3;
+  void *data = array_of(rows, d);
+
+  (void)snprintf(object, sizeof object, GROUP "/%s", d->name);
+  switch (d->type) {
+  case REAL:
+    return h5_get(file, object, H5T_FLOAT, rank, shape, H5T_NATIVE_DOUBLE, data);
+  case WHOLE:
+    return h5_get(file, object, H5T_INTEGER, rank, shape, H5T_NATIVE_INT64, data);
+  case VERDICT:
+    return get_verdicts(file, object, shape, data);
+  }
+  return UNROLL_OK;
+}
+
+unroll_status diagnostics_get(const h5_file *file, const unroll_params *params, run_flows *flows)
+{
+  unroll_status st = UNROLL_OK;
+  run_flows made = {.rows = {.L = params->L, .H = params->H}};
+  hid_t steps = H5I_INVALID_HID;
+  hsize_t n[1] = {0};
+
+  if (!h5_has(file, GROUP)) { goto cleanup; }
+  UNROLL_TRY(h5_get_count(file, GROUP, "positions", &made.rows.positions));
+  UNROLL_TRY(h5_get_count(file, GROUP, "lags", &made.rows.lags));
+  UNROLL_TRY(h5_get_count(file, GROUP, "context", &made.rows.context));
+  if (made.rows.lags > INT32_MAX) { /* before memory is asked for */
+    st = unroll_fail(file->failure, "%s: lags of " GROUP " is %" PRIu64 "; 1 to %d are legal",
+                     file->path, made.rows.lags, INT32_MAX);
+    goto cleanup;
+  }
+  UNROLL_TRY(h5_open(file, GROUP "/step", H5T_INTEGER, 1, n, &steps));
+  UNROLL_TRY(grow(&made, (size_t)n[0]));
+  made.n = (size_t)n[0];
+  UNROLL_TRY(h5_get(file, GROUP "/step", H5T_INTEGER, 1, n, H5T_NATIVE_UINT64, made.step));
+  for (size_t i = 0; i < N_DATASETS; ++i) {
+    UNROLL_TRY(get_dataset(file, &datasets[i], &made.rows, made.n));
+  }
+  *flows = made;
+  made = (run_flows){0};
+
+cleanup:
+  diagnostics_free(&made);
+  st = h5_close(file, st, H5Dclose, &steps);
+  return st;
+}
+
+/* -------------------------------------------------------------------- JSON */
+
+/* One value; JSON has no infinity, and -1 stands for a lag that there is not: null. */
+static json_t *pack_value(const unroll_gradflow *f, const dataset *d, size_t l)
+{
+  const void *data = array_of(f, d);
+  switch (d->type) {
+  case REAL: {
+    double x = ((const double *)data)[l];
+    return isfinite(x) ? json_real(x) : json_null();
+  }
+  case WHOLE: {
+    int64_t x = ((const int64_t *)data)[l];
+    return x >= 0 ? json_integer((json_int_t)x) : json_null();
+  }
+  case VERDICT:
+    return json_string(unroll_flow_text(((const unroll_flow *)data)[l]));
+  }
+  return NULL;
+}
+
+bool diagnostics_pack(const unroll_gradflow *f, json_t *object)
+{
+  bool complete = json_object_set_new(object, "step", json_integer((json_int_t)f->step)) == 0;
+  for (size_t i = 0; i < N_DATASETS; ++i) {
+    if (datasets[i].kind != NUMBER) { continue; }
+    json_t *array = json_array();
+    for (size_t l = 0; l < f->L; ++l) {
+      complete &= json_array_append_new(array, pack_value(f, &datasets[i], l)) == 0;
+    }
+    complete &= json_object_set_new(object, datasets[i].name, array) == 0;
+  }
+  return complete;
+}
+
+/* ----------------------------------------------------------- a file of its own */
 
 static unroll_status put_root(const h5_file *file, const unroll_gradflow *f,
                               const char *command_line)
@@ -106,52 +409,35 @@ cleanup:
   return st;
 }
 
-static unroll_status put_group(const h5_file *file, const unroll_gradflow *f, const char *run)
+static unroll_status put_group(const h5_file *file, const unroll_gradflow *f, const char *run_name)
 {
   unroll_status st = UNROLL_OK;
-  const char **verdict = NULL;
-  const h5_shape by_layer = {
-      1, {{f->L, GROUP "/layer"}}, false, "1", "vanishing, stable or exploding"};
 
   UNROLL_TRY(h5_put_group(file, GROUP));
-  UNROLL_TRY(h5_put_text(file, GROUP, "run", run));
+  UNROLL_TRY(h5_put_text(file, GROUP, "run", run_name));
   UNROLL_TRY(h5_put_count(file, GROUP, "step", f->step));
-  UNROLL_TRY(h5_put_count(file, GROUP, "positions", f->positions));
-  UNROLL_TRY(h5_put_count(file, GROUP, "lags", f->lags));
-  UNROLL_TRY(h5_put_count(file, GROUP, "context", f->context));
+  UNROLL_TRY(put_plan(file, f));
   UNROLL_TRY(h5_put_count(file, GROUP, "tokens", f->tokens));
   UNROLL_TRY(h5_put_count(file, GROUP, "unknown", f->unknown));
-  UNROLL_TRY(h5_put_index(file, GROUP "/layer", "layer, from the input on", f->L));
-  UNROLL_TRY(h5_put_index(file, GROUP "/lag", "steps back from the loss", (size_t)f->lags + 1));
-  UNROLL_TRY(
-      h5_put_index(file, GROUP "/mode", "eigenvalue or singular value, from the largest on", f->H));
-  UNROLL_TRY(put_datasets(file, f, sizeof reals / sizeof reals[0], reals, H5T_IEEE_F64LE,
-                          H5T_NATIVE_DOUBLE));
-  UNROLL_TRY(put_datasets(file, f, sizeof wholes / sizeof wholes[0], wholes, H5T_STD_I64LE,
-                          H5T_NATIVE_INT64));
-  UNROLL_TRY(memory_new(f->L, sizeof *verdict, "verdicts", &verdict));
-  for (size_t l = 0; l < f->L; ++l) { verdict[l] = unroll_flow_text(f->verdict[l]); }
-  UNROLL_TRY(h5_put_strings(file, GROUP "/verdict", &by_layer, verdict));
+  UNROLL_TRY(put_datasets(file, f, 1, false));
 
 cleanup:
-  memory_free(&verdict);
   return st;
 }
 
-unroll_status diagnostics_write(const char *path, const unroll_gradflow *f, const char *run,
+unroll_status diagnostics_write(const char *path, const unroll_gradflow *f, const char *run_name,
                                 const char *command_line)
 {
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};
   const h5_file *file = &opened;
-  const size_t values = 5 * f->L * ((size_t)f->lags + 1) + 3 * f->L * f->H + 16 * f->L;
   image m = {0};
   h5_printing before = {0};
 
   h5_quiet(&before);
-  UNROLL_TRY(image_create(&opened, &m, 16 * values + 4 * strlen(command_line)));
+  UNROLL_TRY(image_create(&opened, &m, estimate(f, 1) + 4 * strlen(command_line)));
   UNROLL_TRY(put_root(file, f, command_line));
-  UNROLL_TRY(put_group(file, f, run));
+  UNROLL_TRY(put_group(file, f, run_name));
   UNROLL_TRY(image_save(file, &m));
 
 cleanup:

@@ -157,9 +157,9 @@ cleanup:
   return st;
 }
 
-/* Rows of a growing table in one chunk: a table up to this long is one piece, a longer one has pieces
- * of half a megabyte. */
-#define CHUNK_ROWS 65536
+/* Elements of a growing table in one chunk: a table of up to so many is one piece, a longer one has pieces
+ * of half a megabyte, or of one row. */
+#define CHUNK_ELEMENTS 65536
 
 unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
                         hid_t *dataset)
@@ -173,13 +173,17 @@ unroll_status h5_create(const h5_file *file, const char *object, hid_t type, con
   hsize_t most[3] = {0};
   hsize_t chunk[3] = {0};
 
+  hsize_t row = 1;
+
   for (int i = 0; i < shape->rank; ++i) { chunk[i] = most[i] = n[i] = shape->dim[i].n; }
+  for (int i = 1; i < shape->rank; ++i) { row *= n[i]; }
   UNROLL_TRY_H5(how = H5Pcreate(H5P_DATASET_CREATE));
   UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
   UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
   if (shape->grows) {
     most[0] = H5S_UNLIMITED;
-    chunk[0] = n[0] == 0 ? 1 : n[0] > CHUNK_ROWS ? CHUNK_ROWS : n[0];
+    chunk[0] = row < CHUNK_ELEMENTS ? CHUNK_ELEMENTS / row : 1;
+    if (n[0] < chunk[0]) { chunk[0] = n[0] == 0 ? 1 : n[0]; }
     UNROLL_TRY_H5(H5Pset_chunk(how, shape->rank, chunk));
   }
   UNROLL_TRY_H5(space = H5Screate_simple(shape->rank, n, most));
@@ -419,28 +423,30 @@ cleanup:
   return st;
 }
 
-unroll_status h5_get_strings(const h5_file *file, const char *object, size_t n, char ***strings)
+unroll_status h5_get_strings(const h5_file *file, const char *object, int rank, const hsize_t *n,
+                             char ***strings)
 {
   unroll_status st = UNROLL_OK;
-  const hsize_t shape[1] = {n};
   hid_t type = H5I_INVALID_HID;
   hid_t space = H5I_INVALID_HID;
   char **raw = NULL; /* the strings are HDF5's */
   char **copy = NULL;
+  size_t all = 1;
 
-  UNROLL_TRY(memory_new(n, sizeof *raw, object, &raw));
-  UNROLL_TRY(memory_new(n, sizeof *copy, object, &copy));
+  for (int i = 0; i < rank; ++i) { all *= (size_t)n[i]; }
+  UNROLL_TRY(memory_new(all, sizeof *raw, object, &raw));
+  UNROLL_TRY(memory_new(all, sizeof *copy, object, &copy));
   UNROLL_TRY(h5_strings(file, object, &type));
-  UNROLL_TRY_H5(space = H5Screate_simple(1, shape, NULL));
-  UNROLL_TRY(h5_get(file, object, H5T_STRING, 1, shape, type, raw));
-  for (size_t i = 0; i < n; ++i) {
+  UNROLL_TRY_H5(space = H5Screate_simple(rank, n, NULL));
+  UNROLL_TRY(h5_get(file, object, H5T_STRING, rank, n, type, raw));
+  for (size_t i = 0; i < all; ++i) {
     UNROLL_TRY(memory_string(raw[i] == NULL ? "" : raw[i], &copy[i]));
   }
   *strings = copy;
   copy = NULL;
 
 cleanup:
-  h5_free_strings(n, &copy);
+  h5_free_strings(all, &copy);
   if (raw != NULL && space >= 0) { (void)H5Dvlen_reclaim(type, space, H5P_DEFAULT, raw); }
   memory_free(&raw);
   st = h5_close(file, st, H5Sclose, &space);

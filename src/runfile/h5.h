@@ -138,8 +138,9 @@ unroll_status h5_open(const h5_file *file, const char *object, H5T_class_t kind,
 unroll_status h5_get(const h5_file *file, const char *object, H5T_class_t kind, int rank,
                      const hsize_t *n, hid_t memory, void *data);
 
-/** Read a (n) dataset of strings; each and the array to be freed with h5_free_strings. */
-unroll_status h5_get_strings(const h5_file *file, const char *object, size_t n, char ***strings);
+/** The same of strings; each and the array to be freed with h5_free_strings. */
+unroll_status h5_get_strings(const h5_file *file, const char *object, int rank, const hsize_t *n,
+                             char ***strings);
 void h5_free_strings(size_t n, char ***strings);
 
 #endif

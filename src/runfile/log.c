@@ -1,5 +1,6 @@
 #include "base/check.h"
 #include "base/memory.h"
+#include "runfile/diagnostics.h"
 #include "runfile/schema.h"
 
 #include <errno.h>
@@ -27,13 +28,27 @@ static json_t *number(double x)
   return isfinite(x) ? json_real(x) : json_null();
 }
 
+/* Print an object, which is freed, as one line; it is complete unless memory was short. */
+static unroll_status print_line(FILE *f, const char *name, json_t *object, bool complete)
+{
+  unroll_status st = UNROLL_OK;
+  char *line = complete ? json_dumps(object, 0) : NULL;
+
+  if (line == NULL) {
+    st = unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for a line of the log", name);
+  } else if (fprintf(f, "%s\n", line) < 0) {
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot write the log: %s", name, strerror(errno));
+  }
+  free(line);
+  json_decref(object);
+  return st;
+}
+
 /* One row as one line. */
 static unroll_status print_row(FILE *f, const char *name, const char *kind,
                                const schema_table *table, const void *row)
 {
-  unroll_status st = UNROLL_OK;
   json_t *object = json_object();
-  char *line = NULL;
   bool complete = object != NULL && json_object_set_new(object, "kind", json_string(kind)) == 0;
 
   for (size_t k = 0; complete && k < table->n; ++k) {
@@ -47,15 +62,15 @@ static unroll_status print_row(FILE *f, const char *name, const char *kind,
     }
     complete = json_object_set_new(object, field->name, value) == 0;
   }
-  if (complete) { line = json_dumps(object, 0); }
-  if (line == NULL) {
-    st = unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for a line of the log", name);
-  } else if (fprintf(f, "%s\n", line) < 0) {
-    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot write the log: %s", name, strerror(errno));
-  }
-  free(line);
-  json_decref(object);
-  return st;
+  return print_line(f, name, object, complete);
+}
+
+static unroll_status print_flow(FILE *f, const char *name, const unroll_gradflow *flow)
+{
+  json_t *object = json_object();
+  bool complete = json_object_set_new(object, "kind", json_string("diagnose")) == 0 &&
+                  diagnostics_pack(flow, object);
+  return print_line(f, name, object, complete);
 }
 
 static unroll_status log_open(const char *path, const char *mode, char **name, FILE **f)
@@ -86,15 +101,22 @@ unroll_status runlog_start(const char *path, const run *r)
   char *name = NULL;
   FILE *f = NULL;
   size_t i = 0;
+  size_t j = 0;
   size_t k = 0;
 
   UNROLL_TRY(log_open(path, "w", &name, &f));
-  while (i < r->n_train || k < r->n_valid) {
-    bool train = i < r->n_train && (k == r->n_valid || r->train[i].step <= r->valid[k].step);
-    uint64_t step = train ? r->train[i].step : r->valid[k].step;
-    if (step > r->state.step) { break; }
-    if (train) {
+  while (true) { /* of equal steps in the order in which they were made */
+    uint64_t train = i < r->n_train ? r->train[i].step : UINT64_MAX;
+    uint64_t flow = j < r->flows.n ? r->flows.step[j] : UINT64_MAX;
+    uint64_t valid = k < r->n_valid ? r->valid[k].step : UINT64_MAX;
+    uint64_t step = train < flow ? train : flow;
+    step = step < valid ? step : valid;
+    if (step == UINT64_MAX || step > r->state.step) { break; }
+    if (step == train) {
       UNROLL_TRY(print_row(f, name, "train", &schema_train, &r->train[i++]));
+    } else if (step == flow) {
+      const unroll_gradflow row = run_flow_view(&r->flows, j++);
+      UNROLL_TRY(print_flow(f, name, &row));
     } else {
       UNROLL_TRY(print_row(f, name, "valid", &schema_valid, &r->valid[k++]));
     }
@@ -126,4 +148,17 @@ unroll_status runlog_train(const char *path, const run_train_row *row)
 unroll_status runlog_valid(const char *path, const run_valid_row *row)
 {
   return append(path, "valid", &schema_valid, row);
+}
+
+unroll_status runlog_flow(const char *path, const unroll_gradflow *flow)
+{
+  unroll_status st = UNROLL_OK;
+  char *name = NULL;
+  FILE *f = NULL;
+
+  UNROLL_TRY(log_open(path, "a", &name, &f));
+  UNROLL_TRY(print_flow(f, name, flow));
+
+cleanup:
+  return log_close(st, &name, &f);
 }

@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
 
@@ -162,8 +163,9 @@ static unroll_status get_provenance(const h5_file *file, run_provenance *p)
   UNROLL_TRY(get_fields(file, "/provenance", &schema_provenance, p));
   if (!h5_has(file, "/provenance/file")) { goto cleanup; }
   UNROLL_TRY(get_length(file, "/provenance/file", H5T_STRING, &p->n_files));
-  UNROLL_TRY(h5_get_strings(file, "/provenance/file", p->n_files, &p->file_name));
-  UNROLL_TRY(h5_get_strings(file, "/provenance/sha256", p->n_files, &p->file_sha256));
+  UNROLL_TRY(h5_get_strings(file, "/provenance/file", 1, (hsize_t[]){p->n_files}, &p->file_name));
+  UNROLL_TRY(
+      h5_get_strings(file, "/provenance/sha256", 1, (hsize_t[]){p->n_files}, &p->file_sha256));
   UNROLL_TRY(memory_new(p->n_files, sizeof *p->file_bytes, "sizes of files", &p->file_bytes));
   UNROLL_TRY(h5_get(file, "/provenance/bytes", H5T_INTEGER, 1, (hsize_t[]){p->n_files},
                     H5T_NATIVE_UINT64, p->file_bytes));
@@ -186,7 +188,7 @@ static unroll_status get_vocab(const h5_file *file, const unroll_config *config,
                      file->path, V, INT32_MAX);
     goto cleanup;
   }
-  UNROLL_TRY(h5_get_strings(file, "/vocab/token", V, &token));
+  UNROLL_TRY(h5_get_strings(file, "/vocab/token", 1, (hsize_t[]){V}, &token));
   UNROLL_TRY(memory_new(V, sizeof *count, "counts of tokens", &count));
   UNROLL_TRY(
       h5_get(file, "/vocab/count", H5T_INTEGER, 1, (hsize_t[]){V}, H5T_NATIVE_UINT64, count));
@@ -425,6 +427,7 @@ unroll_status runfile_read(const char *path, run **out)
   UNROLL_TRY(
       get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
   r->max_valid = r->n_valid;
+  UNROLL_TRY(diagnostics_get(file, r->params, &r->flows));
   UNROLL_TRY(get_state(file, r));
 
 cleanup:

@@ -1,7 +1,6 @@
 #include "base/check.h"
 #include "base/memory.h"
-#include "runfile/h5.h"
-#include "runfile/runfile.h"
+#include "runfile/diagnostics.h"
 
 #include <math.h>
 
@@ -33,6 +32,7 @@ static void free_provenance(run_provenance *p)
 void run_free(run **r)
 {
   if (r == NULL || *r == NULL) { return; }
+  diagnostics_free(&(*r)->flows);
   memory_free(&(*r)->valid);
   memory_free(&(*r)->train);
   free_provenance(&(*r)->provenance);

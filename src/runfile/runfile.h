@@ -9,10 +9,12 @@
  * and by runfile_read. Only rank 0 touches the file system; the other ranks
  * get a run by runfile_load.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/comm.h>
 #include <unroll/config.h>
+#include <unroll/gradflow.h>
 #include <unroll/params.h>
 #include <unroll/status.h>
 #include <unroll/vocab.h>
@@ -43,6 +45,13 @@ typedef struct run_valid_row {
   double perplexity;
   double bits_per_character;
 } run_valid_row;
+
+/* Gradient flow along the training: n results of the same plan. */
+typedef struct run_flows {
+  size_t n, max;
+  uint64_t *step;       /* (n) updates done */
+  unroll_gradflow rows; /* each array (n, ...): result after result */
+} run_flows;
 
 /* What exact resume needs beside weights and moments. */
 typedef struct run_state {
@@ -96,6 +105,7 @@ typedef struct run {
   run_train_row *train; /* (n_train) */
   size_t n_valid, max_valid;
   run_valid_row *valid; /* (n_valid) */
+  run_flows flows;      /* with --diagnose-every */
 } run;
 
 /** An empty run: everything zero, best_loss INFINITY, lr_factor 1. */
@@ -105,6 +115,13 @@ void run_free(run **r); /* and everything it owns */
 /** Append a row; grows the table. */
 unroll_status run_add_train(run *r, const run_train_row *row);
 unroll_status run_add_valid(run *r, const run_valid_row *row);
+
+/** The same for gradient flow, which is copied and must fit: sizes and plan are those of the rows there are. */
+unroll_status run_add_flow(run *r, const unroll_gradflow *flow);
+bool run_flows_fit(const run_flows *flows, const unroll_gradflow *flow);
+
+/** Row i; its arrays are the run's. */
+unroll_gradflow run_flow_view(const run_flows *flows, size_t i);
 
 /**
  * Write a complete run file: to a temporary name beside it, closed, fsynced with every result checked,
@@ -143,12 +160,13 @@ unroll_status runfile_load(unroll_comm *comm, const char *path, run **out);
 
 /*
  * Metrics as JSON lines beside the run file, for people who watch: NAME.jsonl
- * for NAME.h5. One object per row: {"kind": "train" | "valid", "step": ...}.
+ * for NAME.h5. One object per row: {"kind": "train" | "valid" | "diagnose", "step": ...}.
  */
 
 /** Cut the log back to rows of step <= r->state.step (a new run: empty it); rank 0 only. */
 unroll_status runlog_start(const char *path, const run *r);
 unroll_status runlog_train(const char *path, const run_train_row *row);
 unroll_status runlog_valid(const char *path, const run_valid_row *row);
+unroll_status runlog_flow(const char *path, const unroll_gradflow *flow);
 
 #endif

@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/image.h"
 #include "runfile/schema.h"
@@ -21,6 +22,7 @@ static size_t estimate(const run *r)
   bytes += 3 * sizeof(int32_t) * (V + 3 * r->params->H + r->config.batch); /* scales */
   bytes += r->state.n_hidden * sizeof(unroll_real);
   bytes += 16 * (r->n_train * schema_train.n + r->n_valid * schema_valid.n);
+  bytes += diagnostics_estimate(&r->flows);
   for (size_t v = 0; v < V; ++v) {
     bytes += 128 + 2 * strlen(unroll_vocab_token_view(r->vocab, v));
   }
@@ -439,6 +441,7 @@ unroll_status runfile_write(const char *path, const run *r)
       put_rows(file, "/metrics/train", &schema_train, r->n_train, sizeof *r->train, r->train));
   UNROLL_TRY(
       put_rows(file, "/metrics/valid", &schema_valid, r->n_valid, sizeof *r->valid, r->valid));
+  UNROLL_TRY(diagnostics_put(file, &r->flows));
   UNROLL_TRY(put_state(file, r));
   UNROLL_TRY(image_save(file, &m));
 

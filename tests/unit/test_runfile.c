@@ -161,6 +161,41 @@ static int same_metrics(const run *a, const run *b)
          same_bytes(a->valid, b->valid, a->n_valid * sizeof *a->valid);
 }
 
+static int same_flows(const run_flows *a, const run_flows *b)
+{
+  int same = a->n == b->n && run_flows_fit(a, &b->rows) && run_flows_fit(b, &a->rows) &&
+             same_bytes(a->step, b->step, a->n * sizeof *a->step);
+  for (size_t i = 0; same && i < a->n; ++i) {
+    const unroll_gradflow x = run_flow_view(a, i), y = run_flow_view(b, i);
+    const size_t L = x.L, K = (size_t)x.lags, H = x.H;
+    const struct {
+      const double *x, *y;
+      size_t n;
+    } arrays[] = {
+        {x.norm_mean, y.norm_mean, K + 1},
+        {x.norm_q10, y.norm_q10, K + 1},
+        {x.norm_q50, y.norm_q50, K + 1},
+        {x.norm_q90, y.norm_q90, K + 1},
+        {x.norm_log10, y.norm_log10, K + 1},
+        {x.eigenvalue_re, y.eigenvalue_re, H},
+        {x.eigenvalue_im, y.eigenvalue_im, H},
+        {x.singular_value, y.singular_value, H},
+        {x.spectral_radius, y.spectral_radius, 1},
+        {x.spectral_norm, y.spectral_norm, 1},
+        {x.lyapunov, y.lyapunov, 1},
+        {x.derivative, y.derivative, 1},
+        {x.growth, y.growth, 1},
+    };
+    for (size_t k = 0; k < sizeof arrays / sizeof arrays[0]; ++k) {
+      same &= same_bytes(arrays[k].x, arrays[k].y, L * arrays[k].n * sizeof(double));
+    }
+    same &= same_bytes(x.half_lag, y.half_lag, L * sizeof *x.half_lag) &&
+            same_bytes(x.percent_lag, y.percent_lag, L * sizeof *x.percent_lag) &&
+            same_bytes(x.verdict, y.verdict, L * sizeof *x.verdict) && x.step == y.step;
+  }
+  return same;
+}
+
 /* Write, read, and compare each part with what was written. */
 static void check_round_trip(run *r)
 {
@@ -175,6 +210,7 @@ static void check_round_trip(run *r)
     CU_ASSERT(same_weights(r, back));
     CU_ASSERT(same_state(&r->state, &back->state));
     CU_ASSERT(same_metrics(r, back));
+    CU_ASSERT(same_flows(&r->flows, &back->flows));
     CU_ASSERT(same_provenance(&r->provenance, &back->provenance));
   }
   CU_ASSERT_EQUAL(entries_beside(path), 1);
@@ -237,10 +273,11 @@ static void test_write_read_of_a_long_command_line_returns_the_same(void)
   run_free(&r);
 }
 
-/* A block of rows is smaller than the tensor, in both layouts. */
+/* A block of rows is smaller than the tensor, in both layouts, and a chunk smaller than the table of spectra. */
 static void test_write_read_of_large_tensors_returns_the_same(void)
 {
   run *r = example_run((example){UNROLL_LEVEL_WORD, 9001, 130, 1, 2, UNROLL_OPTIMIZER_SGD, 1});
+  for (uint64_t step = 11; step < 600; ++step) { example_flow(r, step); }
   check_round_trip(r);
   run_free(&r);
 }
@@ -311,6 +348,32 @@ static void test_add_grows_the_tables(void)
   run_free(&r);
   run_free(&r);
   run_free(NULL);
+}
+
+/* Rows are copied, in order, whatever the growth of the table between them. */
+static void test_add_flow_keeps_what_was_added(void)
+{
+  int wrong = 0;
+  run *r = example_run((example){UNROLL_LEVEL_CHAR, 11, 5, 2, 3, UNROLL_OPTIMIZER_SGD, 0});
+  for (uint64_t step = 1; step <= 100; ++step) { example_flow(r, step); }
+  CU_ASSERT_EQUAL(r->flows.n, 100);
+  for (size_t i = 0; i < r->flows.n; ++i) {
+    const unroll_gradflow row = run_flow_view(&r->flows, i);
+    const double first = (double)(i + 1) + 1.0 / 3.0; /* as example_flow counts */
+    wrong |= row.step != i + 1 || row.half_lag[1] != (int64_t)i + 2 || row.norm_mean[0] != first ||
+             row.lags != 7 || row.context != 7 ||
+             row.verdict[1] != (unroll_flow)((1 + (i + 1) / 10) % 3);
+  }
+  CU_ASSERT_FALSE(wrong);
+  unroll_gradflow other = r->flows.rows;
+  CU_ASSERT(run_flows_fit(&r->flows, &other));
+  other.context += 1;
+  CU_ASSERT_FALSE(run_flows_fit(&r->flows, &other));
+  other.context -= 1;
+  other.lags += 1;
+  CU_ASSERT_FALSE(run_flows_fit(&r->flows, &other));
+  CU_ASSERT(run_flows_fit(&(run_flows){0}, &other));
+  run_free(&r);
 }
 
 /* ------------------------------------------------------------ failed write */
@@ -522,6 +585,9 @@ static void test_read_of_parts_that_do_not_fit_names_the_part(void)
       {"/metrics/train/loss", 1, {3}, "/metrics/train/loss"},
       {"/state/h", 3, {2, 4, 5}, "/state/h"},
       {"/provenance/bytes", 1, {3}, "/provenance/bytes"},
+      {"/diagnostics/norm_mean", 3, {2, 2, 7}, "/diagnostics/norm_mean"},
+      {"/diagnostics/singular_value", 3, {2, 5, 2}, "/diagnostics/singular_value"},
+      {"/diagnostics/growth", 2, {1, 2}, "/diagnostics/growth"},
   };
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; ++i) {
     char path[300];
@@ -537,11 +603,13 @@ static void test_read_of_parts_that_do_not_fit_names_the_part(void)
 static void test_read_of_missing_or_wrong_parts_names_the_part(void)
 {
   static const char *const datasets[] = {
-      "/vocab/token", "/vocab/count",           "/weights/output/b_q", "/weights/layer1",
-      "/optimizer",   "/metrics/train/seconds", "/metrics/valid/step", "/provenance/sha256"};
+      "/vocab/token",      "/vocab/count",           "/weights/output/b_q", "/weights/layer1",
+      "/optimizer",        "/metrics/train/seconds", "/metrics/valid/step", "/provenance/sha256",
+      "/diagnostics/step", "/diagnostics/norm_q50",  "/diagnostics/verdict"};
   static const char *const attributes[][2] = {{"/state", "step"},
                                               {"/state", "best_loss"},
                                               {"/provenance", "hosts"},
+                                              {"/diagnostics", "lags"},
                                               {"/config", "command_line"}};
   char path[300];
   for (size_t i = 0; i < sizeof datasets / sizeof datasets[0]; ++i) {
@@ -557,6 +625,25 @@ static void test_read_of_missing_or_wrong_parts_names_the_part(void)
   write_small(path); /* numbers where strings belong */
   spoil_dataset(path, "/vocab/token", 1, (hsize_t[]){11}, H5T_IEEE_F32LE);
   check_refused(path, "/vocab/token");
+}
+
+static void test_read_of_flow_out_of_range_names_the_part(void)
+{
+  char path[300];
+  write_small(path);
+  spoil_attribute(path, "/diagnostics", "lags", &(int64_t){8});
+  check_refused(path, "/diagnostics/norm_mean");
+  spoil_attribute(path, "/diagnostics", "lags", &(int64_t){INT64_MAX});
+  check_refused(path, "lags of /diagnostics");
+  write_small(path);
+  spoil_dataset(path, "/diagnostics/verdict", 2, (hsize_t[]){2, 2}, H5T_IEEE_F32LE);
+  check_refused(path, "/diagnostics/verdict");
+
+  hid_t text = H5Tcopy(H5T_C_S1); /* empty texts where verdicts belong */
+  (void)H5Tset_size(text, H5T_VARIABLE);
+  spoil_dataset(path, "/diagnostics/verdict", 2, (hsize_t[]){2, 2}, text);
+  (void)H5Tclose(text);
+  check_refused(path, "legal is vanishing, stable or exploding");
 }
 
 static void test_read_of_options_out_of_range_names_the_option(void)
@@ -739,13 +826,45 @@ static void test_runlog_row_has_every_column_to_the_last_bit(void)
   run_free(&r);
 }
 
+static void test_runlog_of_flow_has_the_numbers_of_each_layer(void)
+{
+  char path[300];
+  size_t n = 0;
+  run *r = example_run(small); /* layers 0 and 1 */
+  const unroll_gradflow flow = run_flow_view(&r->flows, 1);
+  new_path(path);
+  CHECK_OK(runlog_flow(path, &flow));
+  memcpy(strrchr(path, '.'), ".jsonl", sizeof ".jsonl");
+  unsigned char *text = slurp(path, &n);
+  json_t *row = json_loadb((char *)text, n, 0, NULL);
+  CU_ASSERT_EQUAL(json_object_size(row), 10);
+  CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(row, "kind")), "diagnose");
+  CU_ASSERT_EQUAL(json_integer_value(json_object_get(row, "step")), 40);
+  for (size_t l = 0; l < 2; ++l) {
+    CU_ASSERT_EQUAL(json_real_value(json_array_get(json_object_get(row, "growth"), l)),
+                    flow.growth[l]);
+    CU_ASSERT_EQUAL(json_real_value(json_array_get(json_object_get(row, "spectral_radius"), l)),
+                    flow.spectral_radius[l]);
+    CU_ASSERT_EQUAL(json_integer_value(json_array_get(json_object_get(row, "half_lag"), l)),
+                    40 + (json_int_t)l);
+    CU_ASSERT(json_is_null(json_array_get(json_object_get(row, "percent_lag"), l)));
+    CU_ASSERT_STRING_EQUAL(json_string_value(json_array_get(json_object_get(row, "verdict"), l)),
+                           unroll_flow_text(flow.verdict[l]));
+  }
+  json_decref(row);
+  free(text);
+  run_free(&r);
+}
+
 static void test_runlog_start_on_resume_cuts_back_to_the_checkpoint(void)
 {
   char path[300];
   uint64_t step = 0;
-  run *r = example_run(small); /* train rows at 10, 20, 30, 40; valid rows at 20, 40 */
+  run *r = example_run(small); /* train rows at 10, 20, 30, 40; valid at 20, 40; flow at 10, 40 */
   new_path(path);
   CHECK_OK(runlog_start(path, r));
+  CU_ASSERT_EQUAL(count_lines(path, "diagnose", &step), 2);
+  CU_ASSERT_EQUAL(step, 40);
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 4);
   CU_ASSERT_EQUAL(count_lines(path, "valid", &step), 2);
   CHECK_OK(runlog_train(path, &(run_train_row){.step = 50})); /* after the checkpoint */
@@ -757,6 +876,8 @@ static void test_runlog_start_on_resume_cuts_back_to_the_checkpoint(void)
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 2);
   CU_ASSERT_EQUAL(count_lines(path, "valid", &step), 1);
   CU_ASSERT_EQUAL(step, 20);
+  CU_ASSERT_EQUAL(count_lines(path, "diagnose", &step), 1);
+  CU_ASSERT_EQUAL(step, 10);
   run_free(&r);
 }
 
@@ -778,6 +899,7 @@ int main(void)
       {"write: shapes of the equations", test_write_stores_the_shapes_of_the_equations},
       {"write: twice gives the same bytes", test_write_twice_gives_the_same_bytes},
       {"add: tables grow", test_add_grows_the_tables},
+      {"add: gradient flow", test_add_flow_keeps_what_was_added},
       {"write: a full disk keeps the old file", test_write_to_full_disk_keeps_the_old_file},
       {"write: over a locked file", test_write_over_a_locked_file_replaces_it},
       {"write: over a large file", test_write_over_a_large_file_does_not_read_it},
@@ -789,6 +911,7 @@ int main(void)
       {"read: parts that do not fit", test_read_of_parts_that_do_not_fit_names_the_part},
       {"read: missing or wrong parts", test_read_of_missing_or_wrong_parts_names_the_part},
       {"read: options out of range", test_read_of_options_out_of_range_names_the_option},
+      {"read: gradient flow out of range", test_read_of_flow_out_of_range_names_the_part},
       {"read: option of a younger program", test_read_without_an_option_takes_its_default},
       {"read: locked", test_read_of_a_locked_file_names_the_remedy},
       {"read: HDF5's printing is restored", test_failures_leave_the_printing_of_hdf5_as_it_was},
@@ -797,6 +920,7 @@ int main(void)
       {"check_output: impossible places", test_check_output_where_no_file_can_be_is_refused},
       {"runlog: new run", test_runlog_of_a_new_run_begins_empty_and_grows},
       {"runlog: columns and bits", test_runlog_row_has_every_column_to_the_last_bit},
+      {"runlog: gradient flow", test_runlog_of_flow_has_the_numbers_of_each_layer},
       {"runlog: resume", test_runlog_start_on_resume_cuts_back_to_the_checkpoint},
       {"runlog: impossible place", test_runlog_where_it_cannot_be_names_path_and_reason},
   };
