@@ -1,6 +1,6 @@
 #include "base/check.h"
 #include "cli/cli.h"
-#include "runfile/runfile.h"
+#include "runfile/diagnostics.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -226,6 +226,16 @@ static json_t *pack_provenance(const run_provenance *p, bool *bad)
   return object;
 }
 
+/* The last result, null without one. */
+static json_t *pack_flow(const run *r, bool *bad)
+{
+  if (r->flows.n == 0) { return json_null(); }
+  const unroll_gradflow last = run_flow_view(&r->flows, r->flows.n - 1);
+  json_t *object = json_object();
+  if (!diagnostics_pack(&last, object)) { *bad = true; }
+  return object;
+}
+
 static unroll_status print_json(const char *path, const run *r)
 {
   bool bad = false;
@@ -248,6 +258,7 @@ static unroll_status print_json(const char *path, const run *r)
           ? json_null()
           : pack_numbers(N_OF(valid_numbers), valid_numbers, &r->valid[r->n_valid - 1], &bad),
       &bad);
+  put(object, "diagnose", pack_flow(r, &bad), &bad);
   put(object, "provenance", pack_provenance(&r->provenance, &bad), &bad);
   if (!bad) {
     (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
@@ -315,6 +326,31 @@ static void print_curves(const run *r)
     print_curve("grad_norm", &t->grad_norm, sizeof *t, r->n_train);
     print_curve("learning_rate", &t->learning_rate, sizeof *t, r->n_train);
     print_curve("tokens_per_second", &t->tokens_per_second, sizeof *t, r->n_train);
+  }
+}
+
+/* Growth and spectral radius of each layer over the measurements, and the last of them. */
+static void print_flow(const run_flows *flows)
+{
+  if (flows->n == 0) { return; }
+  const size_t L = flows->rows.L;
+  const unroll_gradflow last = run_flow_view(flows, flows->n - 1);
+  const size_t stride = L * sizeof(double);
+
+  (void)printf("\ngradient flow, from step %" PRIu64 " to step %" PRIu64 "\n", flows->step[0],
+               last.step);
+  for (size_t l = 0; l < L; ++l) {
+    char name[40];
+    (void)snprintf(name, sizeof name, "growth, layer %zu", l);
+    print_curve(name, flows->rows.growth + l, stride, flows->n);
+    (void)snprintf(name, sizeof name, "radius, layer %zu", l);
+    print_curve(name, flows->rows.spectral_radius + l, stride, flows->n);
+  }
+  for (size_t l = 0; l < L; ++l) {
+    (void)printf("  layer %zu  %s  half_lag %" PRId64 "  percent_lag %" PRId64 "  growth %.4g  "
+                 "lyapunov %.4g  spectral_radius %.4g\n",
+                 l, unroll_flow_text(last.verdict[l]), last.half_lag[l], last.percent_lag[l],
+                 last.growth[l], last.lyapunov[l], last.spectral_radius[l]);
   }
 }
 
@@ -431,6 +467,7 @@ static unroll_status run_info(const cli_call *call)
   print_model(path, r);
   print_metrics(r);
   print_curves(r);
+  print_flow(&r->flows);
   print_data(&r->provenance);
   print_provenance(&r->provenance);
   print_config(&r->config);
@@ -450,7 +487,7 @@ const cli_command cli_info = {
                          "Curves are drawn with block characters, in UTF-8.",
               .notes =
                   "With --json the object has file, model, config, data, state, provenance, and\n"
-                  "train and valid: the last row of each, null where there is none.\n"
+                  "train, valid and diagnose: the last row of each, null where there is none.\n"
                   "\n"
                   "Examples:\n"
                   "  unroll info run.h5\n"
