@@ -111,6 +111,7 @@ typedef struct unroll_config {
   bool overwrite;
   unroll_every valid_every; /* 0: at the end of every epoch */
   uint64_t log_every;       /* [steps] */
+  unroll_every diagnose_every;
   /* parallel */
   uint64_t shards; /* 0: 16, or the largest power of two below it that divides batch */
   /* not an option: bit k is set when option k of the table was given on the command line */

@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <unroll/comm.h>
 #include <unroll/config.h>
+#include <unroll/gradflow.h>
 #include <unroll/status.h>
 
 #ifdef __cplusplus
@@ -24,6 +25,7 @@ typedef enum unroll_event {
   UNROLL_EVENT_STEP,       /* a step is done: a chance to refresh a progress line */
   UNROLL_EVENT_REPORT,     /* a report interval is over: a line for the log */
   UNROLL_EVENT_VALID,      /* a validation is done */
+  UNROLL_EVENT_DIAGNOSE,   /* the gradient flow was measured: `flow` */
   UNROLL_EVENT_CHECKPOINT, /* a run file was written */
   UNROLL_EVENT_WARNING,    /* `text` says what went wrong; training goes on */
   UNROLL_EVENT_END         /* training is over; `text` says why, in a few words */
@@ -45,6 +47,7 @@ typedef struct unroll_progress {
   double valid_loss, valid_perplexity, valid_bits_per_character;
   uint64_t best_step; /* of the best validation; 0: none */
   double best_loss;
+  const unroll_gradflow *flow; /* DIAGNOSE, for the time of the call; else NULL */
   /* set at START */
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens, windows;
   uint64_t resumed_step; /* 0: a new run */

@@ -339,6 +339,13 @@ static const option rows[] = {
      .heading = "Output",
      .may_change = true,
      .help = "length of a report interval"},
+    {.name = "diagnose-every",
+     EVERY(diagnose_every),
+     .fallback = "0",
+     .unit = "updates",
+     .heading = "Output",
+     .may_change = true,
+     .help = "measure so often how gradients flow back through time; 0: never"},
 
     {.name = "shards",
      COUNT(shards),

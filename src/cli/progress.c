@@ -98,6 +98,17 @@ static void print_valid(const unroll_progress *now)
   (void)fflush(stdout);
 }
 
+static void print_flow(const unroll_gradflow *f)
+{
+  for (size_t l = 0; l < f->L; ++l) {
+    (void)printf("diagnose step %" PRIu64 " layer %zu half_lag %" PRId64 " percent_lag %" PRId64
+                 " growth %.4g lyapunov %.4g spectral_radius %.4g verdict %s\n",
+                 f->step, l, f->half_lag[l], f->percent_lag[l], f->growth[l], f->lyapunov[l],
+                 f->spectral_radius[l], unroll_flow_text(f->verdict[l]));
+  }
+  (void)fflush(stdout);
+}
+
 void progress_tell(void *context, const unroll_progress *now)
 {
   progress *p = context;
@@ -116,6 +127,9 @@ void progress_tell(void *context, const unroll_progress *now)
     break;
   case UNROLL_EVENT_VALID:
     print_valid(now);
+    break;
+  case UNROLL_EVENT_DIAGNOSE:
+    print_flow(now->flow);
     break;
   case UNROLL_EVENT_CHECKPOINT:
     (void)fprintf(stderr, "checkpoint of step %" PRIu64 ": %s\n", now->step, now->text);

@@ -51,9 +51,10 @@ const cli_command cli_train = {
              "is then read from the run file.",
          .notes =
              "Standard output has a line of `key value` pairs for each report interval, which\n"
-             "begins with `train`, and for each validation, which begins with `valid`; the\n"
-             "keys are those of the run file. All else goes to standard error; where that is\n"
-             "a terminal, it also has a progress line.\n"
+             "begins with `train`, for each validation, `valid`, and for each layer where the\n"
+             "gradient flow is measured, `diagnose`; the keys are those of the run file. All\n"
+             "else goes to standard error; where that is a terminal, it also has a progress\n"
+             "line.\n"
              "\n"
              "SIGTERM, SIGUSR1 and SIGINT write a checkpoint and end with status 75; a second\n"
              "signal ends at once. The same command with --resume goes on, to the same bits.\n"

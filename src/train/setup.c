@@ -6,6 +6,7 @@
 #include "comm/placement.h"
 #include "data/corpus.h"
 #include "kernels/dispatch.h"
+#include "train/diagnose.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
@@ -305,6 +306,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(
       step_new(comm, &t->run->config, t->longest, t->run->params, t->run->moments, &t->stepper));
   UNROLL_TRY(comm_agree(comm, restore_state(t)));
+  UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
   UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
 

@@ -3,6 +3,7 @@
 #include "comm/signals.h"
 #include "kernels/shard_tree.h"
 #include "model/score.h"
+#include "train/diagnose.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
 
@@ -218,6 +219,7 @@ static unroll_status loop(trainer *t)
     if (state->step % config->log_every == 0 || state->step == t->steps) {
       UNROLL_TRY(record_interval(t));
     }
+    if (due(config->diagnose_every, state->step)) { UNROLL_TRY(diagnose(t)); }
     if (t->valid_tokens > 0.0 &&
         (config->valid_every.count == 0 ? epoch_ended || state->step == t->steps
                                         : due(config->valid_every, state->step))) {

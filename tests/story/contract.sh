@@ -20,7 +20,7 @@ train() {
   local file=$1 ranks=$2 threads=$3 isa=$4
   shift 4
   OMP_NUM_THREADS=$threads UNROLL_ISA=$isa mpirun -n "$ranks" "$unroll" train text -o "$file" --overwrite \
-    --log-every 7 --valid-every 20 "$@" >out 2>&1 || {
+    --log-every 7 --valid-every 20 --diagnose-every 20 "$@" >out 2>&1 || {
     cat out
     return 1
   }

@@ -4,6 +4,8 @@
     gradflow.py schema FLOW                  the tables of src/runfile/README.md, in both directions
     gradflow.py construct RUN SCALE          make W_hh SCALE times a rotation of the units, ReLU in its linear region
     gradflow.py verdict JSON SCALE VERDICT   what is said of that model
+    gradflow.py along RUN TEXT               the last row of a run's /diagnostics, measured on TEXT
+    gradflow.py last RUN FLOW                is, bit for bit, what a file of `unroll gradflow` says of that run
 """
 
 import json
@@ -185,6 +187,52 @@ def schema(path):
     assert not tools.failures
 
 
+# ------------------------------------------------------------------ along a training
+
+
+def along(run, text):
+    layers, output, relu, index = read_model(run)
+    with open(text, encoding="utf-8") as f:
+        tokens = [index.get(c, 0) for c in f.read()]
+    with h5py.File(run, "r") as file:
+        B, S = (int(file["config"].attrs[name]) for name in ("batch", "shards"))
+        n, K, context = (int(file["diagnostics"].attrs[name]) for name in ("positions", "lags", "context"))
+        group = {name: node[-1] for name, node in file["diagnostics"].items() if name not in ("layer", "lag", "mode")}
+        assert group["step"] == file["state"].attrs["step"]
+    shard = (len(tokens) - 1) // B * B // S  # tokens predicted
+    T = K + 1 + context
+    assert n == 64 and T == min(129, shard) and K == min(64, T - 1), (n, K, context, shard)
+
+    windows = []
+    for i in range(n):
+        start = (shard * S - T) * i // (n - 1)
+        within = min(start % shard, shard - T)
+        start = start // shard * shard + within
+        windows.append(tokens[start : start + T + 1])
+    both = [norms(layers, output, relu, window, K) for window in windows]
+    all_norms = np.array([norm for norm, _ in both])
+    for l, layer in enumerate(layers):
+        x = all_norms[:, l, :]
+        close("mean", group["norm_mean"][l], x.mean(axis=0), 1e-4)
+        for name, q in (("norm_q10", 0.1), ("norm_q50", 0.5), ("norm_q90", 0.9)):
+            close(name, group[name][l], np.quantile(x, q, axis=0), 1e-4)
+        close("derivative", group["derivative"][l], np.mean([slope[l] for _, slope in both]), 1e-5)
+        check_spectrum({name: column[l] for name, column in group.items() if name != "step"}, layer["W_hh"])
+        left = x.mean(axis=0)[K] / x.mean(axis=0)[0]
+        assert group["verdict"][l] == (b"vanishing" if left < 0.01 else b"exploding" if left > 100 else b"stable")
+
+
+def last(run, flow):
+    with h5py.File(run, "r") as a, h5py.File(flow, "r") as b:
+        a, b = a["diagnostics"], b["diagnostics"]
+        assert a["step"][-1] == b.attrs["step"] and set(a) == set(b) | {"step"}
+        for name in ("positions", "lags", "context"):
+            assert a.attrs[name] == b.attrs[name], name
+        for name, node in b.items():
+            x, y = a[name][...] if name in ("layer", "lag", "mode") else a[name][-1], node[...]
+            assert x.dtype == y.dtype and np.array_equal(x, y), name
+
+
 def check_xarray(path, file):
     if not tools.importable("xarray") or not tools.importable("netCDF4"):
         return
@@ -236,6 +284,10 @@ def main():
         construct(words[0], float(words[1]))
     elif what == "verdict":
         verdict(words[0], float(words[1]), words[2])
+    elif what == "along":
+        along(*words)
+    elif what == "last":
+        last(*words)
     else:
         sys.exit(__doc__)
 

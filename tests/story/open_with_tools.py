@@ -212,9 +212,15 @@ def check_sense(file):
     expected = {"sgd": [], "momentum": ["velocity"], "adam": ["first", "second"]}
     moments = [m for m in ("velocity", "first", "second") if f"optimizer/{m}" in file]
     check(moments == expected[text_attribute(file["config"], "optimizer")], f"moments {moments}")
-    for group in ("metrics/train", "metrics/valid"):
+    every = int(text_attribute(file["config"], "diagnose_every"))
+    asked = 0 < every <= file["state"].attrs["step"]
+    check(("diagnostics" in file) == asked, "gradient flow where it was asked for, and only there")
+    for group in ["metrics/train", "metrics/valid"] + ["diagnostics"] * asked:
         step = file[group]["step"][...]
         check(np.all(np.diff(step) > 0), f"{group}/step rises")
+    if asked:
+        check(np.all(file["diagnostics/step"][...] % every == 0), "gradient flow at multiples of --diagnose-every")
+    for group in ("metrics/train", "metrics/valid"):
         with np.errstate(all="ignore"):
             loss, perplexity = file[group]["loss"][...], file[group]["perplexity"][...]
             finite = np.isfinite(loss) & np.isfinite(perplexity)
@@ -281,7 +287,8 @@ def check_xarray(path, file):
         return
     engines = [e for e, m in (("netcdf4", "netCDF4"), ("h5netcdf", "h5netcdf")) if importable(m)]
     for engine in engines:
-        for group in ("weights/layer0", "weights/output", "vocab", "metrics/train", "metrics/valid"):
+        groups = ["weights/layer0", "weights/output", "vocab", "metrics/train", "metrics/valid"]
+        for group in groups + [group for group in ("diagnostics",) if group in file]:
             with xarray.open_dataset(path, group=group, engine=engine, decode_cf=False) as dataset:
                 for name in file[group]:
                     check(name in dataset.variables, f"xarray ({engine}) finds no {group}/{name}")

@@ -10,7 +10,7 @@ make_text 40000 >text
 
 # Long enough never to end by itself; reports and validations often, so that stops fall between them.
 options=(--hidden 48 --batch 16 --steps 20 --epochs 1000 --warmup 10)
-often=(--log-every 3 --valid-every 25)
+often=(--log-every 3 --valid-every 25 --diagnose-every 7)
 
 step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }
 

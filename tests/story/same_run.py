@@ -2,8 +2,8 @@
 
     same_run.py RUN OTHER...
 
-Compared are all datasets under /weights, /optimizer, /state and /metrics and the attributes of /state, except
-times; and that the log beside each file has exactly the rows of its metrics.
+Compared are all datasets under /weights, /optimizer, /state, /metrics and /diagnostics and the attributes of /state
+and /diagnostics, except times; and that the log beside each file has exactly the rows of its metrics and diagnostics.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 import h5py
 import numpy as np
 
-GROUPS = ("weights", "optimizer", "state", "metrics")
+GROUPS = ("weights", "optimizer", "state", "metrics", "diagnostics")
 
 
 def is_time(name):
@@ -30,13 +30,14 @@ def content(path):
 
             def visit(name, node):
                 if isinstance(node, h5py.Dataset) and not is_time(name):
-                    value = node[...]
+                    value = node.asstr()[...].astype("U") if node.dtype == object else node[...]
                     found[f"{group}/{name}"] = (str(value.dtype), value.shape, value.tobytes())
 
             file[group].visititems(visit)
-        for name, value in file["state"].attrs.items():
-            if not is_time(name):
-                found[f"state@{name}"] = np.asarray(value).tobytes()
+        for group in ("state", "diagnostics"):
+            for name, value in file[group].attrs.items() if group in file else ():
+                if not is_time(name):
+                    found[f"{group}@{name}"] = np.asarray(value).tobytes()
     return found
 
 
@@ -56,7 +57,23 @@ def check_log(path):
                 values = [row[name] if row[name] is not None else float("nan") for row in rows]
                 if not np.array_equal(np.where(np.isfinite(column), column, np.nan), values, equal_nan=True):
                     problems.append(f"{path}: the log has another {kind} {name}")
+        problems += check_flow(path, [line for line in lines if line["kind"] == "diagnose"], file.get("diagnostics", {}))
     return problems
+
+
+def check_flow(path, lines, group):
+    """The same of the gradient flow: its numbers of each layer."""
+    columns = {name: node.asstr()[...] if node.dtype == object else node[...] for name, node in group.items()}
+    columns = {name: column for name, column in columns.items() if name == "step" or column.shape[1:] == group["layer"].shape}
+    rows = []
+    for i in range(len(columns.get("step", ()))):
+        row = {name: column[i].tolist() for name, column in columns.items()}
+        for name in ("half_lag", "percent_lag"):
+            row[name] = [None if lag < 0 else lag for lag in row[name]]
+        rows.append(row)
+    for line in lines:
+        line.pop("kind")
+    return [] if rows == lines else [f"{path}: the log has other rows of gradient flow: {lines} and not {rows}"]
 
 
 def main():

@@ -15,7 +15,7 @@ opens() { # NAME LAUNCHER... : train with the rest, then hold the file against t
 train=("$unroll" train text "${tiny[@]}" --log-every 20)
 opens adam "${train[@]}"
 opens sgd "${train[@]}" --optimizer sgd --level word --valid-fraction 0
-opens momentum mpirun -n 2 "${train[@]}" --optimizer momentum --level byte --layers 2
+opens momentum mpirun -n 2 "${train[@]}" --optimizer momentum --level byte --layers 2 --diagnose-every 50
 opens random "${train[@]}" --partition random --letters
 
 # The log beside the file says the same as the file, and is JSON.
