@@ -374,7 +374,7 @@ static void test_resume_without_a_file_starts(void)
 
 /* Everything a test wants to know of one run; on rank 0. */
 struct witness {
-  size_t starts, steps, reports, ends;
+  size_t starts, steps, reports, flows, ends;
   int in_order;        /* START first, END last, steps one by one */
   int64_t least, most; /* memory_total() over the steps from the third on */
   char end[64];
@@ -386,6 +386,8 @@ static void watch(void *context, const unroll_progress *p)
   w->in_order &= w->ends == 0 && (p->event == UNROLL_EVENT_START) == (w->starts == 0);
   w->starts += p->event == UNROLL_EVENT_START;
   w->reports += p->event == UNROLL_EVENT_REPORT;
+  w->in_order &= (p->flow != NULL) == (p->event == UNROLL_EVENT_DIAGNOSE);
+  w->flows += p->flow != NULL && p->flow->step == p->step;
   if (p->event == UNROLL_EVENT_STEP) {
     w->steps += 1;
     w->in_order &= p->step == w->steps + p->resumed_step;
@@ -417,12 +419,12 @@ static void test_observer_is_told_in_order(void)
 {
   struct witness w = {.in_order = 1};
   const unroll_observer observer = {.context = &w, .tell = watch};
-  unroll_config config = config_of("x.h5", NULL);
+  unroll_config config = config_of("x.h5", "diagnose-every", "10", NULL);
   const char *text = text_of(1200);
-  CHECK_ALL(train_on(1, 1, &config, text, &observer) == UNROLL_OK);
+  CHECK_ALL(train_on(most_ranks(), 1, &config, text, &observer) == UNROLL_OK);
   if (test_rank == 0) {
     CU_ASSERT(w.in_order && w.starts == 1 && w.ends == 1);
-    CU_ASSERT(w.steps == 24 && w.reports == 4);
+    CU_ASSERT(w.steps == 24 && w.reports == 4 && w.flows == 2);
   }
 }
 
