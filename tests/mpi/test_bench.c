@@ -75,12 +75,12 @@ static void test_bench_exchange_is_of_the_gradient(void)
   CHECK_ALL(r.peak_memory > r.exchange_bytes);
 }
 
-/* All that can be learnt of uniform tokens is how many there are, and a high rate learns it at once. */
+/* Whoever knows nothing says that all tokens are alike; with a high rate the few windows would be learnt by heart. */
 static void test_bench_loss_is_that_of_random_tokens(void)
 {
   unroll_config config = small_config();
   unroll_bench_result r = {0};
-  config.lr = 1;
+  config.lr = 1e-9;
   CHECK_OK(unroll_bench(test_comm, V, &config, SECONDS, &r));
   CHECK_ALL(fabs(r.loss - log(V)) < 0.3);
 }
