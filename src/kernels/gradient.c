@@ -182,14 +182,23 @@ void weight_gradient_run(const weight_gradient *p)
 /* Lists of the rows of each (token, shard), in the order of the shard: a counting sort. */
 static void sort_tokens(const token_gradient *p)
 {
-  size_t in_shard = p->B / p->shards, keys = p->V * p->shards;
+  size_t in_shard = p->B / p->shards, keys = p->V * p->shards, n = 0;
   memset(p->start, 0, (keys + 1) * sizeof *p->start);
-  for (size_t n = 0; n < p->T * p->B; ++n) {
-    p->start[(size_t)p->x[n] * p->shards + n % p->B / in_shard + 1] += 1;
+  for (size_t t = 0; t < p->T; ++t) {
+    for (size_t s = 0; s < p->shards; ++s) {
+      for (size_t b = 0; b < in_shard; ++b) {
+        p->start[(size_t)p->x[n++] * p->shards + s + 1] += 1;
+      }
+    }
   }
   for (size_t i = 0; i < keys; ++i) { p->start[i + 1] += p->start[i]; }
-  for (size_t n = 0; n < p->T * p->B; ++n) {
-    p->list[p->start[(size_t)p->x[n] * p->shards + n % p->B / in_shard]++] = (uint32_t)n;
+  n = 0;
+  for (size_t t = 0; t < p->T; ++t) {
+    for (size_t s = 0; s < p->shards; ++s) {
+      for (size_t b = 0; b < in_shard; ++b, ++n) {
+        p->list[p->start[(size_t)p->x[n] * p->shards + s]++] = (uint32_t)n;
+      }
+    }
   }
   for (size_t i = keys; i > 0; --i) { p->start[i] = p->start[i - 1]; }
   p->start[0] = 0;
