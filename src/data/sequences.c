@@ -59,7 +59,8 @@ static unroll_status find_starts(const corpus *c, const unroll_vocab *vocab,
   unroll_status st = UNROLL_OK;
   const int32_t line_end = vocab_line_end(vocab);
   const size_t width = corpus_token_width(unroll_vocab_size(vocab));
-  int32_t last = -1, before_last = -1;
+  /* The text stands behind a line end, as each of its lines does. */
+  int32_t last = line_end, before_last = -1;
   void *tokens = NULL;
 
   UNROLL_TRY(memory_new((size_t)READ, width, "tokens", &tokens));
@@ -121,6 +122,22 @@ cleanup:
 
 /* ----------------------------------------------------------- create, free */
 
+/* Say that M sequences are too few for B rows on P ranks, and which batch they would do for. */
+static unroll_status fail_few(const char *what, uint64_t M, size_t B, size_t P)
+{
+  uint64_t fewest = B % P == 0 ? P : 1; /* every rank has the same number of rows */
+  if (M < fewest) {
+    return unroll_fail(UNROLL_ERR_INPUT,
+                       "%s text has %" PRIu64
+                       " sequences, too few for --batch %zu: at least %" PRIu64 " are needed",
+                       what, M, B, fewest);
+  }
+  return unroll_fail(UNROLL_ERR_INPUT,
+                     "%s text has %" PRIu64
+                     " sequences, too few for --batch %zu: the largest legal --batch is %" PRIu64,
+                     what, M, B, M - M % fewest);
+}
+
 /*
  * Where each row begins in the text: every rank looks through its share of all
  * tokens, the counts give each start its number, and whoever has found the
@@ -142,10 +159,7 @@ static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B,
     *M += counts[r];
   }
   if (*M < B) {
-    st = unroll_fail(UNROLL_ERR_INPUT,
-                     "%s text has %" PRIu64
-                     " sequences, too few for --batch %zu: the largest legal --batch is %" PRIu64,
-                     what, *M, B, *M);
+    st = fail_few(what, *M, B, P);
     goto cleanup;
   }
   for (size_t b = 0; b < B; ++b) {

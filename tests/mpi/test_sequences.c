@@ -1,0 +1,484 @@
+/*
+ * Lines and paragraphs against a naive splitter of the text, and what every rank must agree on.
+ */
+#include "support.h"
+
+#include "data/sequences.h"
+#include "data/vocab.h"
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof(array)[0])
+#define SEQUENTIAL   UNROLL_PARTITION_SEQUENTIAL
+#define RANDOM       UNROLL_PARTITION_RANDOM
+
+static void *test_alloc(size_t count, size_t size)
+{
+  void *p = calloc(count + 1, size);
+  if (p == NULL) { abort(); }
+  return p;
+}
+
+/* ------------------------------------------------------------------- oracle */
+
+/* Tokens of one line: bytes, characters (all but the bytes that continue one), or words and the line end. */
+static size_t tokens_of_line(unroll_level level, const char *line, size_t n)
+{
+  size_t tokens = 0;
+  for (size_t i = 0; i < n; ++i) {
+    int blank = line[i] == ' ' || line[i] == '\r' || line[i] == '\n';
+    int before = i == 0 || line[i - 1] == ' ' || line[i - 1] == '\r';
+    if (level == UNROLL_LEVEL_BYTE) { tokens += 1; }
+    if (level == UNROLL_LEVEL_CHAR) { tokens += ((unsigned char)line[i] & 0xc0) != 0x80; }
+    if (level == UNROLL_LEVEL_WORD) { tokens += line[i] == '\n' || (!blank && before); }
+  }
+  return tokens;
+}
+
+/*
+ * Lengths of the sequences of a text, *n of them, to be freed. A line is what `fgets` would read; at level
+ * word an empty one is one without words. A paragraph is all lines up to and with the empty ones behind them.
+ */
+static uint64_t *split(const char *text, size_t size, unroll_level level, unroll_sequences kind,
+                       size_t *n)
+{
+  uint64_t *length = test_alloc(size, sizeof *length);
+  int empty = 0; /* the line before */
+  *n = 0;
+  for (size_t at = 0, bytes = 0; at < size; at += bytes) {
+    const char *end = memchr(text + at, '\n', size - at);
+    bytes = end != NULL ? (size_t)(end - text) - at + 1 : size - at;
+    size_t tokens = tokens_of_line(level, text + at, bytes);
+    int is_empty = tokens == 1 && end != NULL;
+    if (tokens == 0) { break; } /* blanks at the end of the text are no word */
+    if (*n == 0 || kind == UNROLL_SEQUENCES_LINE || (empty && !is_empty)) { length[(*n)++] = 0; }
+    length[*n - 1] += tokens;
+    empty = is_empty;
+  }
+  return length;
+}
+
+/* ------------------------------------------------------------------- helpers */
+
+struct source {
+  corpus *c;
+  unroll_vocab *vocab;
+  corpus_part part;
+};
+
+static const char *folder(void)
+{
+  static char name[256];
+  if (name[0] == '\0') {
+    if (test_rank == 0) { test_folder(name); }
+    MPI_Bcast(name, sizeof name, MPI_CHAR, 0, MPI_COMM_WORLD);
+  }
+  return name;
+}
+
+static struct source source_of(unroll_comm *comm, const char *path, unroll_level level)
+{
+  const unroll_text_rules rules = {level, false, false};
+  struct source s = {0};
+  CHECK_OK(corpus_open(comm, 1, &path, &s.c));
+  s.part.end = corpus_bytes(s.c);
+  CHECK_OK(vocab_build(comm, s.c, &s.part, rules, 1, 0, &s.vocab));
+  CHECK_OK(corpus_count(comm, s.c, s.vocab, &s.part));
+  return s;
+}
+
+static void free_source(struct source *s)
+{
+  corpus_part_free(&s->part);
+  unroll_vocab_free(&s->vocab);
+  corpus_free(&s->c);
+}
+
+/* The file of a text, written by rank 0. */
+static const char *file_of(const char *text, size_t size)
+{
+  static char path[300];
+  (void)snprintf(path, sizeof path, "%s/text", folder());
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (test_rank == 0) { test_write_file(path, text, size); }
+  MPI_Barrier(MPI_COMM_WORLD);
+  return path;
+}
+
+/* This rank's share of B rows. */
+static void share(size_t B, size_t *first, size_t *count)
+{
+  *first = B * (size_t)test_rank / (size_t)test_size;
+  *count = B * (size_t)(test_rank + 1) / (size_t)test_size - *first;
+}
+
+static sequences *made(const struct source *src, unroll_sequences kind, size_t B)
+{
+  sequences *s = NULL;
+  size_t first = 0, count = 0;
+  share(B, &first, &count);
+  CHECK_ALL(test_ok(sequences_new(test_comm, src->c, src->vocab, &src->part, kind, B, first, count,
+                                  "training", &s),
+                    "sequences_new", __FILE__, __LINE__));
+  return s;
+}
+
+/* All tokens of a part; to be freed. */
+static int32_t *tokens_of(const struct source *src)
+{
+  int32_t *tokens = test_alloc(src->part.tokens, sizeof *tokens);
+  CHECK_OK(
+      corpus_read(src->c, src->vocab, &src->part, 0, src->part.tokens, sizeof *tokens, tokens));
+  return tokens;
+}
+
+/* ------------------------------------------------------------------- content */
+
+/*
+ * x and y of one sequence: y is `tokens`, x is one step behind and begins with the line end; behind it -1. Read
+ * in windows of 7 steps, one token in three columns: the other columns are left alone.
+ */
+static int copy_is(const sequences *s, sequence_view view, const int32_t *tokens)
+{
+  enum { STEPS = 7 };
+  int32_t x[3 * STEPS], y[3 * STEPS];
+  int ok = 1;
+  for (uint64_t first = 0; first < view.length + 2 * STEPS; first += STEPS) {
+    for (size_t i = 0; i < COUNT(x); ++i) { x[i] = y[i] = -77; }
+    sequences_copy(s, view, first, STEPS, 3, x, y);
+    for (size_t t = 0; t < STEPS; ++t) {
+      uint64_t at = first + t;
+      ok &= y[3 * t] == (at < view.length ? tokens[at] : -1);
+      ok &= x[3 * t] == (at > 0 && at < view.length ? tokens[at - 1] : s->line_end);
+      ok &= x[3 * t + 1] == -77 && y[3 * t + 2] == -77;
+    }
+  }
+  return ok;
+}
+
+/*
+ * In sequential order the rows of all ranks, one after the other, are the sequences of the text, one after the
+ * other; rows differ by one sequence at most. `length` (n) says what they are.
+ */
+static int is_sequential(const sequences *s, const struct source *src, const uint64_t *length,
+                         size_t n)
+{
+  const size_t B = s->B;
+  int32_t *tokens = tokens_of(src);
+  uint64_t *in_row = test_alloc(B, sizeof *in_row);
+  int ok = 1;
+  for (size_t b = s->first; b < s->first + s->count; ++b) {
+    for (uint64_t k = 0; k < s->batches; ++k) {
+      in_row[b] += sequences_view(s, SEQUENTIAL, 9, k, k, b).length > 0;
+    }
+  }
+  MPI_Allreduce(MPI_IN_PLACE, in_row, (int)B, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
+  uint64_t number = 0, place = 0, rows = 0, most = 0, least = n;
+  for (size_t b = 0; b < B; ++b) {
+    const int mine = b >= s->first && b < s->first + s->count;
+    for (uint64_t k = 0; k < in_row[b] && number < n; ++k, place += length[number++]) {
+      if (!mine) { continue; }
+      sequence_view view = sequences_view(s, SEQUENTIAL, 9, k, k, b);
+      ok &= view.length == length[number];
+      if (ok) { ok &= copy_is(s, view, tokens + place); }
+    }
+    for (uint64_t k = in_row[b]; k < s->batches && mine; ++k) { /* and then none */
+      ok &= sequences_view(s, SEQUENTIAL, 9, 0, k, b).length == 0;
+    }
+    rows += in_row[b];
+    most = in_row[b] > most ? in_row[b] : most;
+    least = in_row[b] < least ? in_row[b] : least;
+  }
+  ok &= rows == n && number == n && place == src->part.tokens;
+  ok &= most == s->batches && most - least <= 1;
+  free(in_row);
+  free(tokens);
+  return ok;
+}
+
+/* In random order each row has the sequences that it has in sequential order, each once. */
+static int is_permuted(const sequences *s, uint64_t epoch, int *moved)
+{
+  int ok = 1;
+  for (size_t b = s->first; b < s->first + s->count; ++b) {
+    uint64_t in_row = 0, found = 0;
+    for (uint64_t i = 0; i < s->batches; ++i) {
+      const sequence_view view = sequences_view(s, SEQUENTIAL, 9, epoch, i, b);
+      uint64_t times = 0;
+      for (uint64_t k = 0; k < s->batches && view.length > 0; ++k) {
+        sequence_view other = sequences_view(s, RANDOM, 9, epoch, k, b);
+        int same = other.length == view.length && other.start == view.start;
+        times += (uint64_t)same;
+        *moved |= same && k != i;
+      }
+      in_row += view.length > 0;
+      found += times;
+      ok &= times == (view.length > 0);
+    }
+    ok &= in_row == found;
+  }
+  return ok;
+}
+
+/* The numbers that all ranks must have alike. */
+static int agrees(const sequences *s, uint64_t total, uint64_t longest, uint64_t batches)
+{
+  return s->total == total && s->longest == longest && s->batches == batches;
+}
+
+static void check_text(const char *text, size_t size, unroll_level level, unroll_sequences kind)
+{
+  size_t n = 0;
+  uint64_t *length = split(text, size, level, kind, &n);
+  struct source src = source_of(test_comm, file_of(text, size), level);
+  uint64_t total = 0, longest = 0;
+  for (size_t i = 0; i < n; ++i) {
+    total += length[i];
+    longest = length[i] > longest ? length[i] : longest;
+  }
+  CHECK_ALL(total == src.part.tokens);
+  for (size_t B = (size_t)test_size; B <= n; B += n / 3 + 1) {
+    sequences *s = made(&src, kind, B);
+    int moved = 0;
+    CHECK_ALL(agrees(s, total, longest, (n + B - 1) / B));
+    CHECK_ALL(is_sequential(s, &src, length, n));
+    CHECK_ALL(is_permuted(s, 0, &moved) && is_permuted(s, 1, &moved));
+    sequences_free(&s);
+    sequences_free(&s);
+  }
+  free_source(&src);
+  free(length);
+}
+
+/* --------------------------------------------------------------------- cases */
+
+static const char *const small[] = {
+    "one\ntwo words\n\nthree\nfour four four\nfive\n\n\n\nsix\n", /* empty lines, one or more */
+    "a\nbb\n\nccc\n\ndddd\ne f g\nhh",        /* no line end at the end of the text */
+    "a\n\nb\n\nc\n\nd\n\n",                   /* empty lines at the end */
+    "\n\n\n\n\n\n",                           /* nothing else */
+    "\nfirst\n\nsecond\n\nthird\n\nfourth\n", /* an empty line begins the text */
+    "\n\n\nfirst\n\nsecond\n\nthird\n\nfourth\n",
+    "w\r\nx\r\n\r\ny y\r\n\n\rz\r\n\nv\n\nu\n\n", /* only LF counts: at levels byte and char CR is text */
+    "gr\xc3\xbc\xc3\x9f\n\n\xe2\x82\xac\n\nna\xc3\xafve\n\nb\n\nc", /* more bytes than characters */
+};
+
+static void test_small_texts_are_split_as_by_hand(void)
+{
+  for (size_t i = 0; i < COUNT(small); ++i) {
+    for (int level = UNROLL_LEVEL_BYTE; level <= UNROLL_LEVEL_WORD; ++level) {
+      check_text(small[i], strlen(small[i]), (unroll_level)level, UNROLL_SEQUENCES_LINE);
+      check_text(small[i], strlen(small[i]), (unroll_level)level, UNROLL_SEQUENCES_PARAGRAPH);
+    }
+  }
+}
+
+/* The splitter itself, on what can be counted by eye. */
+static void test_oracle_counts_as_one_does_by_eye(void)
+{
+  size_t n = 0;
+  uint64_t *length = split("ab c\n\n\nd\n", 9, UNROLL_LEVEL_WORD, UNROLL_SEQUENCES_LINE, &n);
+  CU_ASSERT(n == 4 && length[0] == 3 && length[1] == 1 && length[2] == 1 && length[3] == 2);
+  free(length);
+  length = split("ab c\n\n\nd\n", 9, UNROLL_LEVEL_CHAR, UNROLL_SEQUENCES_PARAGRAPH, &n);
+  CU_ASSERT(n == 2 && length[0] == 7 && length[1] == 2);
+  free(length);
+  length = split("\nab\ncd", 6, UNROLL_LEVEL_BYTE, UNROLL_SEQUENCES_PARAGRAPH, &n);
+  CU_ASSERT(n == 2 && length[0] == 1 && length[1] == 5);
+  free(length);
+}
+
+/* A text of `size` bytes in lines of some 40, a fifth of them empty; with line ends around where blocks of the
+ * text and the ranks' shares of it begin. */
+static char *large_text(size_t size)
+{
+  char *text = test_alloc(size, 1);
+  uint64_t x = 12345;
+  for (size_t i = 0; i < size; ++i) {
+    x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    text[i] = (x >> 40) % 40 == 0 || (i > 0 && text[i - 1] == '\n' && (x >> 50) % 5 == 0)
+                  ? '\n'
+                  : (char)('a' + (x >> 33) % 26);
+  }
+  for (size_t k = 1; k < 24; ++k) {
+    const size_t edges[] = {k * CORPUS_BLOCK, size / 24 * k};
+    for (size_t e = 0; e < COUNT(edges); ++e) {
+      if (edges[e] < 4 || edges[e] + 4 > size) { continue; }
+      char *at =
+          text + edges[e] - k % 4; /* the first of two line ends, before, at and behind the edge */
+      memcpy(at - 1, "x\n\nx", 4);
+    }
+  }
+  return text;
+}
+
+static void test_large_text_is_split_as_by_hand(void)
+{
+  const size_t size =
+      24 * 110001; /* two blocks and a half; shares of 1 to 4 ranks begin at edges */
+  const unroll_sequences kinds[] = {UNROLL_SEQUENCES_LINE, UNROLL_SEQUENCES_PARAGRAPH};
+  char *text = large_text(size);
+  for (size_t i = 0; i < COUNT(kinds); ++i) {
+    size_t n = 0;
+    uint64_t *length = split(text, size, UNROLL_LEVEL_BYTE, kinds[i], &n);
+    struct source src = source_of(test_comm, file_of(text, size), UNROLL_LEVEL_BYTE);
+    sequences *s = made(&src, kinds[i], 12);
+    CHECK_ALL(n > 1000 && s->batches == (n + 11) / 12);
+    CHECK_ALL(is_sequential(s, &src, length, n));
+    sequences_free(&s);
+    free_source(&src);
+    free(length);
+  }
+  free(text);
+}
+
+/* ---------------------------------------------------------------- random order */
+
+/* 300 lines of lengths that tell them apart. */
+static const char *lines_file(void)
+{
+  char *text = test_alloc(300, 400);
+  size_t used = 0;
+  for (size_t i = 0; i < 300; ++i) {
+    memset(text + used, 'a' + (int)(i % 26), i);
+    used += i;
+    text[used++] = '\n';
+  }
+  const char *path = file_of(text, used);
+  free(text);
+  return path;
+}
+
+/* Lengths in order of the rows of an epoch, all rows of all ranks: (B, batches), to be freed. */
+static uint64_t *order_of(const sequences *s, uint64_t seed, uint64_t epoch)
+{
+  uint64_t *length = test_alloc(s->B * s->batches, sizeof *length);
+  for (size_t b = s->first; b < s->first + s->count; ++b) {
+    for (uint64_t k = 0; k < s->batches; ++k) {
+      length[b * s->batches + k] = sequences_view(s, RANDOM, seed, epoch, k, b).length;
+    }
+  }
+  MPI_Allreduce(MPI_IN_PLACE, length, (int)(s->B * s->batches), MPI_UINT64_T, MPI_SUM,
+                MPI_COMM_WORLD);
+  return length;
+}
+
+static int same_order(const uint64_t *a, const uint64_t *b, size_t n)
+{
+  return memcmp(a, b, n * sizeof *a) == 0;
+}
+
+static void test_random_order_is_a_function_of_seed_epoch_and_row(void)
+{
+  const size_t B = 12, n = 300;
+  struct source src = source_of(test_comm, lines_file(), UNROLL_LEVEL_BYTE);
+  sequences *s = made(&src, UNROLL_SEQUENCES_LINE, B), *alone = NULL;
+  uint64_t *first = order_of(s, 5, 0), *again = order_of(s, 5, 0), *later = order_of(s, 5, 1),
+           *other = order_of(s, 6, 0);
+  int moved = 0;
+  CHECK_ALL(s->batches == 25 && is_permuted(s, 0, &moved));
+  CHECK_ALL(moved);
+  CHECK_ALL(same_order(first, again, n));
+  CHECK_ALL(!same_order(first, later, n) && !same_order(first, other, n));
+  int alike = 0; /* each row has an order of its own: lengths of row b are 25 b + 1 ... */
+  for (size_t b = 1; b < B; ++b) {
+    int same = 1;
+    for (size_t k = 0; k < 25; ++k) { same &= first[b * 25 + k] - 25 * b == first[k]; }
+    alike += same;
+  }
+  CHECK_ALL(alike == 0);
+
+  /* One rank that has all the rows takes them in the same order. */
+  unroll_comm *self = NULL;
+  CHECK_OK(unroll_comm_new(MPI_COMM_SELF, &self));
+  struct source own = source_of(self, corpus_file_name(src.c, 0), UNROLL_LEVEL_BYTE);
+  CHECK_OK(sequences_new(self, own.c, own.vocab, &own.part, UNROLL_SEQUENCES_LINE, B, 0, B,
+                         "training", &alone));
+  int same = 1;
+  for (size_t b = 0; b < B; ++b) {
+    for (uint64_t k = 0; k < 25; ++k) {
+      same &= sequences_view(alone, RANDOM, 5, 1, k, b).length == later[b * 25 + k];
+    }
+  }
+  CHECK_ALL(same);
+  sequences_free(&alone);
+  free_source(&own);
+  unroll_comm_free(&self);
+
+  free(first);
+  free(again);
+  free(later);
+  free(other);
+  sequences_free(&s);
+  free_source(&src);
+}
+
+/* -------------------------------------------------------------------- mistakes */
+
+static int fails(const struct source *src, size_t B, const char *what, const char *part)
+{
+  sequences *out = NULL;
+  size_t first = 0, count = 0;
+  share(B, &first, &count);
+  unroll_status st = sequences_new(test_comm, src->c, src->vocab, &src->part, UNROLL_SEQUENCES_LINE,
+                                   B, first, count, what, &out);
+  return test_fails(st, UNROLL_ERR_INPUT, part, __FILE__, __LINE__) && out == NULL;
+}
+
+/* The batch that is named is legal, one more for each rank is not. */
+static void test_too_few_sequences_name_the_largest_legal_batch(void)
+{
+  struct source src = source_of(test_comm, lines_file(), UNROLL_LEVEL_BYTE);
+  const size_t P = (size_t)test_size;
+  char message[300];
+  for (size_t lines = 300; lines >= 290; --lines) {
+    /* Fewer lines: the last ones are left out of the part. */
+    src.part.tokens = lines * (lines + 1) / 2;
+    size_t largest = lines / P * P;
+    (void)snprintf(message, sizeof message,
+                   "validation text has %zu sequences, too few for --batch %zu: the largest legal "
+                   "--batch is %zu",
+                   lines, largest + P, largest);
+    CHECK_ALL(fails(&src, largest + P, "validation", message));
+    sequences *s = made(&src, UNROLL_SEQUENCES_LINE, largest);
+    CHECK_ALL(s->total == src.part.tokens && s->longest == lines);
+    sequences_free(&s);
+  }
+  if (P > 1) { /* not even one for each rank */
+    src.part.tokens = 1;
+    (void)snprintf(message, sizeof message,
+                   "training text has 1 sequences, too few for --batch %zu: at least %zu are "
+                   "needed",
+                   P, P);
+    CHECK_ALL(fails(&src, P, "training", message));
+  }
+  free_source(&src);
+}
+
+static void test_vocabulary_without_line_end_is_an_error(void)
+{
+  const char text[] = "a b c d e f g h";
+  const size_t P = (size_t)test_size;
+  for (int level = UNROLL_LEVEL_CHAR; level <= UNROLL_LEVEL_WORD; ++level) {
+    struct source src = source_of(test_comm, file_of(text, strlen(text)), (unroll_level)level);
+    CHECK_ALL(fails(&src, P, "training",
+                    "--sequences line: the vocabulary of the training text "
+                    "has no line end"));
+    free_source(&src);
+  }
+}
+
+int main(int argc, char **argv)
+{
+  static const struct test_case cases[] = {
+      {"oracle", test_oracle_counts_as_one_does_by_eye},
+      {"small texts", test_small_texts_are_split_as_by_hand},
+      {"a large text", test_large_text_is_split_as_by_hand},
+      {"random order", test_random_order_is_a_function_of_seed_epoch_and_row},
+      {"too few: largest legal batch", test_too_few_sequences_name_the_largest_legal_batch},
+      {"no line end", test_vocabulary_without_line_end_is_an_error},
+  };
+  return run_mpi_cases(argc, argv, "sequences", COUNT(cases), cases);
+}
