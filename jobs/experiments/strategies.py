@@ -7,9 +7,10 @@ UNROLL is the program. Two questions:
 
     training   loss on the last tenth of the text, seconds and peak memory of each strategy, with and without
                clipping, tanh and ReLU; `full` takes each paragraph as a sequence
-    gradient   at the weights of one trained model: how far is the mean gradient of a strategy from the full
-               gradient over the whole text (bias), and how far is that of one update from their mean (noise),
-               both relative to the norm of the full gradient, for several --steps
+    gradient   at the weights of one trained model: how far is the gradient of a strategy, summed over the whole text,
+               from the full one (bias), and how far is that of one update from their mean (noise), both relative
+               to the norm of the full gradient, for several --steps; randomized: over several passes, whose mean
+               would come to the full gradient, and the standard error of that mean
 
 Writes HDF5, and a picture of the same name that ends in .png. Some minutes on two cores.
 
@@ -32,7 +33,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 STRATEGIES = ("truncated", "randomized", "full")
 ACTIVATIONS = ("tanh", "relu")
 CLIPS = (1.0, 0.0)
-LENGTHS = (8, 32, 128)  # --steps of the gradient's question
+LENGTHS = (4, 8, 16, 32)  # --steps of the gradient's question
+KEPT = 250  # checkpoints at a time
 TENSORS = ("layer0/W_xh", "layer0/W_hh", "layer0/b_h", "output/W_qh", "output/b_q")
 
 
@@ -94,8 +96,8 @@ def gradient_in(path):
         return np.concatenate([run[f"optimizer/velocity/{name}"][:].ravel() for name in TENSORS]).astype(np.float64)
 
 
-def gradients(a, folder, text, trained, strategy, updates):
-    """(updates, parameters): the gradient of each of some updates, at the trained weights."""
+def gradients(a, folder, text, trained, strategy):
+    """(epoch, gradient) of one update after the other at the trained weights, from the second epoch on."""
     path = os.path.join(folder, "gradient.h5")
     words = [
         "train", text, "-o", path, "--valid-fraction", 0, "--hidden", a.hidden, "--batch", a.gradient_batch, "--clip", 0,
@@ -105,48 +107,70 @@ def gradients(a, folder, text, trained, strategy, updates):
     with h5py.File(path, "r+") as run, h5py.File(trained) as model:
         for name in TENSORS:
             run[f"weights/{name}"][...] = model[f"weights/{name}"][:]
-    Call(a.unroll, *words, "--resume", "--max-steps", updates + 1, "--checkpoint-every", 1, "--keep", updates).or_stop()
-    kept = glob.glob(os.path.join(folder, "gradient.[0-9]*.h5"))
-    found = {}
-    for name in [*kept, path]:
-        with h5py.File(name) as run:
-            found[int(run["state"].attrs["step"])] = gradient_in(name)
-    for name in kept:
-        os.remove(name)
-    return np.array([found[step] for step in range(2, updates + 2)])
+    done = 1
+    while True:
+        Call(a.unroll, *words, "--resume", "--max-steps", done + KEPT, "--checkpoint-every", 1, "--keep", KEPT).or_stop()
+        found = {}
+        for name in [path, *glob.glob(os.path.join(folder, "gradient.[0-9]*.h5"))]:
+            with h5py.File(name) as run:
+                state = run["state"].attrs
+                epoch = int(state["epoch"]) - (state["window"] == 0)  # the last one of an epoch still belongs to it
+                found[int(state["step"])] = (epoch, gradient_in(name))
+            if name != path:
+                os.remove(name)
+        for step in range(done + 1, done + KEPT + 1):
+            if found[step][0] > 0:
+                yield found[step]
+        done += KEPT
+
+
+def passes_of(a, folder, text, trained, strategy, passes):
+    """Sum of the gradients of each of some epochs (passes, parameters), their number, and their mean squared norm."""
+    sums, count, square = np.zeros((passes, 0)), 0, 0.0
+    for epoch, g in gradients(a, folder, text, trained, strategy):
+        if epoch > passes:
+            return sums, count, square / count
+        if count == 0:
+            sums = np.zeros((passes, len(g)))
+        sums[epoch - 1] += g
+        count += 1
+        square += g @ g
 
 
 def measure_gradients(a, folder, text, trained, file):
-    full = gradients(a, folder, text, trained, ["--bptt", "full"], 1)[0]
+    full = passes_of(a, folder, text, trained, ["--bptt", "full"], 1)[0][0]
     size = np.linalg.norm(full)
+    with h5py.File(trained) as run:
+        length = (int(run["provenance"].attrs["train_tokens"]) - 1) // a.gradient_batch
     shape = (2, len(LENGTHS))
-    results = {name: np.full(shape, np.nan) for name in ("bias", "bias_error", "noise", "cosine")}
-    print("\nstrategy    steps   bias  +-        noise of an update  cosine of mean and full gradient")
+    results = {name: np.full(shape, np.nan) for name in ("bias", "bias_error", "noise")}
+    print("\nstrategy    steps   bias     +-  noise of an update")
     for i, strategy in enumerate(STRATEGIES[:2]):
         for j, steps in enumerate(LENGTHS):
-            g = gradients(a, folder, text, trained, ["--bptt", strategy, "--steps", steps], a.updates)
-            mean = g.mean(axis=0)
-            noise = np.sqrt(((g - mean) ** 2).sum(axis=1).mean())
+            passes = a.passes if strategy == "randomized" else 1
+            sums, count, square = passes_of(
+                a, folder, text, trained, ["--bptt", strategy, "--steps", steps], passes
+            )
+            # A pass has length / steps updates, in the mean; so their sum comes to that many times the full gradient.
+            each = sums * steps / length
+            mean = each.mean(axis=0)
             at = (i, j)
             results["bias"][at] = np.linalg.norm(mean - full) / size
-            results["bias_error"][at] = noise / np.sqrt(len(g)) / size
-            results["noise"][at] = noise / size
-            results["cosine"][at] = mean @ full / np.linalg.norm(mean) / size
-            print(
-                f"{strategy:<11} {steps:5d}  {results['bias'][at]:5.3f}  {results['bias_error'][at]:5.3f}"
-                f"  {results['noise'][at]:20.2f}  {results['cosine'][at]:.4f}",
-                flush=True,
-            )
+            if passes > 1:
+                results["bias_error"][at] = np.sqrt(((each - mean) ** 2).sum() / (passes - 1) / passes) / size
+            average = sums.sum(axis=0) / count
+            results["noise"][at] = np.sqrt(square - average @ average) / size
+            error = f"{results['bias_error'][at]:6.3f}" if passes > 1 else "      "
+            print(f"{strategy:<11} {steps:5d} {results['bias'][at]:6.3f} {error} {results['noise'][at]:19.2f}", flush=True)
     group = file.create_group("gradient")
     scales = ("strategy", "steps")
     write_scale(group, "strategy", STRATEGIES[:2], "1", "strategy of back-propagation through time")
     write_scale(group, "steps", LENGTHS, "tokens", "window, or mean length of a piece")
     write_table(group, "bias", scales, results["bias"], "1", "distance of the mean gradient from the full one, by its norm")
-    write_table(group, "bias_error", scales, results["bias_error"], "1", "standard error of bias: a bias of about this is none")
+    write_table(group, "bias_error", scales, results["bias_error"], "1", "standard error of that mean, randomized: a bias of about this is none")
     write_table(group, "noise", scales, results["noise"], "1", "distance of one update's gradient from the mean, by the full norm")
-    write_table(group, "cosine", scales, results["cosine"], "1", "of the angle between the mean and the full gradient")
     group.attrs["full_norm"] = size
-    group.attrs["updates"] = a.updates
+    group.attrs["passes"] = a.passes
     return results
 
 
@@ -166,8 +190,9 @@ def draw(path, training, gradient):
     losses.set_ylabel("loss [nats per token], none where it was stopped")
     losses.legend(fontsize="small")
     for i, strategy in enumerate(STRATEGIES[:2]):
-        bias.errorbar(LENGTHS, gradient["bias"][i], gradient["bias_error"][i], fmt="o-", label=strategy)
+        bias.plot(LENGTHS, gradient["bias"][i], "o-", label=strategy)
         noise.plot(LENGTHS, gradient["noise"][i], "o-", label=strategy)
+    bias.plot(LENGTHS, gradient["bias_error"][1], ":", color="gray", label="standard error, randomized")
     for axes, name in ((bias, "bias of the gradient"), (noise, "noise of one update")):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -188,7 +213,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--gradient-batch", type=int, default=16)
     parser.add_argument("--gradient-text", type=int, default=64000, help="bytes of text of the gradient's question")
-    parser.add_argument("--updates", type=int, default=500, help="gradients of each strategy")
+    parser.add_argument("--passes", type=int, default=4, help="epochs of randomized gradients")
     a = parser.parse_args()
 
     with open(a.text, "rb") as f:
@@ -205,7 +230,7 @@ def main():
         trained = os.path.join(folder, "model.h5")  # of the text whose gradients are taken: the same vocabulary
         Call(
             a.unroll, "train", names[2], "-o", trained, "--valid-fraction", 0, "--hidden", a.hidden, "--batch", a.gradient_batch,
-            "--epochs", 10, "--init", "orthogonal",
+            "--epochs", 3, "--lr", 1e-3, "--init", "orthogonal",
         ).or_stop()  # fmt: skip
         gradient = measure_gradients(a, folder, names[2], trained, file)
     draw(os.path.splitext(a.out)[0] + ".png", training, gradient)

@@ -1,0 +1,19 @@
+# Exploding gradients: without clipping the run is stopped and says where, with it the same settings train.
+. "$(dirname "$0")/lib.sh"
+make_text 60000 >text.txt
+
+train() { OMP_NUM_THREADS=2 "$unroll" train text.txt -o "$1" --valid-fraction 0 --hidden 32 --batch 16 --steps 32 --epochs 2 \
+  --activation relu --init orthogonal --optimizer sgd --schedule constant --lr 5 --log-every 50 "${@:2}" >log 2>errors; }
+
+train plain.h5 --clip 0
+check "without clipping the run fails" [ $? = 1 ]
+check "by the rule, with the step and what may help" \
+  grep -q '^unroll: error: step [0-9]*: 10 updates in a row had a loss or gradient that is not finite; .*lower --lr or --clip' errors
+check "in one line" [ "$(grep -c '^unroll: error' errors)" = 1 ]
+check "and leaves no run file" [ ! -e plain.h5 ]
+
+train clipped.h5 --clip 1
+check "with clipping it trains" [ $? = 0 ]
+check "the loss falls" awk '/^train/ { if (!first) first = $7; last = $7 } END { exit !(last < 0.8 * first && last < 2.5) }' log
+check "clipping was at work" awk '/^train/ && $13 < 1 { found = 1 } END { exit !found }' log
+finish
