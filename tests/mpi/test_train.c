@@ -87,6 +87,53 @@ static const char *text_of(size_t n)
   return texts[i].path;
 }
 
+/*
+ * Lines of words that differ more and more: 0 to 700 bytes long, some empty, so that there are paragraphs; a few are
+ * longer than a chunk (model/segments.h). All distinct words together are more than a piece of 4 rows may have.
+ */
+static const char *lines_text(void)
+{
+  static char path[400];
+  if (path[0] != '\0') { return path; }
+  (void)snprintf(path, sizeof path, "%s", in_folder("lines.txt"));
+  if (test_rank == 0) {
+    char *text = calloc(300, 800);
+    size_t used = 0, word = 0;
+    if (text == NULL) { abort(); }
+    for (size_t line = 0; line < 240; ++line) {
+      size_t end = used + (line % 7 == 3 ? 0 : line % 11 == 5 ? 690 : line * 37 % 120);
+      for (; used < end; ++word) {
+        used += (size_t)sprintf(text + used, "%zu ", word * 7919 % 3001);
+      }
+      text[used++] = '\n';
+    }
+    test_write_file(path, text, used);
+    free(text);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  return path;
+}
+
+/* Some 4000 words, nearly all of them distinct, in lines of ten. */
+static const char *words_text(void)
+{
+  static char path[400];
+  if (path[0] != '\0') { return path; }
+  (void)snprintf(path, sizeof path, "%s", in_folder("words.txt"));
+  if (test_rank == 0) {
+    char *text = calloc(4000, 8);
+    size_t used = 0;
+    if (text == NULL) { abort(); }
+    for (size_t i = 0; i < 4000; ++i) {
+      used += (size_t)sprintf(text + used, "%zu%c", i * 7919 % 3701, i % 10 == 9 ? '\n' : ' ');
+    }
+    test_write_file(path, text, used);
+    free(text);
+  }
+  MPI_Barrier(MPI_COMM_WORLD);
+  return path;
+}
+
 /* Options by name and value, up to NULL, over those that make a run small. */
 static unroll_config config_of(const char *out, ...)
 {
@@ -215,14 +262,18 @@ static int most_ranks(void)
 
 /* ----------------------------------------------------------------- contract */
 
-/* Trained once on one rank and one thread, then on every P with other threads: the same bits. */
+/* Trained once on one rank and one thread, then on every P that can share the shards with other threads: the same
+ * bits. */
 static void check_contract(const unroll_config *plain, const char *text)
 {
   unroll_config config = *plain;
   (void)snprintf(config.out, sizeof config.out, "%s", in_folder("one.h5"));
   CHECK_ALL(trained(1, 1, &config, text));
   (void)snprintf(config.out, sizeof config.out, "%s", in_folder("many.h5"));
-  for (int P = 1, threads = 3; P <= most_ranks(); P *= 2, threads = threads == 3 ? 2 : 3) {
+  unroll_config resolved = config;
+  CHECK_OK(unroll_config_resolve(&resolved));
+  for (int P = 1, threads = 3; P <= most_ranks() && resolved.shards % (uint64_t)P == 0;
+       P *= 2, threads = threads == 3 ? 2 : 3) {
     CHECK_ALL(trained(P, threads, &config, text));
     CHECK_ALL(same_runs("one.h5", "many.h5"));
   }
@@ -257,6 +308,112 @@ static void test_contract_odd_sizes(void)
   (void)unroll_config_set(&config, "batch", "40");
   (void)unroll_config_set(&config, "shards", "8");
   check_contract(&config, text_of(1200));
+}
+
+/* ---------------------------------------------------------------- strategies */
+
+/* Most tokens of an update, from a report for each; without a file, on ranks other than 0, none. */
+static uint64_t most_tokens(const char *name)
+{
+  run *r = read_run(name);
+  uint64_t most = 0, before = 0;
+  for (size_t i = 0; r != NULL && i < r->n_train; ++i) {
+    CU_ASSERT_EQUAL(r->train[i].step, i + 1);
+    most = r->train[i].tokens - before > most ? r->train[i].tokens - before : most;
+    before = r->train[i].tokens;
+  }
+  run_free(&r);
+  return most;
+}
+
+/* Had some piece of so many rows more than the 256 steps of a chunk, so that states were recomputed? */
+static int had_long_pieces(const char *name, uint64_t rows)
+{
+  return test_rank != 0 || most_tokens(name) > 256 * rows;
+}
+
+static void test_contract_full_streams(void)
+{
+  unroll_config config = config_of("x.h5", "bptt", "full", "layers", "2", "max-steps", "3",
+                                   "epochs", "3", "log-every", "1", NULL);
+  config.steps = 64; /* the default: not for full BPTT */
+  check_contract(&config, text_of(2400));
+  CHECK_ALL(had_long_pieces("one.h5", 16));
+  (void)unroll_config_set(&config, "batch", "24");
+  (void)unroll_config_set(&config, "shards", "12"); /* a group of three below the tree */
+  check_contract(&config, text_of(2400));
+  (void)unroll_config_set(&config, "shards", "4"); /* six sequences in each shard */
+  check_contract(&config, text_of(2400));
+}
+
+static void test_contract_full_lines_and_paragraphs(void)
+{
+  static const char *const kinds[] = {"line", "paragraph"};
+  static const char *const partitions[] = {"sequential", "random"};
+  for (int i = 0; i < 4; ++i) {
+    unroll_config config = config_of(
+        "x.h5", "bptt", "full", "sequences", kinds[i / 2], "partition", partitions[i % 2], "batch",
+        i / 2 == 0 ? "8" : "4", "valid-fraction", "0.2", "log-every", "1", "epochs", "3", NULL);
+    check_contract(&config, lines_text());
+  }
+  unroll_config config =
+      config_of("x.h5", "bptt", "full", "sequences", "line", "batch", "12", "shards", "12",
+                "valid-fraction", "0.2", "activation", "relu", "layers", "2", NULL);
+  check_contract(&config, lines_text());
+}
+
+static void test_contract_randomized(void)
+{
+  unroll_config config = config_of("x.h5", "bptt", "randomized", "steps", "150", "log-every", "1",
+                                   "layers", "2", "epochs", "4", NULL);
+  check_contract(&config, text_of(2400));
+  CHECK_ALL(had_long_pieces("one.h5", 16));
+  (void)unroll_config_set(&config, "batch", "24");
+  (void)unroll_config_set(&config, "shards", "12");
+  (void)unroll_config_set(&config, "steps", "9");
+  check_contract(&config, text_of(2400));
+}
+
+static void test_contract_stride(void)
+{
+  unroll_config config =
+      config_of("x.h5", "steps", "12", "stride", "5", "layers", "2", "optimizer", "adam", NULL);
+  check_contract(&config, text_of(1200));
+  (void)unroll_config_set(&config, "stride", "1");
+  check_contract(&config, text_of(1200));
+}
+
+/* More words than a piece has tokens: only touched rows of the input table travel, of long pieces too. */
+static void test_contract_of_touched_rows(void)
+{
+  unroll_config config =
+      config_of("x.h5", "bptt", "randomized", "level", "word", "steps", "150", "batch", "4",
+                "log-every", "1", "valid-every", "0", "optimizer", "adam", "seed", "3", NULL);
+  check_contract(&config, words_text());
+  CHECK_ALL(had_long_pieces("one.h5", 4));
+  run *r = read_run("one.h5");
+  CU_ASSERT(r == NULL || r->params->V > most_tokens("one.h5"));
+  run_free(&r);
+  config =
+      config_of("x.h5", "bptt", "full", "sequences", "line", "level", "word", "partition", "random",
+                "batch", "24", "shards", "12", "valid-fraction", "0.2", "optimizer", "sgd", NULL);
+  check_contract(&config, words_text());
+}
+
+/* An epoch of lines or paragraphs trains on every token of the text once. */
+static void test_epoch_of_sequences_has_all_tokens(void)
+{
+  static const char *const kinds[] = {"line", "paragraph"};
+  for (int i = 0; i < 2; ++i) {
+    unroll_config config =
+        config_of("one.h5", "bptt", "full", "sequences", kinds[i], "partition", "random", "batch",
+                  "4", "max-steps", "0", "valid-fraction", "0.2", NULL);
+    CHECK_ALL(trained(most_ranks() < 4 ? most_ranks() : 4, 1, &config, lines_text()));
+    run *r = read_run("one.h5");
+    CU_ASSERT(r == NULL || (r->state.epoch == 2 && r->provenance.train_tokens > 1000 &&
+                            r->state.tokens == 2 * r->provenance.train_tokens));
+    run_free(&r);
+  }
 }
 
 /* Three ranks keep no tree of a power of two, but repeat themselves and are close to one rank. */
@@ -294,9 +451,9 @@ static void test_ranks_that_cannot_share_the_shards_are_refused(void)
 /* ------------------------------------------------------------------- resume */
 
 /* A run cut at each of these steps equals the one that never stopped; the other life has another P. */
-static void check_resume(const char *max_steps, int n, const int *cuts, const unroll_config *plain)
+static void check_resume_of(const char *text, const char *max_steps, int n, const int *cuts,
+                            const unroll_config *plain)
 {
-  const char *text = text_of(1200);
   unroll_config whole = *plain;
   (void)unroll_config_set(&whole, "out", in_folder("whole.h5"));
   (void)unroll_config_set(&whole, "max-steps", max_steps);
@@ -318,6 +475,11 @@ static void check_resume(const char *max_steps, int n, const int *cuts, const un
   }
 }
 
+static void check_resume(const char *max_steps, int n, const int *cuts, const unroll_config *plain)
+{
+  check_resume_of(text_of(1200), max_steps, n, cuts, plain);
+}
+
 /* Cuts inside a report interval, at its end, at a validation, at the end and beginning of an epoch. */
 static void test_resume_equals_not_stopping(void)
 {
@@ -333,6 +495,36 @@ static void test_resume_of_a_random_partition(void)
   unroll_config config =
       config_of("x.h5", "partition", "random", "optimizer", "momentum", "lr", "0.05", NULL);
   check_resume("70", 2, cuts, &config);
+}
+
+/* Pieces of random lengths, longer than a chunk too: where the next one begins is part of the state. */
+static void test_resume_of_randomized_pieces(void)
+{
+  static const int cuts[] = {1, 3, 8, 10};
+  unroll_config config = config_of("x.h5", "bptt", "randomized", "steps", "100", "epochs", "4",
+                                   "layers", "2", "log-every", "3", NULL);
+  check_resume_of(text_of(2400), "0", 4, cuts, &config);
+  static const int many[] = {5, 17, 29, 53};
+  config = config_of("x.h5", "bptt", "randomized", "steps", "10", NULL);
+  check_resume("61", 4, many, &config);
+}
+
+static void test_resume_of_full_sequences(void)
+{
+  static const int streams[] = {1, 2}, lines[] = {1, 7, 12, 13};
+  unroll_config config = config_of("x.h5", "bptt", "full", "epochs", "4", NULL);
+  check_resume_of(text_of(2400), "0", 2, streams, &config);
+  config = config_of("x.h5", "bptt", "full", "sequences", "line", "partition", "random", "batch",
+                     "8", "epochs", "3", "valid-fraction", "0.2", NULL);
+  check_resume_of(lines_text(), "0", 4, lines, &config);
+}
+
+static void test_resume_of_a_stride(void)
+{
+  static const int cuts[] = {1, 2, 3,
+                             50}; /* windows that begin the text, are cut off there, or neither */
+  unroll_config config = config_of("x.h5", "steps", "12", "stride", "5", "epochs", "1", NULL);
+  check_resume("60", 4, cuts, &config);
 }
 
 /* Best value, patience and the factor of the schedule are part of the state. */
@@ -412,6 +604,29 @@ static void test_steps_allocate_nothing(void)
     CU_ASSERT_EQUAL(w.steps, 13);
     CU_ASSERT(w.least > 0);
     CU_ASSERT_EQUAL(w.most - w.least, 0);
+  }
+}
+
+/* Nor do the steps of the other strategies, whatever the lengths of their pieces. */
+static void test_steps_of_all_strategies_allocate_nothing(void)
+{
+  unroll_config configs[] = {
+      config_of("x.h5", "bptt", "full", "epochs", "6", NULL),
+      config_of("x.h5", "bptt", "full", "sequences", "line", "batch", "8", NULL),
+      config_of("x.h5", "bptt", "randomized", "steps", "100", "epochs", "4", NULL),
+      config_of("x.h5", "steps", "12", "stride", "5", NULL),
+  };
+  for (size_t i = 0; i < sizeof configs / sizeof configs[0]; ++i) {
+    struct witness w = {.in_order = 1};
+    const unroll_observer observer = {.context = &w, .tell = watch};
+    configs[i].valid_fraction = 0;
+    configs[i].log_every = 1000;
+    CHECK_ALL(train_on(most_ranks(), 2, &configs[i], i == 1 ? lines_text() : text_of(2400),
+                       &observer) == UNROLL_OK);
+    if (test_rank == 0) {
+      CU_ASSERT(w.in_order && w.steps > 4 && w.least > 0);
+      CU_ASSERT_EQUAL(w.most - w.least, 0);
+    }
   }
 }
 
@@ -720,14 +935,24 @@ int main(int argc, char **argv)
       {"contract: random, words, two layers, momentum", test_contract_random_words_two_layers},
       {"contract: ReLU, bytes, gradient descent", test_contract_relu_sgd_bytes},
       {"contract: odd sizes", test_contract_odd_sizes},
+      {"contract: full, streams", test_contract_full_streams},
+      {"contract: full, lines and paragraphs", test_contract_full_lines_and_paragraphs},
+      {"contract: randomized", test_contract_randomized},
+      {"contract: stride", test_contract_stride},
+      {"contract: touched rows", test_contract_of_touched_rows},
+      {"an epoch of sequences", test_epoch_of_sequences_has_all_tokens},
       {"contract: three ranks", test_contract_three_ranks_repeat_themselves},
       {"shards that cannot be shared", test_ranks_that_cannot_share_the_shards_are_refused},
       {"resume equals not stopping", test_resume_equals_not_stopping},
       {"resume: random partition", test_resume_of_a_random_partition},
+      {"resume: randomized", test_resume_of_randomized_pieces},
+      {"resume: full", test_resume_of_full_sequences},
+      {"resume: stride", test_resume_of_a_stride},
       {"resume: plateau", test_resume_of_a_plateau},
       {"resume: diverging", test_resume_of_a_diverging_run},
       {"resume without a file starts", test_resume_without_a_file_starts},
       {"steps allocate nothing", test_steps_allocate_nothing},
+      {"steps of all strategies allocate nothing", test_steps_of_all_strategies_allocate_nothing},
       {"observer", test_observer_is_told_in_order},
       {"clipping", test_clip_bounds_the_step_and_is_recorded},
       {"schedules", test_schedule_of_a_run_follows_its_formula},

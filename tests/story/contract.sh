@@ -49,6 +49,12 @@ contract --hidden 40 --batch 24 --shards 8 --steps 10 --max-steps 40 --layers 2 
   --lr 0.2 --clip 0.1 --lowercase
 contract --hidden 130 --batch 16 --steps 30 --max-steps 21 --partition random --init orthogonal
 
+# Pieces longer than the 256 steps of a chunk, shards of three sequences, lines of unequal lengths.
+contract --bptt full --hidden 24 --batch 24 --shards 8 --epochs 3 --layers 2
+contract --bptt full --sequences line --partition random --hidden 33 --batch 16 --max-steps 30
+contract --bptt randomized --steps 150 --hidden 24 --batch 16 --epochs 2 --activation relu
+contract --steps 12 --stride 5 --hidden 24 --batch 16 --max-steps 40
+
 # ------------------------------------------------------------------- samples
 "$unroll" sample --length 300 --count 2 one.h5 >drawn 2>/dev/null
 check "a sample is drawn" [ "$(wc -c <drawn)" -gt 600 ]

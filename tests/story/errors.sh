@@ -76,6 +76,14 @@ refused --resume --overwrite -- train text --resume --overwrite
 refused --early-stop --valid -- train text --early-stop 2 --valid-fraction 0
 refused --lr-min --lr -- train text --lr 0.1 --lr-min 0.2
 refused --out 'file name' -- train text -o ''
+refused --steps 'whole sequences' -- train text --bptt full --steps 10
+refused --stride 'leave it out' -- train text --bptt randomized --stride 4
+refused '--stride 9' '--steps, here 8' -- train text --steps 8 --stride 9
+refused --stride '--partition sequential' -- train text --stride 8 --partition random
+refused --sequences '--bptt full' -- train text --sequences line
+refused --letters 'line ends' -- train text --sequences paragraph --bptt full --letters
+refused --partition 'sequential, or --sequences' -- train text --bptt full --partition random
+refused --partition sequential -- train text --bptt randomized --partition random
 refused --per-line '--streams 1' -- eval --per-line --streams 2 good.h5 text
 
 # No number of any command may be negative, and the range is named.
@@ -155,6 +163,22 @@ refused 'too few' 2 -- train one --valid-fraction 0
 refused token -- eval good.h5 one
 refused token -- eval --streams 3000 good.h5 other
 
+# Too few lines: the same.
+printf 'one\ntwo\n\nthree\nfour' >lines
+printf 'a\n\nb\n\nc\n\nd\n' >paragraphs
+lines=(--bptt full --sequences line --valid-fraction 0 --hidden 4 --max-steps 1)
+refused training '5 sequences' '--batch is 5' -- train lines "${lines[@]}" --batch 6
+accepted train lines "${lines[@]}" --batch 5 --out ../lines.h5
+refused training '2 sequences' '--batch is 2' -- train lines --bptt full --sequences paragraph --valid-fraction 0 --batch 64
+refused validation '2 sequences' '--batch is 2' -- train paragraphs --valid lines --bptt full --sequences paragraph --batch 4
+tr '\n' ' ' <lines >no_lines
+refused training 'no line end' -- train no_lines "${lines[@]}" --batch 1
+ranks=2
+refused training '5 sequences' '--batch is 4' -- train lines "${lines[@]}" --batch 6
+refused training 'no line end' -- train no_lines "${lines[@]}" --batch 2
+ranks=
+rm lines no_lines paragraphs
+
 # Ranks that cannot share the shards: the numbers that can are named.
 ranks=3
 refused '3 ranks' '16 shards' '1, 2, 4, 8, 16' -- train text
@@ -231,6 +255,8 @@ cp text was
 refused --hidden 16 8 -- train text -o half.h5 --resume --hidden 16
 refused --seed 2 1 -- train text -o half.h5 --resume --seed 2
 refused --batch 8 4 -- train text -o half.h5 --resume --batch 8
+refused --bptt full truncated -- train text -o half.h5 --resume --bptt full
+refused --sequences line stream -- train text -o half.h5 --resume --sequences line
 printf x >>text
 refused text half.h5 -- train text -o half.h5 --resume
 refused text half.h5 -- train -o half.h5 --resume

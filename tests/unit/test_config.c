@@ -155,9 +155,23 @@ static void test_resolve_refuses_what_does_not_fit_together(void)
   REFUSE("--shards 7 does not divide --batch 60; the largest below that does is 6", {"batch", "60"},
          {"shards", "7"});
   REFUSE("the largest below that does is 60", {"batch", "60"}, {"shards", "61"});
-  REFUSE("--bptt full is not available in this version", {"bptt", "full"});
-  REFUSE("--bptt randomized is not available in this version", {"bptt", "randomized"});
-  REFUSE("--stride 8 is not available in this version", {"stride", "8"});
+  REFUSE("--steps has no meaning with --bptt full", {"bptt", "full"}, {"steps", "64"});
+  REFUSE("--stride has no meaning with --bptt full", {"bptt", "full"}, {"stride", "8"});
+  REFUSE("--stride has no meaning with --bptt randomized", {"bptt", "randomized"}, {"stride", "0"});
+  REFUSE("--stride 65 is longer than a window; legal is at most --steps, here 64",
+         {"stride", "65"});
+  REFUSE("legal is --partition sequential", {"stride", "8"}, {"partition", "random"});
+  REFUSE("--sequences line and paragraph need --bptt full", {"sequences", "line"});
+  REFUSE("--sequences line and paragraph need --bptt full", {"sequences", "paragraph"},
+         {"bptt", "randomized"});
+  REFUSE("--letters leaves no line ends", {"sequences", "line"}, {"bptt", "full"},
+         {"letters", "yes"});
+  REFUSE("--partition random has no meaning with --bptt full, whose state is carried along the "
+         "text; legal is sequential, or --sequences line or paragraph",
+         {"bptt", "full"}, {"partition", "random"});
+  REFUSE("--partition random has no meaning with --bptt randomized, whose state is carried along "
+         "the text; legal is sequential",
+         {"bptt", "randomized"}, {"partition", "random"});
   REFUSE("--valid and --valid-fraction", {"valid", "x"}, {"valid-fraction", "0.1"});
   REFUSE("--schedule plateau needs a validation", {"valid-fraction", "0"}, {"schedule", "plateau"});
   REFUSE("--early-stop needs a validation", {"valid-fraction", "0"}, {"early-stop", "3"});
@@ -178,6 +192,32 @@ static void test_resolve_takes_what_fits(void)
   config = with("valid", "x");
   CHECK_OK(unroll_config_resolve(&config));
   CU_ASSERT_EQUAL(config.valid_fraction, 0.0); /* the text is not cut as well */
+}
+
+/* Only windows have a stride. */
+static void test_resolve_stride_of_each_strategy(void)
+{
+  unroll_config config = with("steps", "40");
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.stride, 40);
+  config = with("stride", "8");
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.stride, 8);
+  config = with("bptt", "randomized");
+  CHECK_OK(unroll_config_set(&config, "steps", "40"));
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT(config.stride == 0 && config.steps == 40);
+  config = with("bptt", "full");
+  CHECK_OK(unroll_config_resolve(&config));
+  CU_ASSERT_EQUAL(config.stride, 0);
+  static const char *const kinds[] = {"stream", "line", "paragraph"};
+  for (size_t i = 0; i < 3; ++i) {
+    config = with("bptt", "full");
+    CHECK_OK(unroll_config_set(&config, "sequences", kinds[i]));
+    CHECK_OK(unroll_config_set(&config, "partition", i == 0 ? "sequential" : "random"));
+    CHECK_OK(unroll_config_resolve(&config));
+    CU_ASSERT_EQUAL(config.sequences, (unroll_sequences)i);
+  }
 }
 
 static void test_resolve_checks_fields_set_directly(void)
@@ -316,6 +356,7 @@ int main(void)
       {"resolve: twice", test_resolve_twice_changes_nothing},
       {"resolve: refuses", test_resolve_refuses_what_does_not_fit_together},
       {"resolve: takes", test_resolve_takes_what_fits},
+      {"resolve: stride", test_resolve_stride_of_each_strategy},
       {"resolve: fields set directly", test_resolve_checks_fields_set_directly},
       {"resume: every option", test_resume_every_option_follows_the_rule},
       {"resume: failure", test_resume_failure_names_both_values_and_changes_nothing},
