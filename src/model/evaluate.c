@@ -119,8 +119,8 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
 
   double nats = 0.0;
   for (size_t i = 0; i < n_streams; ++i) { nats += sums[i]; }
-  uint64_t tokens = mine.sequences != NULL ? mine.sequences->total
-                                           : (uint64_t)n_streams * mine.streams->length;
+  uint64_t tokens =
+      mine.sequences != NULL ? mine.sequences->total : (uint64_t)n_streams * mine.streams->length;
   double per_token = (double)part.tokens / (double)part.characters;
   *score = (unroll_score){.tokens = tokens,
                           .characters = part.characters,
