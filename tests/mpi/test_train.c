@@ -346,6 +346,14 @@ static void test_contract_full_streams(void)
   check_contract(&config, text_of(2400));
 }
 
+/* States of more than 64 MiB on one rank, so that it recomputes them in several segments, and P ranks in fewer. */
+static void test_contract_full_in_segments(void)
+{
+  unroll_config config = config_of("x.h5", "bptt", "full", "batch", "4", "hidden", "33",
+                                   "valid-fraction", "0", "max-steps", "2", NULL);
+  check_contract(&config, text_of(100000));
+}
+
 static void test_contract_full_lines_and_paragraphs(void)
 {
   static const char *const kinds[] = {"line", "paragraph"};
@@ -936,6 +944,7 @@ int main(int argc, char **argv)
       {"contract: ReLU, bytes, gradient descent", test_contract_relu_sgd_bytes},
       {"contract: odd sizes", test_contract_odd_sizes},
       {"contract: full, streams", test_contract_full_streams},
+      {"contract: full, segments", test_contract_full_in_segments},
       {"contract: full, lines and paragraphs", test_contract_full_lines_and_paragraphs},
       {"contract: randomized", test_contract_randomized},
       {"contract: stride", test_contract_stride},

@@ -17,16 +17,20 @@ score() {
 }
 
 shape=(--batch 6 --shards 2 --steps 7)
+from=text
 
-# step N OPTION...: the update from step N to N + 1 agrees with the oracle
+# step N OPTION...: the update from step N to N + 1 agrees with the oracle; of the text `text`, or $from
 step() {
   local n=$1
   shift
   local options=(--hidden 13 "${shape[@]}" --valid-fraction 0 --schedule constant --log-every 1 "$@")
-  "$unroll" train text --overwrite -o before.h5 --max-steps "$n" "${options[@]}" >/dev/null 2>&1 &&
+  "$unroll" train "$from" --overwrite -o before.h5 --max-steps "$n" "${options[@]}" >/dev/null 2>&1 &&
     cp before.h5 after.h5 &&
-    "$unroll" train text --resume -o after.h5 --max-steps $((n + 1)) >/dev/null 2>&1 &&
-    "$python" "$oracle" step before.h5 after.h5 text
+    "$unroll" train "$from" --resume -o after.h5 --max-steps $((n + 1)) >/dev/null 2>&1 &&
+    "$python" "$oracle" step before.h5 after.h5 "$from" >said 2>&1
+  local status=$?
+  cat said
+  return $status
 }
 
 check "the oracle's own gradients" "$python" "$oracle" self
@@ -57,6 +61,50 @@ check "the first step of an epoch, from the zero state" step 142 --optimizer sgd
 shape=(--batch 1 --steps 25)
 check "a window of a random partition" step 11 --partition random --layers 2 --optimizer sgd --clip 0
 check "another one" step 240 --partition random --optimizer sgd --clip 0
+
+# ------------------------------------------------- strides, full and randomized
+# Beyond 256 steps states are recomputed from kept ones.
+long() { [ "$(sed -n 's/.*: \([0-9]*\) steps.*/\1/p' said)" -gt 256 ]; }
+
+sgd=(--optimizer sgd --lr 0.1 --clip 0)
+shape=(--batch 6 --shards 2)
+for n in 1 2 3 60; do # windows that begin the text, are cut off there, follow one of those, and others
+  check "a stride, step $n" step $n --steps 11 --stride 4 --layers 2 "${sgd[@]}"
+done
+check "a stride of one step" step 9 --steps 5 --stride 1 --activation relu "${sgd[@]}"
+
+check "full, a whole text" step 1 --bptt full --epochs 4 --layers 2 "${sgd[@]}"
+check "it is long" long
+was_long=no
+for n in 1 2 3 4; do
+  check "randomized, step $n" step $n --bptt randomized --steps 300 --layers 2 --epochs 3 "${sgd[@]}"
+  if long; then was_long=yes; fi
+done
+check "a piece was long" [ $was_long = yes ]
+for n in 5 40; do
+  check "randomized, step $n" step $n --bptt randomized --steps 6 --activation relu --optimizer adam --epsilon 1e-4 --clip 0.1
+done
+check "a first step cut off everywhere" step 3 --bptt randomized --steps 1 "${sgd[@]}"
+
+make_text 30000 | awk '{ printf "%s", $0; if (NR % 13 == 0 || NR % 17 < 5) print ""; if (NR % 29 == 0) print "" }' >lines
+from=lines
+shape=(--batch 12 --shards 6)
+lines=(--bptt full --sequences line)
+was_long=no
+for n in 1 6 15; do
+  check "lines, step $n" step $n "${lines[@]}" --layers 2 --epochs 3 "${sgd[@]}"
+  if long; then was_long=yes; fi
+done
+check "a line was long" [ $was_long = yes ]
+check "lines, ReLU, clipped" step 3 "${lines[@]}" --activation relu --optimizer adam --epsilon 1e-4 --clip 0.1
+check "words in lines" step 3 "${lines[@]}" --level word "${sgd[@]}"
+shape=(--batch 4 --shards 1)
+check "paragraphs" step 1 --bptt full --sequences paragraph --layers 2 "${sgd[@]}"
+# One after the other, so that a state left over from the line before would be seen.
+"$unroll" train lines --valid lines -o run.h5 --overwrite "${lines[@]}" --hidden 21 --batch 1 --max-steps 80 --lr 1e-2 \
+  --valid-every 80 >/dev/null 2>&1
+check "validation of lines" "$python" "$oracle" valid run.h5 lines
+from=text
 
 "$unroll" train text -o run.h5 --overwrite --level word --hidden 17 --batch 4 --steps 5 --epochs 2 >/dev/null 2>&1
 check "loss of words" score 1

@@ -5,8 +5,10 @@
     rnn_numpy.py self                          the oracle's own gradients against central differences
     rnn_numpy.py eval RUN TEXT STREAMS LOSS    loss of a text cut into streams, against what `unroll eval` said
     rnn_numpy.py step BEFORE AFTER TEXT        the update between two run files of one run, one step apart
+    rnn_numpy.py valid RUN TEXT                the last validation of a run, its text as lines or paragraphs
 
-Column-vector form: a batch is a matrix whose columns are sequences.
+Column-vector form: a batch is a matrix whose columns are sequences. Behind the end of a sequence its target is -1 and
+its state is zero. xi is the factor of the gradient from a step to the one before (randomized BPTT).
 """
 
 import sys
@@ -43,8 +45,8 @@ class Model:
         """phi'(a) from h = phi(a)."""
         return (h > 0.0).astype(float) if self.relu else 1.0 - h * h
 
-    def forward(self, x, h0):
-        """x (T, B) tokens, h0 (L, H, B). States h[l][t], t = 0..T, and log p[t] (V, B)."""
+    def forward(self, x, y, h0):
+        """x, y (T, B) tokens, h0 (L, H, B). States h[l][t], t = 0..T, and log p[t] (V, B)."""
         w = self.w
         h = [[h0[l]] for l in range(self.layers)]
         log_p = []
@@ -54,34 +56,36 @@ class Model:
             for l in range(self.layers):
                 g = f"layer{l}"
                 a = w[g, "W_xh"] @ below + w[g, "W_hh"] @ h[l][t] + w[g, "b_h"][:, None]
-                h[l].append(self.phi(a))
+                h[l].append(np.where(y[t] < 0, 0.0, self.phi(a)))
                 below = h[l][t + 1]
             o = w["output", "W_qh"] @ below + w["output", "b_q"][:, None]
             top = o.max(axis=0)
             log_p.append(o - top - np.log(np.exp(o - top).sum(axis=0)))
         return h, log_p
 
-    def loss(self, x, y, h0):
-        """Sum of nats over the window, and the state behind it."""
-        h, log_p = self.forward(x, h0)
+    def loss(self, x, y, h0, scored=0):
+        """Sum of nats from step `scored` on, and the states after 0..T steps (T + 1, L, H, B)."""
+        h, log_p = self.forward(x, y, h0)
         columns = np.arange(x.shape[1])
-        return -sum(lp[y[t], columns].sum() for t, lp in enumerate(log_p)), np.array([s[-1] for s in h])
+        nats = -sum((y[t] >= 0) @ log_p[t][y[t], columns] for t in range(scored, len(x)))
+        return nats, np.array(h).transpose(1, 0, 2, 3)
 
-    def gradients(self, x, y, h0):
-        """Of the sum of nats over the window, the state h0 held constant."""
+    def gradients(self, x, y, h0, scored=0, xi=1.0):
+        """Of that sum, the state h0 held constant."""
         w, (T, B) = self.w, x.shape
-        h, log_p = self.forward(x, h0)
+        h, log_p = self.forward(x, y, h0)
         d = {key: np.zeros_like(value) for key, value in w.items()}
         future = [np.zeros((self.H, B)) for _ in range(self.layers)]  # W_hh^T dL/da_{t+1}
         for t in reversed(range(T)):
             do = np.exp(log_p[t])
             do[y[t], np.arange(B)] -= 1.0
+            do *= (y[t] >= 0) & (t >= scored)
             d["output", "W_qh"] += do @ h[-1][t + 1].T
             d["output", "b_q"] += do.sum(axis=1)
             above = w["output", "W_qh"].T @ do
             for l in reversed(range(self.layers)):
                 g = f"layer{l}"
-                da = (above + future[l]) * self.slope(h[l][t + 1])
+                da = (above + xi * future[l]) * self.slope(h[l][t + 1]) * (y[t] >= 0)
                 future[l] = w[g, "W_hh"].T @ da
                 d[g, "W_hh"] += da @ h[l][t].T
                 d[g, "b_h"] += da.sum(axis=1)
@@ -116,8 +120,14 @@ class Run:
             self.weights = tensors(file["weights"])
             self.moments = {m: tensors(file["optimizer"][m]) for m in ("velocity", "first", "second") if f"optimizer/{m}" in file}
             self.h = file["state/h"][...].astype(float).transpose(0, 2, 1) if "state/h" in file else None
+            if len(file["metrics/valid/step"]) > 0:
+                self.valid_step, self.valid_loss = (file["metrics/valid"][name][-1] for name in ("step", "loss"))
             self.metrics = {name: column[...] for name, column in file["metrics/train"].items()}
         self.model = Model(self.weights, self.config["activation"] == "relu")
+
+    def line_end(self):
+        names = {"byte": None, "char": "\\x0a", "word": "<eos>"}
+        return self.tokens.get(names[self.config["level"]], 10)
 
     def encode(self, path):
         """Tokens of a text."""
@@ -141,6 +151,28 @@ def windows(tokens, B):
     return x, y
 
 
+def sequences(tokens, line_end, kind):
+    """Lines, each with its line end, or paragraphs, each with the empty lines behind it."""
+    found, before = [], [line_end, line_end]
+    for token in tokens:
+        starts = before[1] == line_end if kind == "line" else before == [line_end] * 2 and token != line_end
+        if starts or not found:
+            found.append([])
+        found[-1].append(token)
+        before = [before[1], token]
+    return found
+
+
+def batch_of(found, B, k, line_end):
+    """Sequence k of each of B rows of consecutive sequences, read after a line end: x and y (T, B)."""
+    starts = [len(found) // B * b + len(found) % B * b // B for b in range(B + 1)]
+    chosen = [found[starts[b] + k] if starts[b] + k < starts[b + 1] else [] for b in range(B)]
+    T = max(len(one) for one in chosen)
+    y = np.array([one + [-1] * (T - len(one)) for one in chosen]).T
+    x = np.array([([line_end] + one + [line_end] * T)[:T] for one in chosen]).T
+    return x, y
+
+
 # -------------------------------------------------------------------- checks
 
 
@@ -153,6 +185,34 @@ def random_model(rng, V, H, L, relu):
     return Model({key: rng.uniform(-0.6, 0.6, shape) for key, shape in shapes.items()}, relu)
 
 
+def check_differences(model, x, y, h0, scored, what):
+    d = model.gradients(x, y, h0, scored)
+    for key, value in model.w.items():
+        for i in np.ndindex(value.shape):
+            before = value[i]
+            value[i] = before + 1e-6
+            up = model.loss(x, y, h0, scored)[0]
+            value[i] = before - 1e-6
+            down = model.loss(x, y, h0, scored)[0]
+            value[i] = before
+            check(abs((up - down) / 2e-6 - d[key][i]) < 1e-6, f"own gradient {key} {i}, {what}")
+
+
+def check_cuts(model, x, y, h0, pi):
+    """The mean over all cuts of the gradients of the pieces, with xi = 1 / pi inside them, is the full gradient."""
+    T, full = len(x), model.gradients(x, y, h0)
+    mean = {key: np.zeros_like(value) for key, value in full.items()}
+    states = model.loss(x, y, h0)[1]
+    for cuts in range(1 << (T - 1)):
+        ends = [t for t in range(1, T) if cuts >> (t - 1) & 1] + [T]
+        probability = (1.0 - pi) ** (len(ends) - 1) * pi ** (T - len(ends))
+        for start, end in zip([0] + ends, ends):
+            for key, value in model.gradients(x[start:end], y[start:end], states[start], 0, 1.0 / pi).items():
+                mean[key] += probability * value
+    for key, value in full.items():
+        check(np.abs(mean[key] - value).max() < 1e-10, f"own gradient over all cuts, {key}")
+
+
 def check_self():
     """The oracle is trusted only after its own gradients are."""
     rng = np.random.default_rng(1)
@@ -161,16 +221,11 @@ def check_self():
             model = random_model(rng, 5, 4, L, relu)
             x, y = rng.integers(0, 5, (2, 6, 3))
             h0 = rng.uniform(0.0, 1.0, (L, 4, 3))
-            d = model.gradients(x, y, h0)
-            for key, value in model.w.items():
-                for i in np.ndindex(value.shape):
-                    before = value[i]
-                    value[i] = before + 1e-6
-                    up = model.loss(x, y, h0)[0]
-                    value[i] = before - 1e-6
-                    down = model.loss(x, y, h0)[0]
-                    value[i] = before
-                    check(abs((up - down) / 2e-6 - d[key][i]) < 1e-6, f"own gradient {key} {i}, L {L}, relu {relu}")
+            check_differences(model, x, y, h0, 0, f"L {L}, relu {relu}")
+            check_differences(model, x, y, h0, 4, f"L {L}, relu {relu}, the last two losses")
+            check_cuts(model, x[:5], y[:5], h0, 0.3)
+            y[2:, 1], y[5:, 2] = -1, -1
+            check_differences(model, x, y, h0, 0, f"L {L}, relu {relu}, of unequal lengths")
 
 
 def check_eval(path, text, streams, said):
@@ -194,32 +249,62 @@ def find_window(a, b, x, y):
     T, n = int(a.config["steps"]), len(x) - int(a.config["steps"])
     starts = np.arange(n)
     X, Y = (np.stack([z[starts + t, 0] for t in range(T)]) for z in (x, y))
-    _, log_p = a.model.forward(X, np.zeros((a.model.layers, a.model.H, n)))
+    _, log_p = a.model.forward(X, Y, np.zeros((a.model.layers, a.model.H, n)))
     losses = -sum(lp[Y[t], starts] for t, lp in enumerate(log_p)) / T
     return int(np.abs(losses - b.metrics["loss"][-1]).argmin())
 
 
+class Piece:
+    """What the update between two run files covers: x, y (T, B), losses from `scored` on, the state to begin with and
+    after how many steps it is carried on, the weight of each loss."""
+
+    def __init__(self, a, b, text):
+        config, k = a.config, int(a.state["window"])
+        T, B, strategy = int(config["steps"]), int(config["batch"]), config["bptt"]
+        tokens, line_end = a.encode(text), a.line_end()
+        self.scored, self.xi, begin, scale = 0, 1.0, 0, None
+        if config["sequences"] != "stream":
+            x, y = batch_of(sequences(tokens.tolist(), line_end, config["sequences"]), B, k, line_end)
+            T = self.advance = len(x)
+        else:
+            x, y = windows(tokens, B)
+            if strategy == "full":
+                T = self.advance = len(x)
+            elif strategy == "randomized":  # how long the piece is, the count of tokens tells
+                begin, scale, self.xi = int(a.state["position"]), 1.0 / (T * B), T / max(1.0, T - 1.0)
+                T = self.advance = (int(b.state["tokens"]) - int(a.state["tokens"])) // B
+            elif config["partition"] == "random":
+                begin, self.advance = find_window(a, b, x, y), T
+            else:
+                stride, look_back = int(config["stride"]), T
+                begin, after = (max(0, i * stride - look_back) for i in (k + 1, k + 2))
+                T, self.advance = (k + 1) * stride - begin, after - begin
+                self.scored = T - stride
+        self.x, self.y = x[begin : begin + T], y[begin : begin + T]
+        carried = begin > 0 and config["partition"] == "sequential"
+        self.h0 = a.h if carried else np.zeros_like(a.h)
+        self.tokens = (self.y[self.scored :] >= 0).sum()
+        self.scale = 1.0 / self.tokens if scale is None else scale
+
+
 def check_step(before, after, text):
     a, b = Run(before), Run(after)
-    config, model = a.config, a.model
-    T, B, eta, theta = int(config["steps"]), int(config["batch"]), config["lr"], config["clip"]
+    config, model, p = a.config, a.model, Piece(a, b, text)
+    eta, theta = config["lr"], config["clip"]
     check(b.state["step"] == a.state["step"] + 1, "the run files are one step apart")
+    check(b.state["tokens"] == a.state["tokens"] + p.tokens, "tokens with a loss")
 
-    x, y = windows(a.encode(text), B)
-    begin = int(a.state["window"]) * T if config["partition"] == "sequential" else find_window(a, b, x, y)
-    x, y = x[begin : begin + T], y[begin : begin + T]
-    carried = begin > 0 and config["partition"] == "sequential"
-    h0 = a.h if carried else np.zeros_like(a.h)
-    nats, h = model.loss(x, y, h0)
-    g = {key: value / (T * B) for key, value in model.gradients(x, y, h0).items()}
+    nats, states = model.loss(p.x, p.y, p.h0, p.scored)
+    gradients = model.gradients(p.x, p.y, p.h0, p.scored, p.xi)
+    loss, g = nats / p.tokens, {key: value * p.scale for key, value in gradients.items()}
     norm = np.sqrt(sum((value**2).sum() for value in g.values()))
     scale = theta / norm if 0 < theta < norm else 1.0
 
     row = {name: column[-1] for name, column in b.metrics.items()}
-    check(abs(row["loss"] / (nats / (T * B)) - 1.0) < 1e-5, f"loss {row['loss']}, oracle {nats / (T * B)}")
+    check(abs(row["loss"] / loss - 1.0) < 1e-5, f"loss {row['loss']}, oracle {loss}")
     check(abs(row["grad_norm"] / norm - 1.0) < 1e-5, f"grad_norm {row['grad_norm']}, oracle {norm}")
     check(abs(row["clip_scale"] / scale - 1.0) < 1e-5, f"clip_scale {row['clip_scale']}, oracle {scale}")
-    close("carried state", b.h, h, np.ones(1))
+    close("carried state", b.h, states[p.advance], np.ones(1))
 
     check(set(b.weights) == set(g), "names of the tensors")
     t = int(a.state["updates"]) + 1
@@ -237,7 +322,21 @@ def check_step(before, after, text):
             close(f"second moment {key}", b.moments["second"][key], v, v)
             step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + config["epsilon"])
         close(f"weights {key}", b.weights[key], w - eta * step, eta * step)
-    print(f"{after}: loss {row['loss']:.6f}, norm {norm:.4f}, clip factor {scale:.4f}")
+    print(f"{after}: {len(p.x)} steps, loss {row['loss']:.6f}, norm {norm:.4f}, clip factor {scale:.4f}")
+
+
+def check_valid(path, text):
+    """Each line or paragraph by itself, from the zero state."""
+    run = Run(path)
+    tokens, line_end = run.encode(text).tolist(), run.line_end()
+    nats = 0.0
+    for one in sequences(tokens, line_end, run.config["sequences"]):
+        x, y = batch_of([one], 1, 0, line_end)
+        nats += run.model.loss(x, y, np.zeros((run.model.layers, run.model.H, 1)))[0]
+    loss = nats / len(tokens)
+    check(run.valid_step == run.state["step"], "the last validation is of the weights in the file")
+    check(abs(run.valid_loss / loss - 1.0) < 1e-5, f"{path}: validation {run.valid_loss}, oracle {loss}")
+    print(f"validation {run.valid_loss:.9f}, oracle {loss:.9f}")
 
 
 def main():
@@ -248,6 +347,8 @@ def main():
         check_eval(arguments[0], arguments[1], int(arguments[2]), float(arguments[3]))
     elif command == "step":
         check_step(*arguments)
+    elif command == "valid":
+        check_valid(*arguments)
     else:
         check(False, f"no command {command}")
     sys.exit(1 if failures else 0)
