@@ -132,10 +132,12 @@ static unroll_status fail_few(const char *what, uint64_t M, size_t B, size_t P)
                        " sequences, too few for --batch %zu: at least %" PRIu64 " are needed",
                        what, M, B, fewest);
   }
-  return unroll_fail(UNROLL_ERR_INPUT,
-                     "%s text has %" PRIu64
-                     " sequences, too few for --batch %zu: the largest legal --batch is %" PRIu64,
-                     what, M, B, M - M % fewest);
+  return unroll_fail(
+      UNROLL_ERR_INPUT,
+      "%s text has %" PRIu64
+      " sequences, too few for --batch %zu: the largest legal --batch is %" PRIu64 "%s",
+      what, M, B, M - M % fewest,
+      strcmp(what, "validation") == 0 ? "; --valid-fraction or --valid give it more" : "");
 }
 
 /*

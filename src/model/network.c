@@ -230,6 +230,7 @@ void network_reset(network *net)
 void network_carry(network *net, size_t T)
 {
   size_t slot = net->B * net->ld;
+  if (T == 0) { return; } /* the state stays what it is */
   for (size_t l = 0; l < net->L; ++l) {
     memcpy(net->h[l], net->h[l] + T * slot, slot * sizeof **net->h);
   }
