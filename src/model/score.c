@@ -37,7 +37,8 @@ void score_sequences(network *net, const sequences *s, score_listener listener, 
     for (uint64_t first = 0; first < longest; first += net->chunk) {
       size_t T = longest - first < net->chunk ? (size_t)(longest - first) : net->chunk;
       for (size_t b = 0; b < net->B; ++b) {
-        sequences_copy(s, sequences_view(s, order, 0, 0, k, s->first + b), first, T, net->B, net->x + b, net->y + b);
+        sequences_copy(s, sequences_view(s, order, 0, 0, k, s->first + b), first, T, net->B,
+                       net->x + b, net->y + b);
       }
       network_forward(net, T);
       network_output(net, (network_span){0, 0, T}, 0.0, true);
