@@ -204,36 +204,42 @@ static void sort_tokens(const token_gradient *p)
   p->start[0] = 0;
 }
 
-/* Each shard's own table: the rows of its tokens are added one after the other. */
-static void add_tokens(const token_gradient *p, size_t first, size_t last)
+/* Each shard's own table: the rows of its tokens are added one after the other, columns shared out. */
+static void add_tokens(const token_gradient *p)
 {
-  size_t in_shard = p->B / p->shards;
-  for (size_t n = 0; n < p->T * p->B; ++n) {
-    unroll_real *table = p->dW + n % p->B / in_shard * p->apart;
-    kernels()->add(last - first, p->dZ + n * p->ld + first,
-                   table + (size_t)p->x[n] * p->ld_dW + first);
+#pragma omp parallel default(none) shared(p)
+  {
+    size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
+    size_t units = kernels_pad(p->H) / KERNELS_PAD, in_shard = p->B / p->shards;
+    size_t first = units * thread / threads * KERNELS_PAD;
+    size_t last = units * (thread + 1) / threads * KERNELS_PAD;
+    for (size_t n = 0; n < p->T * p->B && first < last; ++n) {
+      unroll_real *table = p->dW + n % p->B / in_shard * p->apart;
+      kernels()->add(last - first, p->dZ + n * p->ld + first,
+                     table + (size_t)p->x[n] * p->ld_dW + first);
+    }
   }
 }
 
 void token_gradient_run(const token_gradient *p)
 {
   const kernel_table *k = kernels();
-  if (p->apart == 0) { sort_tokens(p); }
+  if (p->apart > 0) {
+    add_tokens(p);
+    return;
+  }
+  sort_tokens(p);
 
 #pragma omp parallel default(none) shared(p, k)
   {
     /* Columns are shared out where there are enough of them: the load is then equal whatever the text. */
     size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
     size_t units = kernels_pad(p->H) / KERNELS_PAD;
-    int by_columns = units >= threads || p->apart > 0;
+    int by_columns = units >= threads;
     size_t first = by_columns ? units * thread / threads * KERNELS_PAD : 0;
     size_t last = by_columns ? units * (thread + 1) / threads * KERNELS_PAD : kernels_pad(p->H);
     size_t v = by_columns ? 0 : p->V * thread / threads;
     size_t end = by_columns ? p->V : p->V * (thread + 1) / threads;
-    if (p->apart > 0) {
-      add_tokens(p, first, last);
-      end = 0;
-    }
     for (; v < end; ++v) {
       const uint32_t *start = p->start + v * p->shards;
       unroll_real *out = p->dW + v * p->ld_dW + first;
