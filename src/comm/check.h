@@ -14,7 +14,6 @@
 struct unroll_comm {
   MPI_Comm handle; /* a duplicate: own messages, errors are returned */
   int rank, size;
-  int exchanges; /* exchanges ever made; equal on all ranks, so it tells their messages apart */
   double *block; /* (size, COMM_BLOCK) where a sum in rank order collects its terms */
 };
 
@@ -27,7 +26,7 @@ struct unroll_comm {
  */
 #define COMM_PIECE ((size_t)1 << 22)
 
-/* Tag of blocking messages; exchange k of a communicator has a tag of its own above it. */
+/* Tag of all messages: exchanges have communicators of their own. */
 #define COMM_TAG 0
 
 /** Record the failure of an MPI call, with the library's own words, and return UNROLL_ERR_MPI. */

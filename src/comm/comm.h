@@ -6,6 +6,7 @@
  * collective over the communicator and called by the main thread only.
  * Counts may exceed INT_MAX: messages are cut into pieces inside.
  */
+#include "comm/team.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/comm.h>
@@ -51,18 +52,21 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
  */
 typedef struct comm_exchange comm_exchange;
 
-/** An exchange of at most max_n reals; allocates all it will ever need, keeps `comm` borrowed. */
-unroll_status comm_exchange_new(unroll_comm *comm, size_t max_n, comm_exchange **out);
+/** The exchange of a team (comm/team.h; kept borrowed), one of each team: x is the part of a rank. */
+unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out);
 void comm_exchange_free(comm_exchange **exchange);
 
-/** Begin to sum x (n reals), which must stay alive and untouched until the wait. One at a time. */
-unroll_status comm_exchange_start(comm_exchange *exchange, unroll_real *x, size_t n);
+/**
+ * Begin to sum x[at, at + n), in reals: to the part of the team's first rank. Call it after a fence of the
+ * team behind the last write to x. One at a time; x must stay untouched until the fence behind the wait.
+ */
+unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n);
 
 /** Move the exchange along without waiting; cheap, does nothing when none is under way. Not collective. */
 unroll_status comm_exchange_poll(comm_exchange *exchange);
 
-/** Finish it: x is the sum. Adds to *seconds the time spent here, if not NULL. */
-unroll_status comm_exchange_wait(comm_exchange *exchange, double *seconds);
+/** Finish this rank's share of it: the sum is whole after the next fence of the team. */
+unroll_status comm_exchange_wait(comm_exchange *exchange);
 
 /** The same tree for a few doubles (loss sums), blocking. n <= 64. */
 unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n);

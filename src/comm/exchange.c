@@ -1,6 +1,7 @@
 /*
- * The exchange as a list of legs, walked by a state machine that never blocks
- * unless it is told to.
+ * Within a team each rank adds up its share of the teams' parts, where they lie. Between
+ * the teams the shares travel: a list of legs, walked by a state machine that
+ * never blocks unless it is told to.
  *
  * Four ranks, x cut in quarters A B C D; `+` adds what arrives, `=` stores it:
  *
@@ -22,13 +23,14 @@
  * next ones are on their way meanwhile, and a poll never does more than the
  * chunks that have arrived.
  */
-#include "base/clock.h"
 #include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
+#include "comm/team.h"
 #include <assert.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <string.h>
 
 /*
  * [reals] in a chunk: 1 MiB of float, a part of a second-level cache. Smaller
@@ -49,8 +51,12 @@ _Static_assert(CHUNK <= INT_MAX, "a chunk is one MPI message");
 /* Largest n of comm_tree_sum. */
 #define TREE_MAX 64
 
-/* Tags of exchanges run from COMM_TAG + 1; the standard grants at least 32767 of them. */
-#define TAGS 32766
+/* [reals] of a team's parts that are added up at a time: all sums on the way stay in the first-level cache. */
+#define PIECE ((size_t)1024)
+
+/* Sums on the way at once: one for each level of a team's tree. */
+#define DEPTH 12
+_Static_assert(1 << (DEPTH - 1) >= COMM_TEAM_MAX, "the tree of the largest team");
 
 /* What one partner and this rank send each other. */
 typedef struct leg {
@@ -61,11 +67,11 @@ typedef struct leg {
 } leg;
 
 struct comm_exchange {
-  MPI_Comm handle;
-  int rank, size, tag;
+  const comm_team *team;
+  int rank, size; /* of this team among the teams */
   size_t max_n;
   unroll_real *inbox; /* (SLOTS, CHUNK), cut off at max_n: chunks to be added */
-  unroll_real *x;     /* of the caller, while an exchange is under way */
+  unroll_real *x;     /* this rank's share of what is under way */
   size_t n_legs, now; /* legs[now] is under way; none when now == n_legs */
   leg legs[LEGS_MAX];
   size_t sent, received;           /* elements of this leg for which a message was posted */
@@ -91,23 +97,21 @@ static int core_of(int P)
 
 /* ------------------------------------------------------------- create, free */
 
-unroll_status comm_exchange_new(unroll_comm *comm, size_t max_n, comm_exchange **out)
+unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
 {
   unroll_status st = UNROLL_OK;
   comm_exchange *e = NULL;
-  size_t room = max_n < SLOTS * CHUNK ? max_n : SLOTS * CHUNK;
+  size_t max_n = team->each / sizeof *e->x, room = max_n < SLOTS * CHUNK ? max_n : SLOTS * CHUNK;
 
   UNROLL_TRY(memory_new(1, sizeof *e, "an exchange", &e));
-  e->handle = comm->handle;
-  e->rank = comm->rank;
-  e->size = comm->size;
-  e->tag = COMM_TAG + 1 + comm->exchanges % TAGS;
+  e->team = team;
+  UNROLL_TRY_MPI(MPI_Comm_rank(team->across, &e->rank));
+  UNROLL_TRY_MPI(MPI_Comm_size(team->across, &e->size));
   e->max_n = max_n;
   for (size_t k = 0; k < 2 * SLOTS; ++k) { e->requests[k] = MPI_REQUEST_NULL; }
   if (e->size > 1) {
     UNROLL_TRY(memory_new(room, sizeof *e->inbox, "buffer of the exchange", &e->inbox));
   }
-  comm->exchanges += 1;
   *out = e;
   e = NULL;
 
@@ -185,7 +189,7 @@ static unroll_status post(comm_exchange *e)
     e->first[k] = l->recv + e->received;
     e->count[k] = left < CHUNK ? left : CHUNK;
     UNROLL_TRY_MPI(MPI_Irecv(l->add ? e->inbox + k * CHUNK : e->x + e->first[k], (int)e->count[k],
-                             type, l->partner, e->tag, e->handle, &e->requests[k]));
+                             type, l->partner, COMM_TAG, e->team->across, &e->requests[k]));
     e->received += e->count[k];
     e->in_flight += 1;
   }
@@ -193,8 +197,8 @@ static unroll_status post(comm_exchange *e)
     if (e->requests[k] != MPI_REQUEST_NULL) { continue; }
     size_t left = l->n_send - e->sent;
     size_t count = left < CHUNK ? left : CHUNK;
-    UNROLL_TRY_MPI(MPI_Isend(e->x + l->send + e->sent, (int)count, type, l->partner, e->tag,
-                             e->handle, &e->requests[k]));
+    UNROLL_TRY_MPI(MPI_Isend(e->x + l->send + e->sent, (int)count, type, l->partner, COMM_TAG,
+                             e->team->across, &e->requests[k]));
     e->sent += count;
     e->in_flight += 1;
   }
@@ -243,16 +247,56 @@ cleanup:
   return st;
 }
 
+/* ------------------------------------------------------------ within a team */
+
+/*
+ * Sum of x[at, at + n) over the ranks [first, first + count) of the team, count a power of two, and those
+ * folded onto them: a balanced tree. Where it lies: in `sums`, or in the part of a rank that is alone.
+ */
+static const unroll_real *sum_of(const comm_team *team, int first, int count, size_t at, size_t n,
+                                 unroll_real (*sums)[PIECE])
+{
+  const unroll_real *a = NULL, *b = NULL;
+  if (count == 1) {
+    int folded = first + core_of(team->size);
+    a = (const unroll_real *)comm_team_part(team, first) + at;
+    if (folded >= team->size) { return a; }
+    b = (const unroll_real *)comm_team_part(team, folded) + at;
+  } else {
+    a = sum_of(team, first, count / 2, at, n, sums);
+    b = sum_of(team, first + count / 2, count / 2, at, n, sums + 1);
+  }
+  for (size_t i = 0; i < n; ++i) { (*sums)[i] = a[i] + b[i]; }
+  return *sums;
+}
+
+/* The sum over the team of x[at, at + n), to the part of its first rank. */
+static void sum_team(const comm_team *team, size_t at, size_t n)
+{
+  unroll_real *to = (unroll_real *)comm_team_part(team, 0) + at;
+  if (team->size == 1) { return; }
+#pragma omp parallel for default(none) shared(team, at, n, to) schedule(static)
+  for (size_t i = 0; i < n; i += PIECE) {
+    unroll_real sums[DEPTH][PIECE];
+    size_t here = n - i < PIECE ? n - i : PIECE;
+    memcpy(to + i, sum_of(team, 0, core_of(team->size), at + i, here, sums), here * sizeof *to);
+  }
+}
+
 /* --------------------------------------------------------------- operations */
 
-unroll_status comm_exchange_start(comm_exchange *exchange, unroll_real *x, size_t n)
+unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n)
 {
-  assert(n <= exchange->max_n);
+  const comm_team *team = exchange->team;
+  size_t begin = 0, end = 0;
+  assert(at + n <= exchange->max_n);
   assert(exchange->now == exchange->n_legs); /* one at a time */
 
-  exchange->x = x;
+  comm_team_share(team, n, GRAIN, &begin, &end);
+  sum_team(team, at + begin, end - begin);
+  exchange->x = (unroll_real *)comm_team_part(team, 0) + at + begin;
   exchange->now = 0;
-  plan(exchange, n);
+  plan(exchange, end - begin);
   return post_legs(exchange);
 }
 
@@ -261,13 +305,10 @@ unroll_status comm_exchange_poll(comm_exchange *exchange)
   return advance(exchange, false);
 }
 
-unroll_status comm_exchange_wait(comm_exchange *exchange, double *seconds)
+unroll_status comm_exchange_wait(comm_exchange *exchange)
 {
   unroll_status st = UNROLL_OK;
-  const double start = clock_seconds();
-
   while (exchange->now < exchange->n_legs) { UNROLL_TRY(advance(exchange, true)); }
-  if (seconds != NULL) { *seconds += clock_seconds() - start; }
 
 cleanup:
   return st;

@@ -16,10 +16,10 @@ static size_t block_size(size_t n, size_t block)
   return left < KERNELS_NORM_BLOCK ? left : KERNELS_NORM_BLOCK;
 }
 
-/* Blocks as a balanced tree, neighbours in pairs; an odd one goes up alone. */
-static double norm_of_blocks(size_t count, double *blocks)
+double update_norm(size_t count, double *blocks)
 {
   if (count == 0) { return 0.0; }
+  /* neighbours in pairs; an odd one goes up alone */
   for (; count > 1; count = (count + 1) / 2) {
     for (size_t i = 0; i < count / 2; ++i) { blocks[i] = blocks[2 * i] + blocks[2 * i + 1]; }
     if (count % 2 == 1) { blocks[count / 2] = blocks[count - 1]; }
@@ -27,46 +27,40 @@ static double norm_of_blocks(size_t count, double *blocks)
   return sqrt(blocks[0]);
 }
 
-double update_norm(size_t n, const unroll_real *g, double *blocks)
+/* Blocks [begin, end) of which squares are needed become `wanted`, the others 0. */
+static void want(size_t begin, size_t end, const sparse_rows *rows, double wanted, double *blocks)
 {
-  const kernel_table *k = kernels();
-  size_t count = update_norm_blocks(n);
-  assert(n % KERNELS_PAD == 0);
-
-#pragma omp parallel for default(none) shared(k, n, g, blocks, count) schedule(static)
-  for (size_t i = 0; i < count; ++i) {
-    blocks[i] = k->sum_squares(block_size(n, i), g + i * KERNELS_NORM_BLOCK);
-  }
-  return norm_of_blocks(count, blocks);
-}
-
-double update_norm_sparse(size_t n, const unroll_real *g, const sparse_rows *rows, double *blocks)
-{
-  const kernel_table *k = kernels();
-  const double wanted = -1.0;
-  size_t count = update_norm_blocks(n), dense = update_norm_blocks(rows->begin);
-
-  for (size_t i = 0; i < count; ++i) { blocks[i] = i < dense ? wanted : 0.0; }
-  for (size_t r = 0; r < rows->n_rows; ++r) {
-    size_t first = rows->begin + rows->row[r] * rows->ld, last = first + rows->ld - 1;
-    for (size_t i = first / KERNELS_NORM_BLOCK; i <= last / KERNELS_NORM_BLOCK; ++i) {
+  size_t dense = rows == NULL ? end : update_norm_blocks(rows->begin);
+  for (size_t i = begin; i < end; ++i) { blocks[i] = i < dense ? wanted : 0.0; }
+  for (size_t r = 0; rows != NULL && r < rows->n_rows; ++r) {
+    size_t at = rows->begin + rows->row[r] * rows->ld;
+    size_t first = at / KERNELS_NORM_BLOCK, last = (at + rows->ld - 1) / KERNELS_NORM_BLOCK;
+    for (size_t i = first > begin ? first : begin; i <= last && i < end; ++i) {
       blocks[i] = wanted;
     }
   }
-#pragma omp parallel for default(none) shared(k, n, g, blocks, count, wanted) schedule(static)
-  for (size_t i = 0; i < count; ++i) {
+}
+
+void update_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
+                    size_t end, double *blocks)
+{
+  const kernel_table *k = kernels();
+  const double wanted = -1.0;
+  assert(n % KERNELS_PAD == 0 && end <= update_norm_blocks(n));
+
+  want(begin, end, rows, wanted, blocks);
+#pragma omp parallel for default(none) shared(k, n, g, begin, end, blocks, wanted) schedule(static)
+  for (size_t i = begin; i < end; ++i) {
     if (blocks[i] == wanted) {
       blocks[i] = k->sum_squares(block_size(n, i), g + i * KERNELS_NORM_BLOCK);
     }
   }
-  return norm_of_blocks(count, blocks);
 }
 
-void update_sgd_sparse(double scale, double eta, const unroll_real *g, const sparse_rows *rows,
-                       unroll_real *w)
+void update_sgd_rows(double scale, double eta, const unroll_real *g, const sparse_rows *rows,
+                     unroll_real *w)
 {
   const kernel_table *k = kernels();
-  update_sgd(rows->begin, scale, eta, g, w);
 #pragma omp parallel for default(none) shared(k, scale, eta, g, rows, w) schedule(static)
   for (size_t r = 0; r < rows->n_rows; ++r) {
     size_t at = rows->begin + rows->row[r] * rows->ld;

@@ -31,7 +31,8 @@ static unroll_status new_backward(network *net, const network_size *size)
   for (size_t i = 0; i < (net->L > 1 ? 2 : 1); ++i) {
     UNROLL_TRY(new_reals(rows * net->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
   }
-  UNROLL_TRY(new_reals(params->n, "gradient", &net->gradient));
+  if (size->gradient == NULL) { UNROLL_TRY(new_reals(params->n, "gradient", &net->own_gradient)); }
+  net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
   UNROLL_TRY(new_reals(gradient_scratch(threads), "gradient scratch", &net->gradient_scratch));
   UNROLL_TRY(memory_new(net->V * net->shards + 1, sizeof *net->start, "token lists", &net->start));
   UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
@@ -44,12 +45,8 @@ static unroll_status new_backward(network *net, const network_size *size)
     }
   }
   if (net->sparse) {
-    const unroll_tensor *table = params_tensor(params, 0, PARAMS_W_XH);
     UNROLL_TRY(memory_new(network_seen_words(net), sizeof *net->seen, "tokens seen", &net->seen));
     UNROLL_TRY(memory_new(size->window, sizeof *net->touched, "rows touched", &net->touched));
-    if (size->window > rows) {
-      UNROLL_TRY(new_reals(size->window * table->ld, "rows touched", &net->rows));
-    }
   }
 
 cleanup:
@@ -82,7 +79,7 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
                    .activation = activation,
                    .params = params,
                    .training = training,
-                   .sparse = training && V > size->window};
+                   .sparse = training && network_is_sparse(params, size->window)};
   UNROLL_TRY(new_layers(L, &net->recur_forward));
   UNROLL_TRY(new_layers(L, &net->recur_backward));
   UNROLL_TRY(new_layers(L, &net->below_forward));
@@ -128,14 +125,13 @@ void network_free(network **p)
 {
   network *net = *p;
   if (net == NULL) { return; }
-  memory_free(&net->rows);
   memory_free(&net->touched);
   memory_free(&net->seen);
   memory_free(&net->panel_row);
   memory_free(&net->list);
   memory_free(&net->start);
   memory_free(&net->gradient_scratch);
-  memory_free(&net->gradient);
+  memory_free(&net->own_gradient);
   memory_free(&net->apart);
   free_layers(net->L, &net->after);
   memory_free(&net->dh[0]);
@@ -186,16 +182,19 @@ void network_see(network *net, size_t T, bool first)
   }
 }
 
-static unroll_real *gradient_row(const network *net, size_t i)
+/* Where row i of those touched begins in a gradient. */
+static size_t touched_at(const network *net, size_t i)
 {
   const unroll_tensor *table = params_tensor(net->params, 0, PARAMS_W_XH);
-  return net->gradient + table->offset + net->touched[i] * table->ld;
+  return table->offset + net->touched[i] * table->ld;
 }
 
 void network_touch(network *net)
 {
   size_t bytes = params_tensor(net->params, 0, PARAMS_W_XH)->ld * sizeof *net->gradient;
-  for (size_t i = 0; i < net->n_touched; ++i) { memset(gradient_row(net, i), 0, bytes); }
+  for (size_t i = 0; i < net->n_touched; ++i) {
+    memset(net->gradient + touched_at(net, i), 0, bytes);
+  }
   net->n_touched = 0;
   for (size_t word = 0; word < network_seen_words(net); ++word) {
     for (uint64_t bits = net->seen[word], bit = 0; bits != 0; bits >>= 1, ++bit) {
@@ -204,19 +203,20 @@ void network_touch(network *net)
   }
 }
 
-void network_rows_out(network *net)
+void network_rows_out(const network *net, unroll_real *rows)
 {
   size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
   for (size_t i = 0; i < net->n_touched; ++i) {
-    memcpy(net->rows + i * ld, gradient_row(net, i), ld * sizeof *net->rows);
+    memcpy(rows + i * ld, net->gradient + touched_at(net, i), ld * sizeof *rows);
   }
 }
 
-void network_rows_in(network *net)
+void network_rows_in(const network *net, const unroll_real *rows, size_t begin, size_t end,
+                     unroll_real *g)
 {
   size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
-  for (size_t i = 0; i < net->n_touched; ++i) {
-    memcpy(gradient_row(net, i), net->rows + i * ld, ld * sizeof *net->rows);
+  for (size_t i = begin; i < end; ++i) {
+    memcpy(g + touched_at(net, i), rows + i * ld, ld * sizeof *g);
   }
 }
 

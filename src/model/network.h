@@ -31,6 +31,8 @@ typedef struct network_size {
   size_t
       window; /* tokens of the longest sequences over all ranks; 0: no memory for the backward pass */
   bool apart; /* sequences longer than a chunk come: keep a gradient for each shard */
+  unroll_real
+      *gradient; /* borrowed, (params->n) zeros: where the gradient goes; NULL: memory of its own */
 } network_size;
 
 /* Steps of the states at hand, worked on together; only those from `scored` on have losses. */
@@ -67,6 +69,7 @@ typedef struct network {
   unroll_real **after;        /* (L) of (B, ld) dA of the step behind a chunk; apart only */
   unroll_real *apart;         /* (shards, params->n) each shard's gradient so far, or NULL */
   unroll_real *gradient;      /* (params->n), layout of params */
+  unroll_real *own_gradient;  /* what of it is this network's to free */
 
   /*
    * The rows of the input table's gradient that can be non-zero: those of the tokens of the window, on
@@ -77,13 +80,18 @@ typedef struct network {
   uint64_t *seen;    /* (V bits) tokens of the window */
   uint32_t *touched; /* (n_touched) rows, ascending */
   size_t n_touched;
-  unroll_real *rows; /* (n_touched, ld of the table) on their way between the ranks */
 
   /* scratch of the kernels */
   unroll_real *O, *output_scratch, *gradient_scratch;
   int32_t *y_panel;
   uint32_t *start, *list;
 } network;
+
+/** Are few of a large vocabulary's tokens in a global window of so many, so that rows of the input table are told apart? */
+static inline bool network_is_sparse(const unroll_params *params, size_t window)
+{
+  return params->V > window;
+}
 
 /** @param[in] params  borrowed until the network is freed */
 unroll_status network_new(const unroll_params *params, unroll_activation activation,
@@ -110,9 +118,10 @@ void network_see(network *net, size_t T, bool first);
 /** The rows that `seen` names become the touched ones; those touched before become zero. */
 void network_touch(network *net);
 
-/** The touched rows of the gradient to `rows`, and back. */
-void network_rows_out(network *net);
-void network_rows_in(network *net);
+/** The touched rows of the gradient to `rows` (n_touched, ld of the table), and rows [begin, end) of them back into `g`. */
+void network_rows_out(const network *net, unroll_real *rows);
+void network_rows_in(const network *net, const unroll_real *rows, size_t begin, size_t end,
+                     unroll_real *g);
 
 /* Words of `seen`. */
 static inline size_t network_seen_words(const network *net)

@@ -188,17 +188,18 @@ static unroll_status step(bench *b)
                    .tokens = tokens,
                    .scale = 1.0 / tokens};
   const double before = clock_seconds();
+  double norm = 0.0, scale = 1.0;
 
   step_forward(s, &p, source);
   UNROLL_TRY(step_backward(s, &p, source));
   UNROLL_TRY(step_sum(s, &p, &b->loss, 0, NULL));
-  double norm = step_norm(s);
+  UNROLL_TRY(step_norm(s, &norm));
   if (!isfinite(b->loss) || !isfinite(norm)) {
     st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");
     goto cleanup;
   }
   b->step += 1;
-  (void)step_update(s, norm, b->config.lr, b->step);
+  UNROLL_TRY(step_update(s, norm, b->config.lr, b->step, &scale));
   s->times.total += clock_seconds() - before;
   s->times.steps += 1;
 
@@ -298,8 +299,9 @@ static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
   for (size_t k = 0; k < EXCHANGES; ++k) {
     UNROLL_TRY(meet(b->comm));
     double before = clock_seconds();
-    UNROLL_TRY(comm_exchange_start(b->stepper->exchange, g, b->params->n));
-    UNROLL_TRY(comm_exchange_wait(b->stepper->exchange, NULL));
+    UNROLL_TRY(comm_exchange_start(b->stepper->exchange, 0, b->params->n));
+    UNROLL_TRY(comm_exchange_wait(b->stepper->exchange));
+    UNROLL_TRY(comm_team_fence(b->stepper->team));
     seconds[k] = clock_seconds() - before;
   }
   UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGES));

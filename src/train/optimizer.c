@@ -14,20 +14,19 @@ size_t optimizer_moments(unroll_optimizer optimizer)
   return optimizer == UNROLL_OPTIMIZER_ADAM ? 2 : optimizer == UNROLL_OPTIMIZER_MOMENTUM ? 1 : 0;
 }
 
-void optimizer_update(const unroll_config *config, size_t n, double scale, double eta, uint64_t t,
-                      const unroll_real *g, const sparse_rows *rows, unroll_real *const *moments,
+void optimizer_update(const unroll_config *config, size_t begin, size_t end, double scale,
+                      double eta, uint64_t t, const unroll_real *g, unroll_real *const *moments,
                       unroll_real *w)
 {
+  const size_t n = end - begin;
+  g += begin;
+  w += begin;
   switch (config->optimizer) {
   case UNROLL_OPTIMIZER_SGD:
-    if (rows != NULL) {
-      update_sgd_sparse(scale, eta, g, rows, w);
-    } else {
-      update_sgd(n, scale, eta, g, w);
-    }
+    update_sgd(n, scale, eta, g, w);
     break;
   case UNROLL_OPTIMIZER_MOMENTUM:
-    update_momentum(n, scale, eta, config->momentum, g, moments[0], w);
+    update_momentum(n, scale, eta, config->momentum, g, moments[0] + begin, w);
     break;
   case UNROLL_OPTIMIZER_ADAM: {
     const adam_step step = {.beta1 = config->beta1,
@@ -35,7 +34,7 @@ void optimizer_update(const unroll_config *config, size_t n, double scale, doubl
                             .epsilon = config->epsilon,
                             .rate = eta / (1.0 - pow(config->beta1, (double)t)),
                             .correction = 1.0 / (1.0 - pow(config->beta2, (double)t))};
-    update_adam(n, scale, &step, g, moments[0], moments[1], w);
+    update_adam(n, scale, &step, g, moments[0] + begin, moments[1] + begin, w);
     break;
   }
   }

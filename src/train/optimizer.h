@@ -10,7 +10,7 @@
  *              w <- w - eta (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + epsilon)
  *                                                           (Kingma and Ba 2015, algorithm 1)
  */
-#include "kernels/update.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/config.h>
@@ -19,20 +19,25 @@
 /** Arrays of moments that an optimizer keeps: 0, 1 or 2. */
 size_t optimizer_moments(unroll_optimizer optimizer);
 
+/** Does an update move only parameters whose gradient is not zero? The others have moments, which move all. */
+static inline bool optimizer_skips_zeros(unroll_optimizer optimizer)
+{
+  return optimizer == UNROLL_OPTIMIZER_SGD;
+}
+
 /**
- * @param[in]     n        elements, a multiple of 16
+ * Elements [begin, end), both multiples of 16.
+ *
  * @param[in]     eta      learning rate
  * @param[in]     t        number of this update, from 1: Adam's t
- * @param[in]     g        (n)
- * @param[in]     rows     what of g can be non-zero; NULL: everything. SGD then touches nothing else; the
- *                         others have moments, which move every parameter
- * @param[in,out] moments  (n) each, as many as the optimizer has
- * @param[in,out] w        (n)
+ * @param[in]     g        of all
+ * @param[in,out] moments  of all, as many arrays as the optimizer has
+ * @param[in,out] w        all
  *
  * Threads: opens a region
  */
-void optimizer_update(const unroll_config *config, size_t n, double scale, double eta, uint64_t t,
-                      const unroll_real *g, const sparse_rows *rows, unroll_real *const *moments,
+void optimizer_update(const unroll_config *config, size_t begin, size_t end, double scale,
+                      double eta, uint64_t t, const unroll_real *g, unroll_real *const *moments,
                       unroll_real *w);
 
 /**

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,6 +41,32 @@ unroll_status step_share(const unroll_comm *comm, const unroll_config *config, s
                      P, S, legal, P);
 }
 
+/*
+ * The memory of the team:
+ *
+ *   of each rank   its gradient (params->n), rows of the input table on their way
+ *   of all         parameters, moments (params->n each), squares of the gradient (blocks)
+ */
+static unroll_status make_team(stepper *s, size_t longest)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_params *params = s->params;
+  const size_t n = params->n, window = longest * (size_t)s->config->batch;
+  const size_t arrays = 1 + optimizer_moments(s->config->optimizer);
+  const size_t row = params_tensor(params, 0, PARAMS_W_XH)->ld;
+  const bool rows = network_is_sparse(params, window) && unroll_comm_size(s->comm) > 1;
+
+  UNROLL_TRY(comm_team_new(s->comm, (n + (rows ? window * row : 0)) * sizeof *s->sum,
+                           arrays * n * sizeof *s->sum + update_norm_blocks(n) * sizeof *s->squares,
+                           &s->team));
+  s->sum = comm_team_part(s->team, 0);
+  s->rows = (unroll_real *)comm_team_part(s->team, s->team->rank) + n;
+  s->squares = (double *)((unroll_real *)comm_team_common(s->team) + arrays * n);
+
+cleanup:
+  return st;
+}
+
 /* Memory only, so no rank waits for another here. */
 static unroll_status make_network(stepper *s, size_t longest)
 {
@@ -64,30 +91,55 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .shards = shards,
                              .group = group,
                              .window = longest * batch,
-                             .apart = longest > chunk};
+                             .apart = longest > chunk,
+                             .gradient = comm_team_part(s->team, s->team->rank)};
   UNROLL_TRY(network_new(params, config->activation, &size, &s->net));
   if (size.apart) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
-  UNROLL_TRY(memory_new(update_norm_blocks(s->params->n), sizeof *s->norm_blocks, "norm",
-                        &s->norm_blocks));
+  UNROLL_TRY(
+      memory_new(update_norm_blocks(params->n), sizeof *s->norm_scratch, "norm", &s->norm_scratch));
   UNROLL_TRY(memory_new(shards, sizeof *s->shard_sums, "losses", &s->shard_sums));
+  UNROLL_TRY(comm_exchange_new(s->team, &s->exchange));
   s->net->xi = piece_xi(config);
   s->net->masked = config->sequences != UNROLL_SEQUENCES_STREAM;
-  network_pack(s->net);
+
+cleanup:
+  return st;
+}
+
+/* Parameters and moments, the same on every rank, move to the team: each rank brings its share of the elements. */
+static unroll_status move_in(stepper *s)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = s->params->n, arrays = 1 + optimizer_moments(s->config->optimizer);
+  unroll_real *to = comm_team_common(s->team);
+  size_t begin = 0, end = 0;
+
+  comm_team_share(s->team, n, KERNELS_NORM_BLOCK, &begin, &end);
+  for (size_t i = 0; i < arrays; ++i, to += n) {
+    unroll_real **from = i == 0 ? &s->params->values : &s->moments[i - 1];
+    memcpy(to + begin, *from + begin, (end - begin) * sizeof *to);
+    memory_free(from);
+    *from = to;
+  }
+  s->moved = true;
+  UNROLL_TRY(comm_team_fence(s->team));
 
 cleanup:
   return st;
 }
 
 unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
-                       unroll_params *params, unroll_real *const *moments, stepper **out)
+                       unroll_params *params, unroll_real **moments, stepper **out)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = NULL;
 
-  UNROLL_TRY(memory_new(1, sizeof *s, "stepper", &s));
+  UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *s, "stepper", &s)));
   *s = (stepper){.comm = comm, .config = config, .params = params, .moments = moments};
+  UNROLL_TRY(make_team(s, longest));
   UNROLL_TRY(comm_agree(comm, make_network(s, longest)));
-  UNROLL_TRY(comm_agree(comm, comm_exchange_new(comm, params->n, &s->exchange)));
+  UNROLL_TRY(move_in(s));
+  network_pack(s->net);
   *out = s;
   s = NULL;
 
@@ -100,11 +152,15 @@ void step_free(stepper **p)
 {
   stepper *s = *p;
   if (s == NULL) { return; }
+  for (size_t i = 0; s->moved && i < 1 + optimizer_moments(s->config->optimizer); ++i) {
+    *(i == 0 ? &s->params->values : &s->moments[i - 1]) = NULL;
+  }
   comm_exchange_free(&s->exchange);
   memory_free(&s->shard_sums);
-  memory_free(&s->norm_blocks);
+  memory_free(&s->norm_scratch);
   segments_free(&s->segments);
   network_free(&s->net);
+  comm_team_free(&s->team);
   memory_free(p);
 }
 
@@ -178,11 +234,15 @@ static sparse_rows touched_rows(const stepper *s)
       .begin = table->offset, .ld = table->ld, .n_rows = s->net->n_touched, .row = s->net->touched};
 }
 
-/* Wait for the exchange under way, if there is one. */
-static unroll_status finish_exchange(stepper *s)
+/* Wait for this rank's share of the exchange under way, if there is one, and for the team. */
+static unroll_status meet(stepper *s)
 {
+  unroll_status st = UNROLL_OK;
   double since = clock_seconds();
-  unroll_status st = comm_exchange_wait(s->exchange, NULL);
+  UNROLL_TRY(comm_exchange_wait(s->exchange));
+  UNROLL_TRY(comm_team_fence(s->team));
+
+cleanup:
   s->times.wait += lap(&since);
   return st;
 }
@@ -192,9 +252,9 @@ static unroll_status exchange_part(void *context, unroll_real *x, size_t n)
 {
   stepper *s = context;
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(finish_exchange(s));
+  UNROLL_TRY(meet(s));
   double since = clock_seconds();
-  UNROLL_TRY(comm_exchange_start(s->exchange, x, n));
+  UNROLL_TRY(comm_exchange_start(s->exchange, (size_t)(x - s->net->gradient), n));
   s->times.exchange += lap(&since);
 
 cleanup:
@@ -226,8 +286,8 @@ unroll_status step_backward(stepper *s, const piece *p, token_source source)
     network_carry(s->net, p->advance);
   }
   if (rows_travel(s)) {
-    network_rows_out(s->net);
-    UNROLL_TRY(exchange_part(s, s->net->rows, s->net->n_touched * touched_rows(s).ld));
+    network_rows_out(s->net, s->rows);
+    UNROLL_TRY(exchange_part(s, s->rows, s->net->n_touched * touched_rows(s).ld));
   }
   times->backward += lap(&since) - (times->exchange + times->wait - exchanged);
 
@@ -247,9 +307,13 @@ unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags,
   for (size_t i = 0; i < n_flags; ++i) { sums[1 + i] = flags[i]; }
   s->times.output += lap(&since);
 
-  UNROLL_TRY(finish_exchange(s));
+  UNROLL_TRY(meet(s));
   since = clock_seconds();
-  if (rows_travel(s)) { network_rows_in(s->net); }
+  if (rows_travel(s)) {
+    size_t begin = 0, end = 0;
+    comm_team_share(s->team, net->n_touched, 1, &begin, &end);
+    network_rows_in(net, s->sum + s->params->n, begin, end, s->sum);
+  }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + n_flags));
   s->times.exchange += lap(&since);
   *loss = sums[0] / p->tokens;
@@ -259,24 +323,56 @@ cleanup:
   return st;
 }
 
-double step_norm(stepper *s)
+unroll_status step_norm(stepper *s, double *norm)
 {
-  double since = clock_seconds();
-  const sparse_rows rows = touched_rows(s);
-  double norm = s->net->sparse
-                    ? update_norm_sparse(s->params->n, s->net->gradient, &rows, s->norm_blocks)
-                    : update_norm(s->params->n, s->net->gradient, s->norm_blocks);
+  unroll_status st = UNROLL_OK;
+  const sparse_rows rows = touched_rows(s), *sparse = s->net->sparse ? &rows : NULL;
+  const size_t n = s->params->n, count = update_norm_blocks(n);
+  const size_t dense = sparse != NULL ? update_norm_blocks(rows.begin) : count;
+  size_t begin = 0, end = 0;
+  double since = 0.0;
+
+  if (rows_travel(s)) { UNROLL_TRY(meet(s)); } /* all rows are in their place */
+  since = clock_seconds();
+  comm_team_share(s->team, dense, 1, &begin, &end);
+  update_squares(n, s->sum, sparse, begin, end, s->squares);
+  comm_team_share(s->team, count - dense, 1, &begin, &end);
+  update_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
   s->times.norm += lap(&since);
-  return norm;
+  UNROLL_TRY(meet(s));
+  since = clock_seconds();
+  memcpy(s->norm_scratch, s->squares, count * sizeof *s->norm_scratch);
+  *norm = update_norm(count, s->norm_scratch);
+  s->times.norm += lap(&since);
+
+cleanup:
+  return st;
 }
 
-double step_update(stepper *s, double norm, double eta, uint64_t update)
+unroll_status step_update(stepper *s, double norm, double eta, uint64_t update, double *scale)
 {
-  double since = clock_seconds(), scale = clip_scale(s->config->clip, norm);
-  const sparse_rows rows = touched_rows(s);
-  optimizer_update(s->config, s->params->n, scale, eta, update, s->net->gradient,
-                   s->net->sparse ? &rows : NULL, s->moments, s->params->values);
+  unroll_status st = UNROLL_OK;
+  double since = clock_seconds();
+  const unroll_config *config = s->config;
+  const bool by_rows = s->net->sparse && optimizer_skips_zeros(config->optimizer);
+  sparse_rows rows = touched_rows(s);
+  size_t begin = 0, end = 0;
+
+  *scale = clip_scale(config->clip, norm);
+  comm_team_share(s->team, by_rows ? rows.begin : s->params->n, KERNELS_NORM_BLOCK, &begin, &end);
+  optimizer_update(config, begin, end, *scale, eta, update, s->sum, s->moments, s->params->values);
+  if (by_rows) {
+    comm_team_share(s->team, rows.n_rows, 1, &begin, &end);
+    rows.row += begin;
+    rows.n_rows = end - begin;
+    update_sgd_rows(*scale, eta, s->sum, &rows, s->params->values);
+  }
+  s->times.update += lap(&since);
+  UNROLL_TRY(meet(s));
+  since = clock_seconds();
   network_pack(s->net);
   s->times.update += lap(&since);
-  return scale;
+
+cleanup:
+  return st;
 }

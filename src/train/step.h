@@ -11,11 +11,15 @@
  *   step_norm      of the global gradient
  *   step_update    clip, update, pack
  *
+ * The ranks of a team (comm/team.h) have parameters and moments once and share norm and update: each
+ * takes some of the elements, and a fence ends what all must have done.
+ *
  * A piece longer than the network's chunk is walked back with its states recomputed (model/segments.h);
  * losses and dL/do are then part of step_backward. Each phase adds its seconds to `times`. Nothing is
  * allocated after step_new.
  */
 #include "comm/comm.h"
+#include "comm/team.h"
 #include "model/segments.h"
 #include "train/piece.h"
 #include <unroll/config.h>
@@ -38,12 +42,18 @@ typedef struct stepper {
   unroll_comm *comm;
   const unroll_config *config; /* resolved */
   unroll_params *params;
-  unroll_real *const *moments; /* as many as the optimizer has */
+  unroll_real **moments; /* as many as the optimizer has */
+  bool moved;            /* parameters and moments are in the team's memory */
   network *net;
   segments *segments; /* NULL where no piece is longer than a chunk */
+  comm_team *team;
   comm_exchange *exchange;
-  double *norm_blocks;
-  double *shard_sums; /* (shards of this rank) [nats] losses of the piece */
+  unroll_real
+      *rows; /* (touched, ld) rows of the input table on their way, behind this rank's gradient */
+  unroll_real *sum;     /* (params->n) gradient over all ranks, and rows; of the team */
+  double *squares;      /* (blocks) of the gradient, of the team */
+  double *norm_scratch; /* (blocks) */
+  double *shard_sums;   /* (shards of this rank) [nats] losses of the piece */
   step_times times;
 } stepper;
 
@@ -56,14 +66,17 @@ unroll_status step_share(const unroll_comm *comm, const unroll_config *config, s
                          size_t *count);
 
 /**
- * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed.
+ * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed, but
+ * params->values and the moments move into memory of the team: they live as long as the stepper, and are NULL after.
  *
  * @param[in] longest  [steps] of a piece, the same on every rank
  *
  * Collective; the same status on every rank
  */
 unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
-                       unroll_params *params, unroll_real *const *moments, stepper **out);
+                       unroll_params *params, unroll_real **moments, stepper **out);
+
+/** Collective */
 void step_free(stepper **s);
 
 void step_forward(stepper *s, const piece *p, token_source source);
@@ -79,9 +92,17 @@ unroll_status step_backward(stepper *s, const piece *p, token_source source);
  */
 unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags, double *flags);
 
-double step_norm(stepper *s);
+/** Collective */
+unroll_status step_norm(stepper *s, double *norm);
 
-/** w <- w - eta (clipped gradient), by the optimizer; `update` counts updates from 1. Returns the clip factor. */
-double step_update(stepper *s, double norm, double eta, uint64_t update);
+/**
+ * w <- w - eta (clipped gradient), by the optimizer.
+ *
+ * @param[in]  update  counts updates from 1
+ * @param[out] scale   the clip factor
+ *
+ * Collective
+ */
+unroll_status step_update(stepper *s, double norm, double eta, uint64_t update, double *scale);
 
 #endif

@@ -118,9 +118,10 @@ static unroll_status apply(trainer *t, const outcome *out)
   }
   state->skipped_in_row = 0;
   state->updates += 1;
-  double scale = step_update(t->stepper, out->norm, rate, state->updates);
-  record_step(t, out->loss, out->norm, scale);
-  return UNROLL_OK;
+  double scale = 1.0;
+  unroll_status st = step_update(t->stepper, out->norm, rate, state->updates, &scale);
+  if (st == UNROLL_OK) { record_step(t, out->loss, out->norm, scale); }
+  return st;
 }
 
 /* window -> forward -> backward -> sum over ranks -> clip -> update -> record */
@@ -137,7 +138,7 @@ static unroll_status step(trainer *t, outcome *out)
   step_forward(t->stepper, p, window);
   UNROLL_TRY(step_backward(t->stepper, p, window));
   UNROLL_TRY(sum_over_ranks(t, out));
-  out->norm = step_norm(t->stepper);
+  UNROLL_TRY(step_norm(t->stepper, &out->norm));
   UNROLL_TRY(apply(t, out));
 
   state->step += 1;

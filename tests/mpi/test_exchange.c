@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "comm/comm.h"
+#include "comm/team.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,54 @@ static const size_t sizes[] = {0, 1, 15, 16, 17, 1000, 262145, 1000000, 2300000}
 /* Elements behind x that no exchange may touch. */
 #define GUARD 16
 
-static unroll_real x[LARGEST + GUARD], other[LARGEST + GUARD];
+/* An exchange of its own team, with n elements and a guard. */
+typedef struct bed {
+  comm_team *team;
+  comm_exchange *e;
+  unroll_real *x;         /* (n + GUARD) of this rank */
+  const unroll_real *sum; /* (n + GUARD) of the team */
+} bed;
+
+static bed bed_new(size_t n)
+{
+  bed b = {0};
+  CHECK_OK(comm_team_new(test_comm, (n + GUARD) * sizeof *b.x, 0, &b.team));
+  CHECK_OK(comm_exchange_new(b.team, &b.e));
+  b.x = comm_team_part(b.team, b.team->rank);
+  b.sum = comm_team_part(b.team, 0);
+  return b;
+}
+
+static void bed_free(bed *b)
+{
+  comm_exchange_free(&b->e);
+  comm_team_free(&b->team);
+}
+
+/* The start and the end of an exchange of x[at, at + n), as those who use it write them. */
+static void start(const bed *b, size_t at, size_t n)
+{
+  CHECK_OK(comm_team_fence(b->team));
+  CHECK_OK(comm_exchange_start(b->e, at, n));
+}
+
+static void finish(const bed *b)
+{
+  CHECK_OK(comm_exchange_wait(b->e));
+  CHECK_OK(comm_team_fence(b->team));
+}
+
+static void sum_all(const bed *b, size_t n)
+{
+  start(b, 0, n);
+  finish(b);
+}
+
+/* Nobody of the team writes to its part before all have looked. */
+static void looked(const bed *b)
+{
+  CHECK_OK(comm_team_fence(b->team));
+}
 
 /* ------------------------------------------------------------------ oracle */
 
@@ -69,25 +117,38 @@ static int is_same_everywhere(const void *mine, size_t bytes)
   return same;
 }
 
-static void sum_all(comm_exchange *e, unroll_real *data, size_t n)
-{
-  CHECK_OK(comm_exchange_start(e, data, n));
-  CHECK_OK(comm_exchange_wait(e, NULL));
-}
-
 /* ------------------------------------------------------------------- cases */
 
 static void test_exchange_of_every_size_equals_the_tree(void)
 {
-  comm_exchange *e = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, LARGEST, &e));
+  bed b = bed_new(LARGEST);
   for (size_t k = 0; k < N_SIZES; ++k) {
-    fill(x, sizes[k]);
-    sum_all(e, x, sizes[k]);
-    CHECK_ALL(is_tree(x, sizes[k]));
-    CHECK_ALL(is_same_everywhere(x, sizes[k] * sizeof x[0]));
+    fill(b.x, sizes[k]);
+    sum_all(&b, sizes[k]);
+    CHECK_ALL(is_tree(b.sum, sizes[k]));
+    CHECK_ALL(is_same_everywhere(b.sum, sizes[k] * sizeof *b.sum));
+    looked(&b);
   }
-  comm_exchange_free(&e);
+  bed_free(&b);
+}
+
+/* A part in the middle: what lies before and behind stays what it was. */
+static void test_exchange_of_a_part_leaves_the_rest(void)
+{
+  const size_t n = 50000, at = 1232, part = 20011;
+  bed b = bed_new(n);
+  int ok = 1;
+  fill(b.x, n);
+  start(&b, at, part);
+  finish(&b);
+  for (size_t i = 0; i < n; ++i) {
+    unroll_real expected =
+        i >= at && i < at + part ? tree_of(i) : value(test_rank - b.team->rank, i);
+    ok &= b.sum[i] == expected;
+    if (b.team->rank > 0) { ok &= b.x[i] == value(test_rank, i); }
+  }
+  CHECK_ALL(ok);
+  bed_free(&b);
 }
 
 static void test_oracle_differs_from_rank_order(void)
@@ -103,102 +164,101 @@ static void test_oracle_differs_from_rank_order(void)
 
 static void test_exchange_repeated_gives_the_same_bits(void)
 {
-  comm_exchange *e = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, 70000, &e));
-  fill(x, 70000);
-  sum_all(e, x, 70000);
-  for (int k = 0; k < 5; ++k) {
-    fill(other, 70000);
+  static unroll_real first[70000];
+  bed b = bed_new(70000);
+  for (int k = 0; k < 6; ++k) {
+    fill(b.x, 70000);
     if (k % 2 == test_rank % 2) { nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); }
-    sum_all(e, other, 70000);
-    CHECK_ALL(memcmp(x, other, 70000 * sizeof x[0]) == 0);
+    sum_all(&b, 70000);
+    if (k == 0) { memcpy(first, b.sum, sizeof first); }
+    CHECK_ALL(memcmp(b.sum, first, sizeof first) == 0);
+    looked(&b);
   }
-  comm_exchange_free(&e);
+  bed_free(&b);
 }
 
 static void test_exchange_of_integers_is_exact(void)
 {
   const size_t n = 300007;
-  comm_exchange *e = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, n, &e));
-  for (size_t i = 0; i < n; ++i) { x[i] = (unroll_real)((i * 31 + (size_t)test_rank * 7) % 1001); }
-  sum_all(e, x, n);
+  bed b = bed_new(n);
+  for (size_t i = 0; i < n; ++i) {
+    b.x[i] = (unroll_real)((i * 31 + (size_t)test_rank * 7) % 1001);
+  }
+  sum_all(&b, n);
 
   int ok = 1;
   for (size_t i = 0; i < n; ++i) {
     size_t sum = 0;
     for (size_t r = 0; r < (size_t)test_size; ++r) { sum += (i * 31 + r * 7) % 1001; }
-    ok &= x[i] == (unroll_real)sum;
+    ok &= b.sum[i] == (unroll_real)sum;
   }
   CHECK_ALL(ok);
-  comm_exchange_free(&e);
+  bed_free(&b);
 }
 
 static void test_exchange_of_nans_gives_the_same_bits_on_all_ranks(void)
 {
-  comm_exchange *e = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, 64, &e));
+  bed b = bed_new(64);
   for (size_t i = 0; i < 64; ++i) {
-    x[i] = (unroll_real)NAN;
-    memcpy(&x[i], &(unsigned char){(unsigned char)(test_rank + 1)}, 1); /* its payload */
+    b.x[i] = (unroll_real)NAN;
+    memcpy(&b.x[i], &(unsigned char){(unsigned char)(test_rank + 1)}, 1); /* its payload */
   }
-  sum_all(e, x, 64);
-  CHECK_ALL(isnan(x[0]) && isnan(x[63]));
-  CHECK_ALL(is_same_everywhere(x, sizeof x[0] * 64));
-  comm_exchange_free(&e);
+  sum_all(&b, 64);
+  CHECK_ALL(isnan(b.sum[0]) && isnan(b.sum[63]));
+  CHECK_ALL(is_same_everywhere(b.sum, sizeof *b.sum * 64));
+  bed_free(&b);
 }
 
 /* Polls alone bring it to its end, and a wait after that has nothing to do. */
 static void test_poll_without_wait_finishes(void)
 {
   const size_t n = 600000; /* more than one chunk in a leg of two ranks */
-  struct timespec start = {0};
+  struct timespec begin = {0};
   struct timespec now = {0};
-  comm_exchange *e = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, n, &e));
-  fill(x, n);
-  for (size_t i = 0; i < n; ++i) { other[i] = tree_of(i); }
+  unroll_real *expected = malloc(n * sizeof *expected);
+  bed b = bed_new(n);
+  fill(b.x, n);
+  for (size_t i = 0; i < n; ++i) { expected[i] = tree_of(i); }
 
-  CHECK_OK(comm_exchange_start(e, x, n));
-  clock_gettime(CLOCK_MONOTONIC, &start);
+  start(&b, 0, n);
+  clock_gettime(CLOCK_MONOTONIC, &begin);
   int done = 0;
   do {
-    CHECK_OK(comm_exchange_poll(e));
-    done = memcmp(x, other, n * sizeof x[0]) == 0;
+    CHECK_OK(comm_exchange_poll(b.e));
+    done = memcmp(b.sum, expected, n * sizeof *expected) == 0;
     clock_gettime(CLOCK_MONOTONIC, &now);
-  } while (!done && now.tv_sec - start.tv_sec < 20);
+  } while (!done && now.tv_sec - begin.tv_sec < 20);
   CU_ASSERT(done);
-  CHECK_OK(comm_exchange_wait(e, NULL));
-  CHECK_ALL(is_tree(x, n));
-  comm_exchange_free(&e);
+  finish(&b);
+  CHECK_ALL(is_tree(b.sum, n));
+  bed_free(&b);
+  free(expected);
 }
 
 static void test_exchange_among_other_calls_is_undisturbed(void)
 {
   const size_t n = 200000;
   const size_t m = 1000;
-  comm_exchange *a = NULL;
-  comm_exchange *b = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, n, &a));
-  CHECK_OK(comm_exchange_new(test_comm, n, &b));
-  fill(x, n);
-  fill(other, m);
+  bed a = bed_new(n);
+  bed b = bed_new(m);
+  fill(a.x, n);
+  fill(b.x, m);
 
-  CHECK_OK(comm_exchange_start(a, x, n));
-  CHECK_OK(comm_exchange_start(b, other, m));
+  start(&a, 0, n);
+  start(&b, 0, m);
   uint64_t one = 1;
   double two = 2;
   CHECK_OK(comm_sum_u64(test_comm, &one, 1));
-  CHECK_OK(comm_exchange_poll(a));
+  CHECK_OK(comm_exchange_poll(a.e));
   CHECK_OK(comm_tree_sum(test_comm, &two, 1));
-  CHECK_OK(comm_exchange_wait(b, NULL));
-  CHECK_OK(comm_exchange_poll(b));
-  CHECK_OK(comm_exchange_wait(a, NULL));
+  finish(&b);
+  CHECK_OK(comm_exchange_poll(b.e));
+  finish(&a);
 
-  CHECK_ALL(is_tree(x, n) && is_tree(other, m));
+  CHECK_ALL(is_tree(a.sum, n) && is_tree(b.sum, m));
   CHECK_ALL(one == (uint64_t)test_size && two == 2 * test_size);
-  comm_exchange_free(&b);
-  comm_exchange_free(&a);
+  bed_free(&b);
+  bed_free(&a);
 }
 
 /* Neighbours move two exchanges along in opposite order: no message may end in the wrong one. */
@@ -206,72 +266,54 @@ static void test_two_exchanges_polled_in_other_orders_stay_apart(void)
 {
   const size_t n = 200000;
   const size_t m = 1000;
-  comm_exchange *e[2] = {NULL, NULL};
-  CHECK_OK(comm_exchange_new(test_comm, n, &e[0]));
-  CHECK_OK(comm_exchange_new(test_comm, n, &e[1]));
-  fill(x, n);
-  fill(other, m);
-  CHECK_OK(comm_exchange_start(e[0], x, n));
-  CHECK_OK(comm_exchange_start(e[1], other, m));
+  bed b[2] = {bed_new(n), bed_new(m)};
+  fill(b[0].x, n);
+  fill(b[1].x, m);
+  start(&b[0], 0, n);
+  start(&b[1], 0, m);
   for (int turn = 0; turn < 2; ++turn) {
     const int mine = (turn + test_rank) % 2;
     for (int k = 0; k < 20; ++k) {
-      CHECK_OK(comm_exchange_poll(e[mine]));
+      CHECK_OK(comm_exchange_poll(b[mine].e));
       nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
     }
   }
-  CHECK_OK(comm_exchange_wait(e[0], NULL));
-  CHECK_OK(comm_exchange_wait(e[1], NULL));
-  CHECK_ALL(is_tree(x, n) && is_tree(other, m));
-  comm_exchange_free(&e[1]);
-  comm_exchange_free(&e[0]);
+  finish(&b[0]);
+  finish(&b[1]);
+  CHECK_ALL(is_tree(b[0].sum, n) && is_tree(b[1].sum, m));
+  bed_free(&b[1]);
+  bed_free(&b[0]);
 }
 
 static void test_exchange_allocates_nothing_after_new(void)
 {
-  comm_exchange *e = NULL;
-  CHECK_OK(comm_exchange_new(test_comm, 70000, &e));
+  bed b = bed_new(70000);
   const int64_t before = memory_total();
   for (int k = 0; k < 3; ++k) {
-    fill(x, 70000);
-    CHECK_OK(comm_exchange_start(e, x, 70000));
-    CHECK_OK(comm_exchange_poll(e));
-    CHECK_OK(comm_exchange_wait(e, NULL));
+    fill(b.x, 70000);
+    start(&b, 0, 70000);
+    CHECK_OK(comm_exchange_poll(b.e));
+    finish(&b);
+    looked(&b);
   }
   double y = 1;
   CHECK_OK(comm_tree_sum(test_comm, &y, 1));
   CHECK_OK(comm_sum_double(test_comm, &y, 1));
   CHECK_ALL(memory_total() == before);
-  comm_exchange_free(&e);
-}
-
-static void test_wait_adds_its_seconds(void)
-{
-  comm_exchange *e = NULL;
-  double seconds = 100;
-  CHECK_OK(comm_exchange_new(test_comm, 1000, &e));
-  fill(x, 1000);
-  MPI_Barrier(MPI_COMM_WORLD);
-  if (test_rank == 0) { nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); }
-  CHECK_OK(comm_exchange_start(e, x, 1000));
-  CHECK_OK(comm_exchange_wait(e, &seconds));
-  CHECK_ALL(seconds >= 100 && seconds < 110);
-  CHECK_ALL(test_rank == 0 || seconds > 100.01); /* the others waited for rank 0 */
-  comm_exchange_free(&e);
+  bed_free(&b);
 }
 
 static void test_idle_exchange_polls_waits_and_frees_twice(void)
 {
-  comm_exchange *e = NULL;
-  double seconds = 0;
-  CHECK_OK(comm_exchange_new(test_comm, 0, &e));
-  CHECK_OK(comm_exchange_poll(e));
-  CHECK_OK(comm_exchange_wait(e, &seconds));
-  CHECK_ALL(seconds < 1);
-  sum_all(e, x, 0);
-  comm_exchange_free(&e);
-  CHECK_ALL(e == NULL);
-  comm_exchange_free(&e);
+  bed b = bed_new(0);
+  CHECK_OK(comm_exchange_poll(b.e));
+  CHECK_OK(comm_exchange_wait(b.e));
+  sum_all(&b, 0);
+  comm_exchange_free(&b.e);
+  CHECK_ALL(b.e == NULL);
+  bed_free(&b);
+  CHECK_ALL(b.team == NULL);
+  bed_free(&b);
 }
 
 /* The same tree in double, by hand. */
@@ -312,6 +354,7 @@ int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
       {"every size: equals the tree on all ranks", test_exchange_of_every_size_equals_the_tree},
+      {"a part: the rest stays", test_exchange_of_a_part_leaves_the_rest},
       {"the oracle tells the tree from rank order", test_oracle_differs_from_rank_order},
       {"repeated: same bits", test_exchange_repeated_gives_the_same_bits},
       {"integers: exact", test_exchange_of_integers_is_exact},
@@ -320,7 +363,6 @@ int main(int argc, char **argv)
       {"two exchanges and collectives at once", test_exchange_among_other_calls_is_undisturbed},
       {"two exchanges in other orders", test_two_exchanges_polled_in_other_orders_stay_apart},
       {"no allocation after new", test_exchange_allocates_nothing_after_new},
-      {"wait adds its seconds", test_wait_adds_its_seconds},
       {"idle: poll, wait, free twice", test_idle_exchange_polls_waits_and_frees_twice},
       {"tree sum of doubles: equals the tree", test_tree_sum_equals_the_tree},
   };

@@ -17,28 +17,29 @@ done
 
 flow=(--diagnose-every 20) # not of lines
 
-# train FILE RANKS THREADS ISA OPTION...
+# train FILE RANKS THREADS ISA TEAM OPTION...
 train() {
-  local file=$1 ranks=$2 threads=$3 isa=$4
-  shift 4
-  OMP_NUM_THREADS=$threads UNROLL_ISA=$isa mpirun -n "$ranks" "$unroll" train text -o "$file" --overwrite \
+  local file=$1 ranks=$2 threads=$3 isa=$4 team=$5
+  shift 5
+  OMP_NUM_THREADS=$threads UNROLL_ISA=$isa UNROLL_TEAM=$team mpirun -n "$ranks" "$unroll" train text -o "$file" --overwrite \
     --log-every 7 --valid-every 20 "${flow[@]}" "$@" >out 2>&1 || {
     cat out
     return 1
   }
 }
 
-# Ranks, threads and which of the instruction sets: each number of each at least once.
-cover=(1:2:1 1:3:0 2:1:1 2:2:0 4:1:0 4:3:1 8:1:1 8:2:0)
+# Ranks, threads, which of the instruction sets and ranks that share memory: each number of each at least once.
+cover=(1:2:1:1 1:3:0:1 2:1:1:1 2:2:0:2 4:1:0:2 4:3:1:4 8:1:1:8 8:2:0:2)
 
 # contract OPTION...: one rank and one thread, and all of the cover
 contract() {
-  local files=() item ranks threads isa
-  check "train $*" train one.h5 1 1 "${isas[0]}" "$@"
+  local files=() item ranks threads isa team
+  check "train $*" train one.h5 1 1 "${isas[0]}" 1 "$@"
   for item in "${cover[@]}"; do
-    IFS=: read -r ranks threads isa <<<"$item"
+    IFS=: read -r ranks threads isa team <<<"$item"
     isa=${isas[$((isa % ${#isas[@]}))]}
-    check "$ranks ranks, $threads threads, $isa: train $*" train "$ranks-$threads.h5" "$ranks" "$threads" "$isa" "$@"
+    check "$ranks ranks in teams of $team, $threads threads, $isa: train $*" \
+      train "$ranks-$threads.h5" "$ranks" "$threads" "$isa" "$team" "$@"
     files+=("$ranks-$threads.h5")
   done
   check "the same bits: $*" "${same[@]}" one.h5 "${files[@]}"
@@ -49,6 +50,7 @@ contract --hidden 33 --batch 32 --steps 12 --max-steps 40 --layers 2 --partition
   --optimizer momentum --lr 0.05
 contract --hidden 40 --batch 24 --shards 8 --steps 10 --max-steps 40 --layers 2 --activation relu --optimizer sgd \
   --lr 0.2 --clip 0.1 --lowercase
+contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 --max-steps 40 # few of the words at a time
 contract --hidden 130 --batch 16 --steps 30 --max-steps 21 --partition random --init orthogonal
 
 # Pieces longer than the 256 steps of a chunk, shards of three sequences, lines of unequal lengths.
@@ -72,15 +74,15 @@ check_not "another seed draws another text" cmp -s drawn other
 
 # ---------------------------------------- three ranks: no promise but to repeat
 odd=(--hidden 24 --batch 48 --shards 12 --steps 9 --max-steps 30)
-check "three ranks" train a.h5 3 1 "${isas[0]}" "${odd[@]}"
-check "three ranks, again" train b.h5 3 2 "${isas[0]}" "${odd[@]}"
+check "three ranks" train a.h5 3 1 "${isas[0]}" 6 "${odd[@]}"
+check "three ranks, each alone" train b.h5 3 2 "${isas[0]}" 1 "${odd[@]}"
 check "three ranks repeat themselves" "${same[@]}" a.h5 b.h5
-check "six ranks" train a.h5 6 1 "${isas[0]}" "${odd[@]}"
-check "six ranks, again" train b.h5 6 1 "${isas[0]}" "${odd[@]}"
+check "six ranks" train a.h5 6 1 "${isas[0]}" 6 "${odd[@]}"
+check "six ranks, again" train b.h5 6 1 "${isas[0]}" 6 "${odd[@]}"
 check "six ranks repeat themselves" "${same[@]}" a.h5 b.h5
 
 # ------------------------------------------------------- the comparison can fail
-check "another seed" train b.h5 1 1 "${isas[0]}" "${odd[@]}" --seed 2
+check "another seed" train b.h5 1 1 "${isas[0]}" 6 "${odd[@]}" --seed 2
 check_not "another seed is another run" "${same[@]}" a.h5 b.h5 >/dev/null
 
 finish

@@ -11,13 +11,25 @@ static const size_t lengths[] = {16,
                                  KERNELS_NORM_BLOCK + 16,
                                  5 * KERNELS_NORM_BLOCK + 48};
 
-static double norm_of(const matrix *g)
+/* The norm, its blocks computed by `sharers` one after the other. */
+static double shared_norm_of(const matrix *g, const sparse_rows *rows, size_t sharers)
 {
   size_t count = update_norm_blocks(g->cols);
   double *blocks = test_alloc(count + 1, sizeof *blocks);
-  double norm = update_norm(g->cols, g->x, blocks);
+  for (size_t i = 0; i < count; ++i) { blocks[i] = NAN; }
+  blocks[count] = -77;
+  for (size_t r = 0; r < sharers; ++r) {
+    update_squares(g->cols, g->x, rows, count * r / sharers, count * (r + 1) / sharers, blocks);
+  }
+  CU_ASSERT(blocks[count] == -77);
+  double norm = update_norm(count, blocks);
   free(blocks);
   return norm;
+}
+
+static double norm_of(const matrix *g)
+{
+  return shared_norm_of(g, NULL, 1);
 }
 
 /* ---------------------------------------------------------------------- norm */
@@ -153,21 +165,23 @@ static void test_sparse_norm_and_update_are_those_of_the_whole(void)
       size_t n = shapes[i][0] + shapes[i][1] * shapes[i][2];
       matrix g = flat_new(n), w = flat_new(n), w_sparse = flat_new(n);
       uint32_t *row = test_alloc(shapes[i][2], sizeof *row);
-      double *blocks = test_alloc(update_norm_blocks(n), sizeof *blocks);
       sparse_rows rows = sparse_gradient(&g, shapes[i][0], shapes[i][1], row);
       omp_set_num_threads(thread_counts[(size_t)time % COUNT(thread_counts)]);
-      CU_ASSERT(update_norm_sparse(n, g.x, &rows, blocks) == norm_of(&g));
+      for (size_t sharers = 1; sharers <= 3; ++sharers) {
+        CU_ASSERT(shared_norm_of(&g, &rows, sharers) == norm_of(&g));
+        CU_ASSERT(shared_norm_of(&g, NULL, sharers) == norm_of(&g));
+      }
       matrix_fill(&w);
       matrix_copy(&w, &w_sparse);
       update_sgd(n, 0.7, 0.3, g.x, w.x);
-      update_sgd_sparse(0.7, 0.3, g.x, &rows, w_sparse.x);
+      update_sgd(rows.begin, 0.7, 0.3, g.x, w_sparse.x);
+      update_sgd_rows(0.7, 0.3, g.x, &rows, w_sparse.x);
       CU_ASSERT(matrix_equal(&w, &w_sparse));
       if (rows.n_rows > 0) {
         g.x[rows.begin + row[rows.n_rows / 2] * rows.ld + rows.ld - 1] = NAN;
-        CU_ASSERT(isnan(update_norm_sparse(n, g.x, &rows, blocks)));
+        CU_ASSERT(isnan(shared_norm_of(&g, &rows, 2)));
       }
       free(row);
-      free(blocks);
       matrix_free(&g);
       matrix_free(&w);
       matrix_free(&w_sparse);
@@ -219,7 +233,9 @@ static void problem_update(problem *p, double scale, uint64_t t)
 {
   unroll_real *moments[2] = {p->now[1].x, p->now[2].x};
   for (int i = 0; i < 3; ++i) { matrix_copy(&p->before[i], &p->now[i]); }
-  optimizer_update(&p->config, p->n, scale, ETA, t, p->g.x, NULL, moments, p->now[0].x);
+  size_t cut = p->n / 2 / KERNELS_PAD * KERNELS_PAD; /* as two ranks of a team would */
+  optimizer_update(&p->config, cut, p->n, scale, ETA, t, p->g.x, moments, p->now[0].x);
+  optimizer_update(&p->config, 0, cut, scale, ETA, t, p->g.x, moments, p->now[0].x);
 }
 
 /* One parameter after an update: its bits in the contract's order, and the equations in double. */

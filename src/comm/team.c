@@ -1,0 +1,274 @@
+/* MAP_ANONYMOUS is no part of POSIX 2008. */
+#define _DEFAULT_SOURCE
+
+#include "comm/team.h"
+
+#include "base/memory.h"
+#include "comm/check.h"
+#include "comm/comm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Names tried for the shared memory: others belong to jobs in other containers, or were left by a kill. */
+#define NAMES 1000
+
+/* ----------------------------------------------------------------- who */
+
+/* Most ranks of a team that the environment allows. */
+static unroll_status read_limit(int *limit)
+{
+  const char *text = getenv("UNROLL_TEAM");
+  char *end = NULL;
+  *limit = COMM_TEAM_MAX;
+  if (text == NULL) { return UNROLL_OK; }
+
+  long value = strtol(text, &end, 10);
+  if (end == text || *end != '\0' || value < 1) {
+    return unroll_fail(
+        UNROLL_ERR_ARG,
+        "UNROLL_TEAM=%s: legal are whole numbers from 1, the ranks of a host that may "
+        "share memory",
+        text);
+  }
+  *limit = value < COMM_TEAM_MAX ? (int)value : COMM_TEAM_MAX;
+  return UNROLL_OK;
+}
+
+/* Largest team of at most `limit` ranks that rank can be in when ranks [first, last] live on its host. */
+static int largest_team(int size, int limit, int rank, int first, int last)
+{
+  int team = 1;
+  if ((size & (size - 1)) != 0) { return last - first + 1 == size && size <= limit ? size : 1; }
+  while (team <= limit / 2) {
+    int begin = rank / (2 * team) * (2 * team);
+    if (begin < first || begin + 2 * team - 1 > last) { break; }
+    team *= 2;
+  }
+  return team;
+}
+
+/* The size that suits every rank. */
+static unroll_status find_size(unroll_comm *comm, int limit, int *size)
+{
+  unroll_status st = UNROLL_OK;
+  MPI_Comm host = MPI_COMM_NULL;
+  int ends[2] = {comm->rank, -comm->rank}, n = 0;
+
+  UNROLL_TRY_MPI(
+      MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host));
+  UNROLL_TRY_MPI(MPI_Comm_size(host, &n));
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, ends, 2, MPI_INT, MPI_MIN, host));
+  bool neighbours = -ends[1] - ends[0] + 1 == n; /* no rank of another host among them */
+  *size = neighbours ? largest_team(comm->size, limit, comm->rank, ends[0], -ends[1]) : 1;
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, size, 1, MPI_INT, MPI_MIN, comm->handle));
+
+cleanup:
+  if (host != MPI_COMM_NULL) { (void)MPI_Comm_free(&host); }
+  return st;
+}
+
+static unroll_status part(const unroll_comm *comm, int color, MPI_Comm *out)
+{
+  unroll_status st = UNROLL_OK;
+  UNROLL_TRY_MPI(MPI_Comm_split(comm->handle, color, comm->rank, out));
+  UNROLL_TRY_MPI(MPI_Comm_set_errhandler(*out, MPI_ERRORS_RETURN));
+
+cleanup:
+  return st;
+}
+
+static unroll_status form(comm_team *team, const unroll_comm *comm, int size)
+{
+  unroll_status st = UNROLL_OK;
+  team->size = size;
+  team->rank = comm->rank % size;
+  UNROLL_TRY(part(comm, comm->rank / size, &team->handle));
+  UNROLL_TRY(part(comm, team->rank, &team->across));
+
+cleanup:
+  return st;
+}
+
+static void part_ways(comm_team *team)
+{
+  if (team->across != MPI_COMM_NULL) { (void)MPI_Comm_free(&team->across); }
+  if (team->handle != MPI_COMM_NULL) { (void)MPI_Comm_free(&team->handle); }
+}
+
+/* -------------------------------------------------------------- memory */
+
+static size_t whole_pages(size_t bytes)
+{
+  size_t page = (size_t)sysconf(_SC_PAGESIZE);
+  return (bytes + page - 1) / page * page;
+}
+
+/* Shared memory of a name that nobody has, or -1. */
+static int create(char *name, size_t size_of_name, size_t bytes)
+{
+  for (int k = 0; k < NAMES; ++k) {
+    (void)snprintf(name, size_of_name, "/unroll.%ld.%d", (long)getpid(), k);
+    int file = shm_open(name, O_RDWR | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
+    if (file >= 0 && ftruncate(file, (off_t)bytes) == 0) { return file; }
+    if (file >= 0) {
+      (void)close(file);
+      (void)shm_unlink(name);
+      break;
+    }
+    if (errno != EEXIST) { break; }
+  }
+  name[0] = '\0';
+  return -1;
+}
+
+/* Get the pages now, from this rank's side of the machine: without room, writing to them would kill the job. */
+static bool reserve(int file, size_t begin, size_t end)
+{
+  int error = 0;
+  do {
+    error = begin < end ? posix_fallocate(file, (off_t)begin, (off_t)(end - begin)) : 0;
+  } while (error == EINTR);
+  return error == 0;
+}
+
+static bool map(comm_team *team, int file)
+{
+  int flags = file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+  void *at = mmap(NULL, team->bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+  team->memory = at == MAP_FAILED ? NULL : at;
+  if (at != MAP_FAILED) {
+    (void)madvise(at, team->bytes, MADV_HUGEPAGE);
+  } /* no harm where it is refused */
+  return team->memory != NULL;
+}
+
+static void unmap(comm_team *team)
+{
+  if (team->memory != NULL) { (void)munmap(team->memory, team->bytes); }
+  team->memory = NULL;
+}
+
+/*
+ * Memory that the whole team sees. MPI_Win_allocate_shared would do the same, but Open MPI 4.1 hangs where
+ * there is no room for it. *ok: all ranks of all teams have theirs.
+ */
+static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
+{
+  unroll_status st = UNROLL_OK;
+  char name[64] = "";
+  const size_t parts = (size_t)team->size * team->each, mine = (size_t)team->rank * team->each;
+  size_t begin = 0, end = 0;
+  int file = -1, good = 0;
+
+  if (team->rank == 0) { file = create(name, sizeof name, team->bytes); }
+  UNROLL_TRY_MPI(MPI_Bcast(name, (int)sizeof name, MPI_CHAR, 0, team->handle));
+  if (team->rank > 0 && name[0] != '\0') { file = shm_open(name, O_RDWR, 0); }
+  comm_team_share(team, team->bytes - parts, whole_pages(1), &begin, &end);
+  good = file >= 0 && reserve(file, mine, mine + team->each) &&
+         reserve(file, parts + begin, parts + end) && map(team, file);
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &good, 1, MPI_INT, MPI_MIN, comm->handle));
+  *ok = good != 0;
+
+cleanup:
+  if (team->rank == 0 && name[0] != '\0') {
+    (void)shm_unlink(name);
+  } /* it lives while it is mapped */
+  if (file >= 0) { (void)close(file); }
+  return st;
+}
+
+static unroll_status map_private(comm_team *team)
+{
+  if (map(team, -1)) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_MEMORY, "parameters and gradient: no memory for %zu bytes",
+                     team->bytes);
+}
+
+/* ---------------------------------------------------------- create, free */
+
+static unroll_status size_memory(comm_team *team, size_t each, size_t common)
+{
+  size_t most = PTRDIFF_MAX / 2;
+  if (each > most / (size_t)team->size || common > most - each * (size_t)team->size) {
+    return unroll_fail(UNROLL_ERR_MEMORY,
+                       "parameters and gradients of %d ranks are more than a machine can address",
+                       team->size);
+  }
+  team->each = whole_pages(each);
+  team->bytes = (size_t)team->size * team->each + whole_pages(common + 1);
+  return UNROLL_OK;
+}
+
+unroll_status comm_team_new(unroll_comm *comm, size_t each, size_t common, comm_team **out)
+{
+  unroll_status st = UNROLL_OK;
+  comm_team *team = NULL;
+  int limit = 0, size = 1;
+  bool shared = false;
+
+  UNROLL_TRY(comm_agree(comm, read_limit(&limit)));
+  UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *team, "a team", &team)));
+  team->handle = team->across = MPI_COMM_NULL;
+  UNROLL_TRY(find_size(comm, limit, &size));
+  UNROLL_TRY(form(team, comm, size));
+  UNROLL_TRY(comm_agree(comm, size_memory(team, each, common)));
+  if (size > 1) {
+    UNROLL_TRY(map_shared(comm, team, &shared));
+    if (!shared) {
+      unmap(team);
+      part_ways(team);
+      UNROLL_TRY(form(team, comm, 1));
+      UNROLL_TRY(comm_agree(comm, size_memory(team, each, common)));
+    }
+  }
+  if (!shared) { UNROLL_TRY(comm_agree(comm, map_private(team))); }
+  *out = team;
+  team = NULL;
+
+cleanup:
+  comm_team_free(&team);
+  return st;
+}
+
+void comm_team_free(comm_team **team)
+{
+  if (*team == NULL) { return; }
+  unmap(*team);
+  part_ways(*team);
+  memory_free(team);
+}
+
+/* ---------------------------------------------------------------- work */
+
+void *comm_team_part(const comm_team *team, int rank)
+{
+  return team->memory + (size_t)rank * team->each;
+}
+
+void *comm_team_common(const comm_team *team)
+{
+  return comm_team_part(team, team->size);
+}
+
+void comm_team_share(const comm_team *team, size_t n, size_t grain, size_t *begin, size_t *end)
+{
+  size_t rank = (size_t)team->rank, size = (size_t)team->size, grains = (n + grain - 1) / grain;
+  size_t first = grains * rank / size * grain, last = grains * (rank + 1) / size * grain;
+  *begin = first < n ? first : n;
+  *end = last < n ? last : n;
+}
+
+unroll_status comm_team_fence(const comm_team *team)
+{
+  unroll_status st = UNROLL_OK;
+  if (team->size > 1) { UNROLL_TRY_MPI(MPI_Barrier(team->handle)); }
+
+cleanup:
+  return st;
+}

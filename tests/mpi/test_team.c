@@ -1,0 +1,192 @@
+#include "support.h"
+
+#include "comm/comm.h"
+#include "comm/team.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int is_power_of_two(int n)
+{
+  return (n & (n - 1)) == 0;
+}
+
+/* All test ranks live on one host: the largest team that the limit allows. */
+static int expected_size(int limit)
+{
+  int size = 1;
+  if (!is_power_of_two(test_size)) { return test_size <= limit ? test_size : 1; }
+  while (2 * size <= limit && 2 * size <= test_size) { size *= 2; }
+  return size;
+}
+
+/* Each limit in turn; afterwards the environment is as it was. */
+static const char *const limits[] = {"1", "2", "3", "4", "100", "999999999999"};
+
+static void with_limits(void (*call)(int limit))
+{
+  const char *set = getenv("UNROLL_TEAM");
+  char *before = set != NULL ? strdup(set) : NULL;
+  for (size_t k = 0; k < sizeof limits / sizeof limits[0]; ++k) {
+    setenv("UNROLL_TEAM", limits[k], 1);
+    long limit = strtol(limits[k], NULL, 10);
+    call(limit > 100 ? 100 : (int)limit);
+  }
+  if (before != NULL) {
+    setenv("UNROLL_TEAM", before, 1);
+  } else {
+    unsetenv("UNROLL_TEAM");
+  }
+  free(before);
+}
+
+static void check_places(int limit)
+{
+  comm_team *team = NULL;
+  int across = 0, place = 0;
+  CHECK_OK(comm_team_new(test_comm, 1, 1, &team));
+  CHECK_ALL(team->size == expected_size(limit));
+  CHECK_ALL(team->rank == test_rank % team->size);
+  MPI_Comm_size(team->across, &across);
+  MPI_Comm_rank(team->across, &place);
+  CHECK_ALL(across == test_size / team->size && place == test_rank / team->size);
+  comm_team_free(&team);
+}
+
+static void test_teams_are_neighbours_of_one_size(void)
+{
+  with_limits(check_places);
+}
+
+/* What a rank writes to its part and to its share, the others of its team read, and no other team. */
+static void check_memory(int limit)
+{
+  const size_t each = 5000, common = 30001;
+  comm_team *team = NULL;
+  size_t begin = 0, end = 0;
+  int ok = 1;
+  (void)limit;
+  CHECK_OK(comm_team_new(test_comm, each, common, &team));
+  const unsigned char *all = comm_team_common(team);
+  unsigned char *mine = comm_team_part(team, team->rank), *share = comm_team_common(team);
+  for (size_t i = 0; i < each; ++i) { ok &= mine[i] == 0; }
+  for (size_t i = 0; i < common; ++i) { ok &= all[i] == 0; }
+  CHECK_OK(comm_team_fence(team));
+
+  memset(mine, 10 + test_rank, each);
+  comm_team_share(team, common, 16, &begin, &end);
+  memset(share + begin, 100 + test_rank, end - begin);
+  CHECK_OK(comm_team_fence(team));
+  for (int r = 0; r < team->size; ++r) {
+    const unsigned char *part = comm_team_part(team, r);
+    for (size_t i = 0; i < each; ++i) { ok &= part[i] == 10 + test_rank - team->rank + r; }
+  }
+  for (size_t i = 0; i < common; ++i) {
+    int r = all[i] - 100 - (test_rank - team->rank);
+    ok &= r >= 0 && r < team->size && (i == 0 || all[i] >= all[i - 1]);
+    ok &= (r == team->rank) == (i >= begin && i < end);
+  }
+  CHECK_ALL(ok);
+  comm_team_free(&team);
+}
+
+static void test_memory_is_seen_by_the_team_alone(void)
+{
+  with_limits(check_memory);
+}
+
+static void test_shares_make_up_the_whole(void)
+{
+  static const size_t counts[] = {0, 1, 15, 16, 17, 100, 4096, 1000003};
+  static const size_t grains[] = {1, 16, 4096};
+  for (int size = 1; size <= 7; ++size) {
+    for (size_t k = 0; k < 24; ++k) {
+      size_t n = counts[k / 3], grain = grains[k % 3], at = 0, most = 0, least = n;
+      for (int r = 0; r < size; ++r) {
+        comm_team team = {.rank = r, .size = size};
+        size_t begin = 0, end = 0;
+        comm_team_share(&team, n, grain, &begin, &end);
+        CU_ASSERT(begin == at && end >= begin && (begin == n || begin % grain == 0));
+        most = end - begin > most ? end - begin : most;
+        least = end - begin < least ? end - begin : least;
+        at = end;
+      }
+      CU_ASSERT(at == n);
+      CU_ASSERT(most - least < 2 * grain);
+    }
+  }
+}
+
+static void test_no_number_is_refused_on_all_ranks(void)
+{
+  static const char *const wrong[] = {"", "0", "-2", "two", "2x"};
+  const char *set = getenv("UNROLL_TEAM");
+  char *before = set != NULL ? strdup(set) : NULL;
+  for (size_t k = 0; k < sizeof wrong / sizeof wrong[0]; ++k) {
+    comm_team *team = NULL;
+    if (test_rank == test_size - 1) { /* another environment on one rank */
+      setenv("UNROLL_TEAM", wrong[k], 1);
+    } else {
+      unsetenv("UNROLL_TEAM");
+    }
+    CHECK_ALL(comm_team_new(test_comm, 1, 1, &team) == UNROLL_ERR_ARG);
+    CHECK_ALL(strstr(unroll_message(), "UNROLL_TEAM=") != NULL && team == NULL);
+  }
+  unsetenv("UNROLL_TEAM");
+  if (before != NULL) { setenv("UNROLL_TEAM", before, 1); }
+  free(before);
+}
+
+/* Without room every rank is alone, and has its memory all the same. */
+static void test_no_room_makes_teams_of_one(void)
+{
+  const size_t huge = (size_t)1 << 42; /* never touched: private memory has no need of room */
+  comm_team *team = NULL;
+  unroll_status st = comm_team_new(test_comm, huge, 100, &team);
+  if (st == UNROLL_OK) {
+    CHECK_ALL(team->size == 1);
+    memset(comm_team_common(team), 1, 100);
+    comm_team_free(&team);
+  }
+  CHECK_ALL(st == UNROLL_OK || st == UNROLL_ERR_MEMORY); /* a kernel may refuse so much */
+  CHECK_ALL(comm_team_new(test_comm, SIZE_MAX / 4, 100, &team) == UNROLL_ERR_MEMORY);
+}
+
+/* Files of shared memory with our name. */
+static int left_behind(void)
+{
+  DIR *folder = opendir("/dev/shm");
+  char mine[64];
+  int n = 0;
+  if (folder == NULL) { return 0; }
+  (void)snprintf(mine, sizeof mine, "unroll.%ld.", (long)getpid());
+  for (struct dirent *e = readdir(folder); e != NULL; e = readdir(folder)) {
+    n += strncmp(e->d_name, mine, strlen(mine)) == 0;
+  }
+  closedir(folder);
+  return n;
+}
+
+static void test_no_name_is_left_while_the_memory_lives(void)
+{
+  comm_team *team = NULL;
+  CHECK_OK(comm_team_new(test_comm, 1 << 20, 1, &team));
+  CHECK_ALL(left_behind() == 0);
+  comm_team_free(&team);
+}
+
+int main(int argc, char **argv)
+{
+  static const struct test_case cases[] = {
+      {"neighbours, of one size", test_teams_are_neighbours_of_one_size},
+      {"memory seen by the team alone", test_memory_is_seen_by_the_team_alone},
+      {"shares make up the whole", test_shares_make_up_the_whole},
+      {"UNROLL_TEAM is no number", test_no_number_is_refused_on_all_ranks},
+      {"no room: teams of one", test_no_room_makes_teams_of_one},
+      {"no name is left", test_no_name_is_left_while_the_memory_lives},
+  };
+  return run_mpi_cases(argc, argv, "team", sizeof cases / sizeof cases[0], cases);
+}
