@@ -6,11 +6,11 @@
 #include <omp.h>
 
 /*
- * Panels worked on together: the weights are read once for all of them. The
+ * Panels worked on together, at most: the weights are read once for all of them. The
  * panels of h and dh of a chunk, twice CHUNK * H * nr elements, should stay in
  * the second-level cache.
  */
-#define CHUNK  4
+#define CHUNK  6
 #define MAX_NR 32
 
 size_t output_panels(size_t T, size_t B, size_t shards)
@@ -123,8 +123,9 @@ void output_layer_run(const output_layer *p)
     size_t last = panels * (thread + 1) / threads;
     for (size_t q = panels * thread / threads, count = 0; q < last; q += count) {
       size_t in_shard = q % per_shard;
-      count = last - q < CHUNK ? last - q : CHUNK;
-      if (count > per_shard - in_shard) { count = per_shard - in_shard; }
+      size_t left = last - q < per_shard - in_shard ? last - q : per_shard - in_shard;
+      size_t chunks = (left + CHUNK - 1) / CHUNK;
+      count = (left + chunks - 1) / chunks; /* nearly equal: 8 = 4 + 4, not 6 + 2 */
       output_chunk(p, q / per_shard, in_shard, count, p->scratch + thread * scratch);
     }
   }
