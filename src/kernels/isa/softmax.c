@@ -14,26 +14,21 @@
 
 #define SUM_BLOCK 64
 
-INLINE vec column_max(size_t V, const unroll_real *O)
+/* Maxima of all columns in one pass, row after row: O comes from memory, which is slower than the chain of maxima. */
+INLINE void column_tops(size_t V, const unroll_real *O, vec top[TILE_VECS])
 {
-  vec top[4];
-  for (int i = 0; i < 4; ++i) { top[i] = vec_load(O); }
-  size_t v = 0;
-  for (; v + 4 <= V; v += 4) {
-    _Pragma("GCC unroll 4") for (size_t i = 0; i < 4; ++i)
-    {
-      top[i] = vec_max(top[i], vec_load(O + (v + i) * PANEL));
+  for (size_t v = 0; v < TILE_VECS; ++v) { top[v] = vec_load(O + v * LANES); }
+  for (size_t i = 1; i < V; ++i) {
+    for (size_t v = 0; v < TILE_VECS; ++v) {
+      top[v] = vec_max(top[v], vec_load(O + i * PANEL + v * LANES));
     }
   }
-  for (; v < V; ++v) { top[0] = vec_max(top[0], vec_load(O + v * PANEL)); }
-  return vec_max(vec_max(top[0], top[1]), vec_max(top[2], top[3]));
 }
 
 /* One vector of tokens, at most LANES of them. */
-INLINE void softmax_lanes(const softmax_panel *p, size_t tokens, const int32_t *y, unroll_real *O,
-                          double *nll)
+INLINE void softmax_lanes(const softmax_panel *p, vec top, size_t tokens, const int32_t *y,
+                          unroll_real *O, double *nll)
 {
-  vec top = column_max(p->V, O);
   double target[LANES], total[LANES];
   for (size_t i = 0; i < LANES; ++i) {
     total[i] = 0.0;
@@ -66,8 +61,10 @@ INLINE void softmax_lanes(const softmax_panel *p, size_t tokens, const int32_t *
 
 void ISA(softmax)(const softmax_panel *p)
 {
+  vec top[TILE_VECS];
+  column_tops(p->V, p->O, top);
   for (size_t n = 0; n < p->tokens; n += LANES) {
     size_t tokens = p->tokens - n < LANES ? p->tokens - n : LANES;
-    softmax_lanes(p, tokens, p->y + n, p->O + n, p->nll + n);
+    softmax_lanes(p, top[n / LANES], tokens, p->y + n, p->O + n, p->nll + n);
   }
 }
