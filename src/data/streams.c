@@ -134,3 +134,22 @@ void streams_copy(const streams *s, size_t b, uint64_t position, size_t n, size_
     y[t * stride] = corpus_stored(s->tokens, s->width, from + t + 1);
   }
 }
+
+/* Sequences copied together: what a cache line of x holds. Time-major rows are often a power of two apart, where the
+ * lines that one sequence alone would write fall on each other in the cache. */
+#define BLOCK 16
+
+void streams_window(const streams *s, uint64_t position, size_t n, int32_t *x, int32_t *y)
+{
+  assert(position + n <= s->length);
+  for (size_t first = 0; first < s->count; first += BLOCK) {
+    size_t last = s->count - first < BLOCK ? s->count : first + BLOCK;
+    for (size_t t = 0; t < n; ++t) {
+      for (size_t k = first; k < last; ++k) {
+        uint64_t from = k * s->length + position + t;
+        x[t * s->count + k] = corpus_stored(s->tokens, s->width, from);
+        y[t * s->count + k] = corpus_stored(s->tokens, s->width, from + 1);
+      }
+    }
+  }
+}

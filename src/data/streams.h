@@ -59,4 +59,7 @@ uint64_t streams_position(const streams *s, unroll_partition partition, size_t T
 void streams_copy(const streams *s, size_t b, uint64_t position, size_t n, size_t stride,
                   int32_t *x, int32_t *y);
 
+/** The same of all of this rank's streams: x and y (n, count). */
+void streams_window(const streams *s, uint64_t position, size_t n, int32_t *x, int32_t *y);
+
 #endif

@@ -9,9 +9,7 @@ void score_streams(network *net, const streams *s, score_listener listener, doub
   memset(sums, 0, net->shards * sizeof *sums);
   for (uint64_t position = 0; position < s->length;) {
     size_t T = s->length - position < net->chunk ? (size_t)(s->length - position) : net->chunk;
-    for (size_t b = 0; b < net->B; ++b) {
-      streams_copy(s, s->first + b, position, T, net->B, net->x + b, net->y + b);
-    }
+    streams_window(s, position, T, net->x, net->y);
     network_forward(net, T);
     network_output(net, (network_span){0, 0, T}, 0.0, true);
     loss_by_shard(T * (net->B / net->shards), net->shards, net->nll, sums);

@@ -170,10 +170,7 @@ static void fill_window(void *context, size_t first, size_t T, network *net)
 {
   const bench *b = context;
   const streams *text = &b->text;
-  for (size_t k = 0; k < text->count; ++k) {
-    streams_copy(text, text->first + k, b->step % WINDOWS * b->config.steps + first, T, text->count,
-                 net->x + k, net->y + k);
-  }
+  streams_window(text, b->step % WINDOWS * b->config.steps + first, T, net->x, net->y);
 }
 
 /* window -> forward -> backward -> sum over ranks -> clip -> update */

@@ -55,16 +55,17 @@ static void fill_window(void *context, size_t first, size_t T, network *net)
   const trainer *t = context;
   const unroll_config *config = &t->run->config;
   const run_state *state = &t->run->state;
+  if (t->train_sequences == NULL && config->partition == UNROLL_PARTITION_SEQUENTIAL) {
+    streams_window(t->train, t->piece.start + first, T, net->x, net->y);
+    return;
+  }
   for (size_t b = 0; b < t->count; ++b) {
     if (t->train_sequences != NULL) {
       sequences_copy(t->train_sequences, t->views[b], first, T, t->count, net->x + b, net->y + b);
       continue;
     }
-    uint64_t start = t->piece.start;
-    if (config->partition == UNROLL_PARTITION_RANDOM) {
-      start = streams_position(t->train, config->partition, config->steps, config->seed,
-                               state->epoch, state->window, t->first + b);
-    }
+    uint64_t start = streams_position(t->train, config->partition, config->steps, config->seed,
+                                      state->epoch, state->window, t->first + b);
     streams_copy(t->train, t->first + b, start + first, T, t->count, net->x + b, net->y + b);
   }
 }

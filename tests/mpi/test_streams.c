@@ -108,17 +108,40 @@ static int holds_the_text(const streams *s, const struct source *src, size_t T)
   return same;
 }
 
+/* All streams at once are the streams one after the other. */
+static int is_window_of_all(const streams *s, size_t T)
+{
+  size_t n = T * s->count;
+  int32_t *x = malloc((n + 1) * sizeof *x), *y = malloc((n + 1) * sizeof *y);
+  int32_t *expected = malloc((2 * n + 1) * sizeof *expected);
+  int same = 1;
+  for (uint64_t at = 0; at + T <= s->length && at < 3 * T; at += T) {
+    for (size_t k = 0; k < s->count; ++k) {
+      streams_copy(s, s->first + k, at, T, s->count, expected + k, expected + n + k);
+    }
+    x[n] = y[n] = -1;
+    streams_window(s, at, T, x, y);
+    same &= memcmp(x, expected, n * sizeof *x) == 0 && x[n] == -1;
+    same &= memcmp(y, expected + n, n * sizeof *y) == 0 && y[n] == -1;
+  }
+  free(x);
+  free(y);
+  free(expected);
+  return same;
+}
+
 static void test_streams_of_all_ranks_are_the_text(void)
 {
   static const size_t kinds[] = {100, 300, 70000};
   static const size_t width[] = {1, 2, 4};
   for (size_t k = 0; k < 3; ++k) {
     struct source src = make_source("text", k == 2 ? 70001 : 1001, kinds[k]);
-    for (size_t B = 1; B <= 13; B += 3) { /* with fewer sequences than ranks some ranks have none */
+    for (size_t B = 1; B <= 40; B += 3) { /* with fewer sequences than ranks some ranks have none */
       streams *s = made(&src, B, 5);
       CHECK_ALL(s->width == width[k]);
       CHECK_ALL(holds_the_text(s, &src, 5));
       CHECK_ALL(holds_the_text(s, &src, 1));
+      CHECK_ALL(is_window_of_all(s, 5));
       streams_free(&s);
       streams_free(&s);
     }
