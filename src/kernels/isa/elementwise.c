@@ -14,11 +14,10 @@ INLINE void transpose_square(vec r[LANES])
 {
   _Pragma("GCC unroll 4") for (size_t half = LANES / 2; half > 0; half /= 2)
   {
-    vec_int low, high;
-    for (size_t i = 0; i < LANES; ++i) {
-      low[i] = (real_int)((i & half) == 0 ? i : i - half + LANES);
-      high[i] = (real_int)((i & half) == 0 ? i + half : i + LANES);
-    }
+    const real_int lanes = (real_int)LANES, step = (real_int)half;
+    const vec_int i_lane = vec_index(), upper = (i_lane & step) != 0;
+    const vec_int low = i_lane + (upper & (lanes - step));
+    const vec_int high = i_lane + step + (upper & (lanes - step));
     _Pragma("GCC unroll 16") for (size_t i = 0; i < LANES; ++i)
     {
       if ((i & half) == 0) {

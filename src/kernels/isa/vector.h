@@ -52,6 +52,15 @@ typedef unroll_real vec_memory
 #define VECS_OF_PAD                                                                                \
   (KERNELS_PAD / LANES) /* vectors in one padding unit: the logical lanes of sums */
 
+/* 0, 1, 2, ... */
+INLINE vec_int vec_index(void)
+{
+  static const real_int index[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  vec_int r;
+  memcpy(&r, index, sizeof r);
+  return r;
+}
+
 /* Elements of x and, numbered on, of y. `from` is a constant by the time that this is compiled: then
  * Clang, which has no shuffle by a vector, makes one of the loop. */
 INLINE vec vec_shuffle(vec x, vec y, vec_int from)
