@@ -8,7 +8,8 @@
 # from the start of the program (PyTorch: from after its import). Takes many minutes; needs what compare.sh needs.
 #
 #   CORES=2 EPOCHS=20 HIDDEN=512 STEPS=64 BATCH=64 TARGET=1.627
-#   PROCESSES=2          of PyTorch, which share the cores; as many as cores unless told otherwise
+#   RANKS=2              of unroll, which share the cores; as many as cores unless told otherwise
+#   PROCESSES=2          of PyTorch, the same
 #   FORM=loop            of the PyTorch model: onehot, embedding, loop (compare_torch.py)
 #   OPENBLAS_CORETYPE    kernels of OpenBLAS; compare.sh prints which is fastest
 #   PYTHON=/usr/bin/python3
@@ -19,12 +20,17 @@ usage='usage: time_to_quality.sh UNROLL TEXT'
 unroll=$(realpath "${1:?$usage}") text=$(realpath "${2:?$usage}")
 cores=${CORES:-2} epochs=${EPOCHS:-20} hidden=${HIDDEN:-512} steps=${STEPS:-64} batch=${BATCH:-64}
 target=${TARGET:-1.627} form=${FORM:-loop} python=${PYTHON:-/usr/bin/python3}
-processes=${PROCESSES:-$cores}
+ranks=${RANKS:-$cores} processes=${PROCESSES:-$cores}
+launch=()
+if [ "$ranks" -gt 1 ]; then launch=(mpirun -n "$ranks" --oversubscribe --bind-to none); fi
+if [ "$(id -u)" = 0 ]; then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export OMP_NUM_THREADS=$cores OPENBLAS_NUM_THREADS=$cores
 
 now() { date +%s.%N; }
+
+# Threads of each of so many.
+threads_of() { echo $((cores > $1 ? cores / $1 : 1)); }
 
 # Each `valid` line with the seconds since $begin instead of what follows the loss.
 stamp() {
@@ -37,12 +43,13 @@ stamp() {
   done
 }
 
-echo "unroll"
+threads=$(threads_of "$ranks")
+echo "unroll ($ranks x $threads)"
 begin=$(now)
-"$unroll" train "$text" -o "$work/run.h5" --level char --valid-fraction 0.1 --hidden "$hidden" --steps "$steps" \
+OMP_NUM_THREADS=$threads "${launch[@]}" "$unroll" train "$text" -o "$work/run.h5" --level char --valid-fraction 0.1 --hidden "$hidden" --steps "$steps" \
   --batch "$batch" --optimizer adam --lr 2e-3 --schedule cosine --clip 1 --epochs "$epochs" 2>"$work/messages" |
   stamp | tee "$work/unroll" || { cat "$work/messages" >&2; exit 1; }
-threads=$((cores > processes ? cores / processes : 1))
+threads=$(threads_of "$processes")
 echo "PyTorch ($form, $processes x $threads)"
 OMP_NUM_THREADS=$threads OPENBLAS_NUM_THREADS=$threads \
   "$python" "$here/quality_torch.py" "$text" "$form" "$processes" "$threads" "$hidden" "$steps" "$batch" "$epochs" |
