@@ -41,8 +41,9 @@ typedef struct unroll_bench_result {
   uint64_t exchange_bytes;
   double exchange_bandwidth; /* [bytes per second] exchange_bytes / time of an exchange alone */
 
-  uint64_t peak_memory; /* [bytes] largest resident set of a rank since the program started */
-  double loss;          /* [nats per token] of the last step: ln V, or less after many steps */
+  /* [bytes] largest resident set of a rank since the program started, with all that it shares with others */
+  uint64_t peak_memory;
+  double loss; /* [nats per token] of the last step: ln V, or less after many steps */
 } unroll_bench_result;
 
 /**

@@ -48,8 +48,7 @@ typedef struct stepper {
   segments *segments; /* NULL where no piece is longer than a chunk */
   comm_team *team;
   comm_exchange *exchange;
-  unroll_real
-      *rows; /* (touched, ld) rows of the input table on their way, behind this rank's gradient */
+  unroll_real *rows;    /* (touched, ld) of the input table on their way, behind the gradient */
   unroll_real *sum;     /* (params->n) gradient over all ranks, and rows; of the team */
   double *squares;      /* (blocks) of the gradient, of the team */
   double *norm_scratch; /* (blocks) */
