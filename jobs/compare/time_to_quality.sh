@@ -46,8 +46,8 @@ stamp() {
 threads=$(threads_of "$ranks")
 echo "unroll ($ranks x $threads)"
 begin=$(now)
-OMP_NUM_THREADS=$threads "${launch[@]}" "$unroll" train "$text" -o "$work/run.h5" --level char --valid-fraction 0.1 --hidden "$hidden" --steps "$steps" \
-  --batch "$batch" --optimizer adam --lr 2e-3 --schedule cosine --clip 1 --epochs "$epochs" 2>"$work/messages" |
+OMP_NUM_THREADS=$threads "${launch[@]}" "$unroll" train "$text" -o "$work/run.h5" --level char --valid-fraction 0.1 \
+  --hidden "$hidden" --steps "$steps" --batch "$batch" --optimizer adam --lr 2e-3 --schedule cosine --clip 1 --epochs "$epochs" 2>"$work/messages" |
   stamp | tee "$work/unroll" || { cat "$work/messages" >&2; exit 1; }
 threads=$(threads_of "$processes")
 echo "PyTorch ($form, $processes x $threads)"

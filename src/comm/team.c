@@ -205,29 +205,41 @@ static unroll_status size_memory(comm_team *team, size_t each, size_t common)
   return UNROLL_OK;
 }
 
+/* Teams of this size with their memory. *ok: there is room for it; else nothing is left of them. */
+static unroll_status make(unroll_comm *comm, comm_team *team, int size, size_t each, size_t common,
+                          bool *ok)
+{
+  unroll_status st = UNROLL_OK;
+  UNROLL_TRY(form(team, comm, size));
+  UNROLL_TRY(comm_agree(comm, size_memory(team, each, common)));
+  if (size == 1) {
+    UNROLL_TRY(comm_agree(comm, map_private(team)));
+    *ok = true;
+  } else {
+    UNROLL_TRY(map_shared(comm, team, ok));
+  }
+  if (!*ok) {
+    unmap(team);
+    part_ways(team);
+  }
+
+cleanup:
+  return st;
+}
+
 unroll_status comm_team_new(unroll_comm *comm, size_t each, size_t common, comm_team **out)
 {
   unroll_status st = UNROLL_OK;
   comm_team *team = NULL;
   int limit = 0, size = 1;
-  bool shared = false;
+  bool ok = false;
 
   UNROLL_TRY(comm_agree(comm, read_limit(&limit)));
   UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *team, "a team", &team)));
   team->handle = team->across = MPI_COMM_NULL;
   UNROLL_TRY(find_size(comm, limit, &size));
-  UNROLL_TRY(form(team, comm, size));
-  UNROLL_TRY(comm_agree(comm, size_memory(team, each, common)));
-  if (size > 1) {
-    UNROLL_TRY(map_shared(comm, team, &shared));
-    if (!shared) {
-      unmap(team);
-      part_ways(team);
-      UNROLL_TRY(form(team, comm, 1));
-      UNROLL_TRY(comm_agree(comm, size_memory(team, each, common)));
-    }
-  }
-  if (!shared) { UNROLL_TRY(comm_agree(comm, map_private(team))); }
+  UNROLL_TRY(make(comm, team, size, each, common, &ok));
+  if (!ok) { UNROLL_TRY(make(comm, team, 1, each, common, &ok)); }
   *out = team;
   team = NULL;
 

@@ -123,16 +123,25 @@ uint64_t streams_position(const streams *s, unroll_partition partition, size_t T
   return offset + T * random_permuted(seed, RANDOM_ORDER, key, windows, k);
 }
 
+/* Of `count` neighbouring streams, of this rank's from the first on: x[t * stride + i] for t < n, i < count. */
+static void copy_streams(const streams *s, size_t first, size_t count, uint64_t position, size_t n,
+                         size_t stride, int32_t *x, int32_t *y)
+{
+  assert(first + count <= s->count && position + n <= s->length);
+  for (size_t t = 0; t < n; ++t) {
+    for (size_t i = 0; i < count; ++i) {
+      const uint64_t from = (first + i) * s->length + position + t;
+      x[t * stride + i] = corpus_stored(s->tokens, s->width, from);
+      y[t * stride + i] = corpus_stored(s->tokens, s->width, from + 1);
+    }
+  }
+}
+
 void streams_copy(const streams *s, size_t b, uint64_t position, size_t n, size_t stride,
                   int32_t *x, int32_t *y)
 {
-  assert(b >= s->first && b - s->first < s->count && position + n <= s->length);
-  const uint64_t from = (b - s->first) * s->length + position;
-
-  for (size_t t = 0; t < n; ++t) {
-    x[t * stride] = corpus_stored(s->tokens, s->width, from + t);
-    y[t * stride] = corpus_stored(s->tokens, s->width, from + t + 1);
-  }
+  assert(b >= s->first);
+  copy_streams(s, b - s->first, 1, position, n, stride, x, y);
 }
 
 /* Sequences copied together: what a cache line of x holds. Time-major rows are often a power of two apart, where the
@@ -141,15 +150,8 @@ void streams_copy(const streams *s, size_t b, uint64_t position, size_t n, size_
 
 void streams_window(const streams *s, uint64_t position, size_t n, int32_t *x, int32_t *y)
 {
-  assert(position + n <= s->length);
   for (size_t first = 0; first < s->count; first += BLOCK) {
-    size_t last = s->count - first < BLOCK ? s->count : first + BLOCK;
-    for (size_t t = 0; t < n; ++t) {
-      for (size_t k = first; k < last; ++k) {
-        uint64_t from = k * s->length + position + t;
-        x[t * s->count + k] = corpus_stored(s->tokens, s->width, from);
-        y[t * s->count + k] = corpus_stored(s->tokens, s->width, from + 1);
-      }
-    }
+    size_t count = s->count - first < BLOCK ? s->count - first : BLOCK;
+    copy_streams(s, first, count, position, n, s->count, x + first, y + first);
   }
 }

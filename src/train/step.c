@@ -41,6 +41,17 @@ unroll_status step_share(const unroll_comm *comm, const unroll_config *config, s
                      P, S, legal, P);
 }
 
+/* What moves to the team: array 0 is the parameters, the others are the moments. */
+static size_t arrays_of(const stepper *s)
+{
+  return 1 + optimizer_moments(s->config->optimizer);
+}
+
+static unroll_real **array_of(stepper *s, size_t i)
+{
+  return i == 0 ? &s->params->values : &s->moments[i - 1];
+}
+
 /*
  * The memory of the team:
  *
@@ -52,7 +63,7 @@ static unroll_status make_team(stepper *s, size_t longest)
   unroll_status st = UNROLL_OK;
   const unroll_params *params = s->params;
   const size_t n = params->n, window = longest * (size_t)s->config->batch;
-  const size_t arrays = 1 + optimizer_moments(s->config->optimizer);
+  const size_t arrays = arrays_of(s);
   const size_t row = params_tensor(params, 0, PARAMS_W_XH)->ld;
   const bool rows = network_is_sparse(params, window) && unroll_comm_size(s->comm) > 1;
 
@@ -110,13 +121,13 @@ cleanup:
 static unroll_status move_in(stepper *s)
 {
   unroll_status st = UNROLL_OK;
-  const size_t n = s->params->n, arrays = 1 + optimizer_moments(s->config->optimizer);
+  const size_t n = s->params->n;
   unroll_real *to = comm_team_common(s->team);
   size_t begin = 0, end = 0;
 
   comm_team_share(s->team, n, KERNELS_NORM_BLOCK, &begin, &end);
-  for (size_t i = 0; i < arrays; ++i, to += n) {
-    unroll_real **from = i == 0 ? &s->params->values : &s->moments[i - 1];
+  for (size_t i = 0; i < arrays_of(s); ++i, to += n) {
+    unroll_real **from = array_of(s, i);
     memcpy(to + begin, *from + begin, (end - begin) * sizeof *to);
     memory_free(from);
     *from = to;
@@ -152,9 +163,7 @@ void step_free(stepper **p)
 {
   stepper *s = *p;
   if (s == NULL) { return; }
-  for (size_t i = 0; s->moved && i < 1 + optimizer_moments(s->config->optimizer); ++i) {
-    *(i == 0 ? &s->params->values : &s->moments[i - 1]) = NULL;
-  }
+  for (size_t i = 0; s->moved && i < arrays_of(s); ++i) { *array_of(s, i) = NULL; }
   comm_exchange_free(&s->exchange);
   memory_free(&s->shard_sums);
   memory_free(&s->norm_scratch);
@@ -336,8 +345,10 @@ unroll_status step_norm(stepper *s, double *norm)
   since = clock_seconds();
   comm_team_share(s->team, dense, 1, &begin, &end);
   update_squares(n, s->sum, sparse, begin, end, s->squares);
-  comm_team_share(s->team, count - dense, 1, &begin, &end);
-  update_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
+  if (sparse != NULL) { /* the table apart: most of its blocks are no work */
+    comm_team_share(s->team, count - dense, 1, &begin, &end);
+    update_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
+  }
   s->times.norm += lap(&since);
   UNROLL_TRY(meet(s));
   since = clock_seconds();

@@ -23,24 +23,37 @@ static int expected_size(int limit)
   return size;
 }
 
-/* Each limit in turn; afterwards the environment is as it was. */
-static const char *const limits[] = {"1", "2", "3", "4", "100", "999999999999"};
+/* UNROLL_TEAM as the test was started with, while a case changes it. */
+static char *before;
 
-static void with_limits(void (*call)(int limit))
+static void keep_environment(void)
 {
   const char *set = getenv("UNROLL_TEAM");
-  char *before = set != NULL ? strdup(set) : NULL;
-  for (size_t k = 0; k < sizeof limits / sizeof limits[0]; ++k) {
-    setenv("UNROLL_TEAM", limits[k], 1);
-    long limit = strtol(limits[k], NULL, 10);
-    call(limit > 100 ? 100 : (int)limit);
-  }
+  before = set != NULL ? strdup(set) : NULL;
+}
+
+static void restore_environment(void)
+{
   if (before != NULL) {
     setenv("UNROLL_TEAM", before, 1);
   } else {
     unsetenv("UNROLL_TEAM");
   }
   free(before);
+}
+
+/* Each limit in turn. */
+static const char *const limits[] = {"1", "2", "3", "4", "100", "999999999999"};
+
+static void with_limits(void (*call)(int limit))
+{
+  keep_environment();
+  for (size_t k = 0; k < sizeof limits / sizeof limits[0]; ++k) {
+    setenv("UNROLL_TEAM", limits[k], 1);
+    long limit = strtol(limits[k], NULL, 10);
+    call(limit > 100 ? 100 : (int)limit);
+  }
+  restore_environment();
 }
 
 static void check_places(int limit)
@@ -123,8 +136,7 @@ static void test_shares_make_up_the_whole(void)
 static void test_no_number_is_refused_on_all_ranks(void)
 {
   static const char *const wrong[] = {"", "0", "-2", "two", "2x"};
-  const char *set = getenv("UNROLL_TEAM");
-  char *before = set != NULL ? strdup(set) : NULL;
+  keep_environment();
   for (size_t k = 0; k < sizeof wrong / sizeof wrong[0]; ++k) {
     comm_team *team = NULL;
     if (test_rank == test_size - 1) { /* another environment on one rank */
@@ -135,9 +147,7 @@ static void test_no_number_is_refused_on_all_ranks(void)
     CHECK_ALL(comm_team_new(test_comm, 1, 1, &team) == UNROLL_ERR_ARG);
     CHECK_ALL(strstr(unroll_message(), "UNROLL_TEAM=") != NULL && team == NULL);
   }
-  unsetenv("UNROLL_TEAM");
-  if (before != NULL) { setenv("UNROLL_TEAM", before, 1); }
-  free(before);
+  restore_environment();
 }
 
 /* Without room every rank is alone, and has its memory all the same. */
