@@ -156,6 +156,12 @@ unroll_status comm_max_double(unroll_comm *comm, double *x, size_t n)
   return reduce(comm, x, n, MPI_DOUBLE, sizeof *x, MPI_MAX);
 }
 
+unroll_status comm_sum_real_in_any_order(unroll_comm *comm, unroll_real *x, size_t n)
+{
+  return reduce(comm, x, n, sizeof *x == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE, sizeof *x,
+                MPI_SUM);
+}
+
 unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n)
 {
   unroll_status st = UNROLL_OK;

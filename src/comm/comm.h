@@ -7,6 +7,7 @@
  * Counts may exceed INT_MAX: messages are cut into pieces inside.
  */
 #include "comm/team.h"
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/comm.h>
@@ -34,6 +35,9 @@ unroll_status comm_or_u64(unroll_comm *comm, uint64_t *x, size_t n);
 unroll_status comm_max_double(unroll_comm *comm, double *x, size_t n);
 unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n);
 
+/** Element-wise sum of n reals by the MPI library, in an order of its own: to compare with, never for results. */
+unroll_status comm_sum_real_in_any_order(unroll_comm *comm, unroll_real *x, size_t n);
+
 /**
  * Gather byte blocks of unequal size to every rank (or only to rank `root` when root >= 0), in rank
  * order. *sizes (P) and *all are allocated where received; else NULL.
@@ -44,29 +48,33 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
 /*
  * The exchange: x <- sum over the ranks of x, the same bits on every rank and
  * for every P that is a power of two, as the upper levels of the balanced
- * binary tree over shards: ranks at distance 1 are added first, then at
- * distance 2, 4, ... (design.md section 5; recursive halving and doubling,
- * Thakur, Rabenseifner and Gropp 2005, section 4.5). Other P fold the ranks
- * above the largest power of two onto the lowest ones first; the order then
- * depends on P alone.
+ * binary tree over shards (comm/tree.h; design.md section 5): inside the teams
+ * first, then between them. For other P the order depends on P alone.
  */
 typedef struct comm_exchange comm_exchange;
 
-/** The exchange of a team (comm/team.h; kept borrowed), one of each team: x is the part of a rank. */
+/** The exchange of a team (comm/team.h; kept borrowed), one of each team: x is the part of a rank. Collective. */
 unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out);
 void comm_exchange_free(comm_exchange **exchange);
 
 /**
- * Begin to sum x[at, at + n), in reals: to the part of the team's first rank. Call it after a fence of the
- * team behind the last write to x. One at a time; x must stay untouched until the fence behind the wait.
+ * Begin to sum x[at, at + n), in reals: to the part of the team's first rank. Call it after a fence of the team behind
+ * the last write to x; x must stay untouched until the fence behind the wait. Several parts may be under way, begun in
+ * the same order on every rank; they travel in that order.
  */
 unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n);
 
 /** Move the exchange along without waiting; cheap, does nothing when none is under way. Not collective. */
 unroll_status comm_exchange_poll(comm_exchange *exchange);
 
-/** Finish this rank's share of it: the sum is whole after the next fence of the team. */
+/** Finish this rank's share of all that was begun: the sums are whole after the next fence of the team. */
 unroll_status comm_exchange_wait(comm_exchange *exchange);
+
+/** Is there another team, so that something travels? */
+bool comm_exchange_travels(const comm_exchange *exchange);
+
+/** [bytes] that this rank has sent to other teams so far. */
+uint64_t comm_exchange_sent(const comm_exchange *exchange);
 
 /** The same tree for a few doubles (loss sums), blocking. n <= 64. */
 unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n);

@@ -1,116 +1,245 @@
 /*
- * Within a team each rank adds up its share of the teams' parts, where they lie. Between
- * the teams the shares travel: a list of legs, walked by a state machine that
- * never blocks unless it is told to.
+ * Within a team each rank adds up its share of the teams' parts, where they lie. Between the teams the shares travel,
+ * in pieces that pass through the levels of a plan, several at a time and independent of each other: while one is
+ * added, the next ones are on the wire, in both directions.
  *
- * Four ranks, x cut in quarters A B C D; `+` adds what arrives, `=` stores it:
+ * A level has groups of `radix` ranks. Each cuts the block at hand into as many parts, sends part j to member j, and
+ * adds up the parts that come to its own; with that it goes on to the next level. The way back is the way out with
+ * send and receive exchanged. Four ranks, one level; A B C D are the quarters of a piece:
  *
- *   leg   distance   rank 0         rank 1         rank 2         rank 3
- *   0     1          send CD        send AB        send CD        send AB
- *                    AB += rank 1   CD += rank 0   AB += rank 3   CD += rank 2
- *   1     2          send B         send D         send A         send C
- *                    A += rank 2    C += rank 3    B += rank 0    D += rank 1
- *   2     2          B = rank 2     D = rank 3     A = rank 0     C = rank 1
- *   3     1          CD = rank 1    AB = rank 0    CD = rank 3    AB = rank 2
+ *   stage   rank 0              rank 1              rank 2              rank 3
+ *   out     send B C D          send A C D          send A B D          send A B C
+ *           A = tree of four    B = tree of four    C = tree of four    D = tree of four
+ *   back    send A to all       send B to all       send C to all       send D to all
  *
- * The way back is the way out with send and receive exchanged, in reverse. Each
- * element is added up by one rank per pair, in the order (0 + 1) + (2 + 3), and
- * copied to the others: so the bits are the same everywhere, even those of a NaN.
- * With P no power of two, a first leg folds rank core + i onto rank i, core
- * being the largest power of two below P, and the last one sends it the result.
+ * Every rank sends and receives 2 n (P - 1) / P elements of n, the least that an allreduce can do (Patarasu and Yuan
+ * 2009), in whatever order the terms are added: so the order is that of tree.h for every P. Each element is added up
+ * by one rank of a group and copied to the others: the bits are the same everywhere, even those of a NaN.
  *
- * A leg travels in chunks: a chunk is added while it is still in the cache, the
- * next ones are on their way meanwhile, and a poll never does more than the
- * chunks that have arrived.
+ * P = RADIX_MAX ranks at most are one level: two messages deep. More are several levels of a power of two each, where
+ * P is one; else one level up to DIRECT_MAX, and beyond that the ranks above the largest power of two are folded onto
+ * the lowest ones first, whole pieces, which costs those up to 2 n.
+ *
+ * Messages are short enough that every transport sends them at once. Longer ones wait for the receiver's word, which
+ * stands in line behind what the receiver itself is sending: Open MPI then leaves TCP links half used, a different
+ * half each time.
  */
 #include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
 #include "comm/team.h"
+#include "comm/tree.h"
 #include <assert.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <string.h>
 
-/*
- * [reals] in a chunk: 1 MiB of float, a part of a second-level cache. Smaller
- * ones measured slower through TCP, larger ones no faster through shared memory.
- */
-#define CHUNK ((size_t)1 << 18)
-_Static_assert(CHUNK <= INT_MAX, "a chunk is one MPI message");
+/* [bytes] of a message between hosts: with its header below the 64 KiB that Open MPI and MPICH send at once over TCP. */
+#define MESSAGE_WIRE ((size_t)60 << 10)
 
-/* Chunks under way at once, in each direction. */
-#define SLOTS 4
+/* [bytes] of a message where no wire lies between the ranks: a part of a second-level cache. */
+#define MESSAGE_HOST ((size_t)1 << 20)
 
-/* [reals] Where x is cut, so that whole vectors and cache lines stay together. */
+/* [bytes] that a rank may have under way in one direction, so that a long wire is full. */
+#define UNDER_WAY ((size_t)4 << 20)
+
+/* [reals] Where a piece is cut, so that whole vectors and cache lines stay together. */
 #define GRAIN ((size_t)16)
 
-/* A rank has at most one leg for each of the 31 bits of a rank number and a fold, out and back. */
-#define LEGS_MAX 64
+/* Ranks of a level, a power of two: a latency costs about as much as so many messages. Tests set less. */
+#ifndef RADIX_MAX
+#define RADIX_MAX 16
+#endif
 
-/* Largest n of comm_tree_sum. */
-#define TREE_MAX 64
+/* Ranks that are no power of two and one level. */
+#ifndef DIRECT_MAX
+#define DIRECT_MAX 64
+#endif
 
-/* [reals] of a team's parts that are added up at a time: all sums on the way stay in the first-level cache. */
-#define PIECE ((size_t)1024)
+/* A fold, and a level for each of the 31 bits of a rank number at most. */
+#define LEVELS_MAX 32
 
-/* Sums on the way at once: one for each level of a team's tree. */
-#define DEPTH 12
-_Static_assert(1 << (DEPTH - 1) >= COMM_TEAM_MAX, "the tree of the largest team");
+/* Parts of the gradient that may wait for their turn. */
+#define QUEUE 256
 
-/* What one partner and this rank send each other. */
-typedef struct leg {
-  int partner;
-  size_t send, n_send; /* elements of x that go */
-  size_t recv, n_recv; /* elements of x that come */
-  bool add;            /* += what comes; else = */
-} leg;
+/* Terms of a level at most. */
+#define TERMS_MAX (RADIX_MAX > DIRECT_MAX ? RADIX_MAX : DIRECT_MAX)
+
+/* Pieces are told apart by their tags: the number of the piece, modulo this, and its stage. */
+#define TAG_PIECES 512
+#define TAG_STAGES (2 * LEVELS_MAX)
+_Static_assert(TAG_PIECES *TAG_STAGES <= 32768, "every MPI allows tags up to 32767");
+
+/* Groups of ranks at a distance from each other. */
+typedef struct level {
+  int radix; /* members of this rank's group; 1: it has no partner here */
+  int index; /* of this rank among them */
+  int first; /* rank of member 0; the others follow at `distance` */
+  int distance;
+  bool fold; /* member 0 gets all of the block, member 1 nothing */
+} level;
+
+/* Elements of x. */
+typedef struct span {
+  size_t at, n;
+} span;
+
+/* A piece on its way, in a slot. */
+typedef struct piece {
+  span block[LEVELS_MAX + 1]; /* [k] what this rank works on at level k */
+  size_t stage;               /* levels out, then back */
+  int number, pending;        /* messages of the stage that are not complete */
+} piece;
 
 struct comm_exchange {
   const comm_team *team;
   int rank, size; /* of this team among the teams */
-  size_t max_n;
-  unroll_real *inbox; /* (SLOTS, CHUNK), cut off at max_n: chunks to be added */
-  unroll_real *x;     /* this rank's share of what is under way */
-  size_t n_legs, now; /* legs[now] is under way; none when now == n_legs */
-  leg legs[LEGS_MAX];
-  size_t sent, received;           /* elements of this leg for which a message was posted */
-  int in_flight;                   /* messages posted and not yet complete */
-  MPI_Request requests[2 * SLOTS]; /* receives, then sends */
-  size_t first[SLOTS];             /* the chunk that comes in is x[first, first + count) */
-  size_t count[SLOTS];
+  size_t n_levels;
+  level levels[LEVELS_MAX];
+  size_t n_piece, n_inbox;    /* [reals] longest piece; what comes to one for a level */
+  size_t n_slots, n_partners; /* pieces at once; most partners of a level */
+  piece *slots;               /* (n_slots); a slot is free when its stage is 2 n_levels */
+  unroll_real *inbox;         /* (n_slots, n_inbox) */
+  MPI_Request *requests;      /* (n_slots, 2, n_partners): receives, then sends */
+  int *done;                  /* (n_slots * 2 * n_partners) scratch */
+  const unroll_real **terms;  /* (team->size) parts of the team */
+  span queue[QUEUE];          /* parts that are not all in slots yet, from `first` on */
+  size_t first, n_queue;
+  int number;    /* of the next piece */
+  int in_flight; /* messages posted and not yet complete */
+  uint64_t sent; /* [bytes] since the exchange was made */
 };
 
-/* x[i] += y[i] */
-static void add(size_t n, const unroll_real *restrict y, unroll_real *restrict x)
+static bool is_power_of_two(int P)
 {
-  for (size_t i = 0; i < n; ++i) { x[i] += y[i]; }
+  return (P & (P - 1)) == 0;
 }
 
-/* Largest power of two that is at most P. */
-static int core_of(int P)
+/* --------------------------------------------------------------------- plan */
+
+/* A level of groups of `radix` neighbours at this distance. */
+static level level_of(int rank, int distance, int radix)
 {
-  int core = 1;
-  while (core <= P / 2) { core *= 2; }
-  return core;
+  int index = rank / distance % radix;
+  return (level){
+      .radix = radix, .index = index, .first = rank - index * distance, .distance = distance};
+}
+
+/* Ranks from `core` on with those `core` below. */
+static level fold_of(int rank, int size, int core)
+{
+  int first = rank % core;
+  return (level){.radix = first + core < size ? 2 : 1,
+                 .index = rank / core,
+                 .first = first,
+                 .distance = core,
+                 .fold = true};
+}
+
+static void plan(comm_exchange *e)
+{
+  int core = e->size;
+  size_t k = 0;
+
+  if (!is_power_of_two(e->size) && e->size <= DIRECT_MAX) {
+    e->levels[k++] = level_of(e->rank, 1, e->size);
+    core = 1;
+  } else if (!is_power_of_two(e->size)) {
+    core = tree_core(e->size);
+    e->levels[k++] = fold_of(e->rank, e->size, core);
+  }
+  for (int distance = 1, radix = 1; distance < core; distance *= radix) {
+    int left = core / distance;
+    radix = left < RADIX_MAX ? left : RADIX_MAX;
+    e->levels[k++] = level_of(e->rank % core, distance, radix);
+  }
+  assert(k <= LEVELS_MAX);
+  e->n_levels = k;
+}
+
+/* Part j of a block. */
+static span cut(const level *l, span block, int j)
+{
+  size_t grains = (block.n + GRAIN - 1) / GRAIN, radix = (size_t)l->radix;
+  size_t begin = grains * (size_t)j / radix * GRAIN, end = grains * ((size_t)j + 1) / radix * GRAIN;
+  if (l->fold) { return (span){block.at, j == 0 ? block.n : 0}; }
+  begin = begin < block.n ? begin : block.n;
+  end = end < block.n ? end : block.n;
+  return (span){block.at + begin, end - begin};
 }
 
 /* ------------------------------------------------------------- create, free */
+
+/* Do the ranks of `across` live on several hosts? The same answer on all ranks of the world. */
+static unroll_status find_wires(const comm_team *team, bool *wires)
+{
+  unroll_status st = UNROLL_OK;
+  MPI_Comm host = MPI_COMM_NULL;
+  int sizes[2] = {0}, apart = 0;
+
+  UNROLL_TRY_MPI(MPI_Comm_split_type(team->across, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host));
+  UNROLL_TRY_MPI(MPI_Comm_size(host, &sizes[0]));
+  UNROLL_TRY_MPI(MPI_Comm_size(team->across, &sizes[1]));
+  apart = sizes[0] < sizes[1];
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &apart, 1, MPI_INT, MPI_MAX, team->across));
+  *wires = apart != 0;
+
+cleanup:
+  if (host != MPI_COMM_NULL) { (void)MPI_Comm_free(&host); }
+  return st;
+}
+
+static size_t least(size_t a, size_t b)
+{
+  return a < b ? a : b;
+}
+
+/* Lengths of messages and pieces, and room for what is under way. */
+static unroll_status make_room(comm_exchange *e, bool wires)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t bytes = wires ? MESSAGE_WIRE : MESSAGE_HOST, message = bytes / sizeof *e->inbox;
+  size_t radix = e->levels[0].fold ? 1 : (size_t)e->levels[0].radix;
+
+  for (size_t k = 0; k < e->n_levels; ++k) {
+    const size_t most = e->levels[k].fold ? 2 : (size_t)e->levels[k].radix;
+    e->n_partners = e->n_partners > most - 1 ? e->n_partners : most - 1;
+  }
+  e->n_piece = radix * message;
+  e->n_inbox = e->n_partners * message;
+  e->n_slots = UNDER_WAY / (bytes * e->n_partners);
+  e->n_slots = e->n_slots > 2 ? e->n_slots : 2;
+
+  size_t most = e->team->each / sizeof *e->inbox; /* a short gradient fills few slots */
+  e->n_slots = least(e->n_slots, most / e->n_piece + 2);
+  UNROLL_TRY(memory_new(e->n_slots, sizeof *e->slots, "pieces of the exchange", &e->slots));
+  for (size_t s = 0; s < e->n_slots; ++s) { e->slots[s].stage = 2 * e->n_levels; }
+  UNROLL_TRY(
+      memory_new(e->n_slots * e->n_inbox, sizeof *e->inbox, "buffer of the exchange", &e->inbox));
+  const size_t n_requests = e->n_slots * 2 * e->n_partners;
+  UNROLL_TRY(memory_new(n_requests, sizeof *e->done, "messages of the exchange", &e->done));
+  UNROLL_TRY(memory_new(n_requests, sizeof *e->requests, "messages of the exchange", &e->requests));
+  for (size_t k = 0; k < n_requests; ++k) { e->requests[k] = MPI_REQUEST_NULL; }
+
+cleanup:
+  return st;
+}
 
 unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
 {
   unroll_status st = UNROLL_OK;
   comm_exchange *e = NULL;
-  size_t max_n = team->each / sizeof *e->x, room = max_n < SLOTS * CHUNK ? max_n : SLOTS * CHUNK;
+  bool wires = false;
 
   UNROLL_TRY(memory_new(1, sizeof *e, "an exchange", &e));
   e->team = team;
   UNROLL_TRY_MPI(MPI_Comm_rank(team->across, &e->rank));
   UNROLL_TRY_MPI(MPI_Comm_size(team->across, &e->size));
-  e->max_n = max_n;
-  for (size_t k = 0; k < 2 * SLOTS; ++k) { e->requests[k] = MPI_REQUEST_NULL; }
+  UNROLL_TRY(memory_new((size_t)team->size, sizeof *e->terms, "parts of the team", &e->terms));
+  plan(e);
   if (e->size > 1) {
-    UNROLL_TRY(memory_new(room, sizeof *e->inbox, "buffer of the exchange", &e->inbox));
+    UNROLL_TRY(find_wires(team, &wires));
+    UNROLL_TRY(make_room(e, wires));
   }
   *out = e;
   e = NULL;
@@ -127,97 +256,138 @@ void comm_exchange_free(comm_exchange **exchange)
 
   /* Something is under way only after a failed MPI call, and then the job ends:
    * but until it does, nothing may arrive in memory that is no longer ours. */
-  for (size_t k = 0; k < 2 * SLOTS; ++k) {
+  for (size_t k = 0; e->requests != NULL && k < e->n_slots * 2 * e->n_partners; ++k) {
     if (e->requests[k] != MPI_REQUEST_NULL) {
       (void)MPI_Cancel(&e->requests[k]);
       (void)MPI_Request_free(&e->requests[k]);
     }
   }
+  memory_free(&e->terms);
+  memory_free(&e->requests);
+  memory_free(&e->done);
   memory_free(&e->inbox);
+  memory_free(&e->slots);
   memory_free(exchange);
-}
-
-/* --------------------------------------------------------------------- plan */
-
-/* List the legs of this rank for n elements. */
-static void plan(comm_exchange *e, size_t n)
-{
-  const int core = core_of(e->size);
-  size_t k = 0;
-
-  if (e->rank >= core) {
-    e->legs[k++] = (leg){.partner = e->rank - core, .n_send = n};
-  } else {
-    size_t lo = 0;
-    if (e->rank + core < e->size) {
-      e->legs[k++] = (leg){.partner = e->rank + core, .n_recv = n, .add = true};
-    }
-    for (int d = 1; d < core; d *= 2) {
-      size_t half = (n / 2 + GRAIN - 1) / GRAIN * GRAIN;
-      half = half < n ? half : n;
-      leg *l = &e->legs[k++];
-      if ((e->rank & d) == 0) {
-        *l = (leg){e->rank ^ d, lo + half, n - half, lo, half, true};
-        n = half;
-      } else {
-        *l = (leg){e->rank ^ d, lo, half, lo + half, n - half, true};
-        lo += half;
-        n -= half;
-      }
-    }
-  }
-
-  e->n_legs = 2 * k;
-  for (size_t i = 0; i < k; ++i) {
-    const leg *l = &e->legs[k - 1 - i];
-    e->legs[k + i] = (leg){l->partner, l->recv, l->n_recv, l->send, l->n_send, false};
-  }
 }
 
 /* ------------------------------------------------------------ state machine */
 
-/* Post the next messages of this leg, as many as there are free slots. */
-static unroll_status post(comm_exchange *e)
+static unroll_real *x_of(const comm_exchange *e)
+{
+  return comm_team_part(e->team, 0);
+}
+
+static MPI_Datatype type_of_reals(void)
+{
+  return sizeof(unroll_real) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE;
+}
+
+/* Where a level and its direction stand in the stages. */
+static size_t level_at(const comm_exchange *e, size_t stage)
+{
+  return stage < e->n_levels ? stage : 2 * e->n_levels - 1 - stage;
+}
+
+/* Post the messages of a stage: out, the others' parts of the block go and mine of theirs come to the inbox; back, my
+ * part goes to all and theirs come to their place. */
+static unroll_status post(comm_exchange *e, size_t slot)
 {
   unroll_status st = UNROLL_OK;
-  const MPI_Datatype type = sizeof(unroll_real) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE;
-  const leg *l = &e->legs[e->now];
+  piece *p = &e->slots[slot];
+  const size_t k = level_at(e, p->stage);
+  const level *l = &e->levels[k];
+  const bool out = p->stage < e->n_levels;
+  const span mine = p->block[k + 1];
+  const int tag = p->number * TAG_STAGES + (int)p->stage;
+  MPI_Request *receives = e->requests + slot * 2 * e->n_partners, *sends = receives + e->n_partners;
 
-  for (size_t k = 0; k < SLOTS && e->received < l->n_recv; ++k) {
-    if (e->requests[k] != MPI_REQUEST_NULL) { continue; }
-    size_t left = l->n_recv - e->received;
-    e->first[k] = l->recv + e->received;
-    e->count[k] = left < CHUNK ? left : CHUNK;
-    UNROLL_TRY_MPI(MPI_Irecv(l->add ? e->inbox + k * CHUNK : e->x + e->first[k], (int)e->count[k],
-                             type, l->partner, COMM_TAG, e->team->across, &e->requests[k]));
-    e->received += e->count[k];
-    e->in_flight += 1;
+  for (int i = 1; i < l->radix;
+       ++i) { /* each begins with its neighbour: no rank is met by all at once */
+    const int j = (l->index + i) % l->radix, partner = l->first + j * l->distance;
+    const span theirs = cut(l, p->block[k], j);
+    const span come = out ? mine : theirs, go = out ? theirs : mine;
+    unroll_real *to =
+        out ? e->inbox + slot * e->n_inbox + (size_t)(i - 1) * mine.n : x_of(e) + come.at;
+    if (come.n > 0) {
+      UNROLL_TRY_MPI(MPI_Irecv(to, (int)come.n, type_of_reals(), partner, tag, e->team->across,
+                               &receives[i - 1]));
+      p->pending += 1;
+    }
+    if (go.n > 0) {
+      UNROLL_TRY_MPI(MPI_Isend(x_of(e) + go.at, (int)go.n, type_of_reals(), partner, tag,
+                               e->team->across, &sends[i - 1]));
+      p->pending += 1;
+      e->sent += go.n * sizeof(unroll_real);
+    }
   }
-  for (size_t k = SLOTS; k < 2 * SLOTS && e->sent < l->n_send; ++k) {
-    if (e->requests[k] != MPI_REQUEST_NULL) { continue; }
-    size_t left = l->n_send - e->sent;
-    size_t count = left < CHUNK ? left : CHUNK;
-    UNROLL_TRY_MPI(MPI_Isend(e->x + l->send + e->sent, (int)count, type, l->partner, COMM_TAG,
-                             e->team->across, &e->requests[k]));
-    e->sent += count;
-    e->in_flight += 1;
+  e->in_flight += p->pending;
+
+cleanup:
+  return st;
+}
+
+/* All messages of a stage are complete: on the way out, add up what came. */
+static void add(const comm_exchange *e, size_t slot)
+{
+  const piece *p = &e->slots[slot];
+  const size_t k = level_at(e, p->stage);
+  const level *l = &e->levels[k];
+  const span mine = p->block[k + 1];
+  const unroll_real *terms[TERMS_MAX];
+
+  if (p->stage >= e->n_levels || mine.n == 0) { return; }
+  for (int i = 0; i < l->radix; ++i) {
+    const unroll_real *came = e->inbox + slot * e->n_inbox + (size_t)(i - 1) * mine.n;
+    terms[(l->index + i) % l->radix] = i == 0 ? x_of(e) + mine.at : came;
+  }
+  if (l->radix > 1) { tree_sum(l->radix, terms, mine.n, x_of(e) + mine.at); }
+}
+
+/* Go through the stages of a piece as far as no message is to be waited for. */
+static unroll_status go_on(comm_exchange *e, size_t slot)
+{
+  unroll_status st = UNROLL_OK;
+  piece *p = &e->slots[slot];
+
+  while (p->stage < 2 * e->n_levels) {
+    UNROLL_TRY(post(e, slot));
+    if (p->pending > 0) { break; }
+    add(e, slot);
+    p->stage += 1;
   }
 
 cleanup:
   return st;
 }
 
-/* Post what can be posted; go on to the next leg where there is nothing left to wait for. */
-static unroll_status post_legs(comm_exchange *e)
+/* Put the next piece of the queue into a slot. */
+static unroll_status begin(comm_exchange *e, size_t slot)
+{
+  piece *p = &e->slots[slot];
+  span *part = &e->queue[e->first];
+  const span whole = {part->at, least(part->n, e->n_piece)};
+
+  *p = (piece){.number = e->number};
+  e->number = (e->number + 1) % TAG_PIECES;
+  p->block[0] = whole;
+  for (size_t k = 0; k < e->n_levels; ++k) {
+    p->block[k + 1] = cut(&e->levels[k], p->block[k], e->levels[k].index);
+  }
+  part->at += whole.n;
+  part->n -= whole.n;
+  if (part->n == 0) {
+    e->first = (e->first + 1) % QUEUE;
+    e->n_queue -= 1;
+  }
+  return go_on(e, slot);
+}
+
+/* Fill the free slots, in the order of the queue. */
+static unroll_status fill(comm_exchange *e)
 {
   unroll_status st = UNROLL_OK;
-
-  while (e->now < e->n_legs) {
-    UNROLL_TRY(post(e));
-    if (e->in_flight > 0) { break; }
-    e->now += 1;
-    e->sent = 0;
-    e->received = 0;
+  for (size_t s = 0; s < e->n_slots && e->n_queue > 0; ++s) {
+    while (e->slots[s].stage == 2 * e->n_levels && e->n_queue > 0) { UNROLL_TRY(begin(e, s)); }
   }
 
 cleanup:
@@ -228,20 +398,23 @@ cleanup:
 static unroll_status advance(comm_exchange *e, bool blocking)
 {
   unroll_status st = UNROLL_OK;
+  const size_t each = 2 * e->n_partners;
   int n_done = 0;
-  int done[2 * SLOTS];
 
-  if (e->now == e->n_legs) { goto cleanup; }
-  UNROLL_TRY_MPI((blocking ? MPI_Waitsome : MPI_Testsome)(2 * SLOTS, e->requests, &n_done, done,
-                                                          MPI_STATUSES_IGNORE));
-  for (int i = 0; i < n_done; ++i) {
-    size_t k = (size_t)done[i];
-    if (k < SLOTS && e->legs[e->now].add) {
-      add(e->count[k], e->inbox + k * CHUNK, e->x + e->first[k]);
-    }
-  }
+  if (e->in_flight == 0) { goto cleanup; }
+  UNROLL_TRY_MPI((blocking ? MPI_Waitsome : MPI_Testsome)((int)(e->n_slots * each), e->requests,
+                                                          &n_done, e->done, MPI_STATUSES_IGNORE));
   e->in_flight -= n_done;
-  if (n_done > 0) { UNROLL_TRY(post_legs(e)); }
+  for (int i = 0; i < n_done; ++i) {
+    size_t slot = (size_t)e->done[i] / each;
+    piece *p = &e->slots[slot];
+    p->pending -= 1;
+    if (p->pending > 0) { continue; }
+    add(e, slot);
+    p->stage += 1;
+    UNROLL_TRY(go_on(e, slot));
+  }
+  if (n_done > 0) { UNROLL_TRY(fill(e)); }
 
 cleanup:
   return st;
@@ -249,37 +422,25 @@ cleanup:
 
 /* ------------------------------------------------------------ within a team */
 
-/*
- * Sum of x[at, at + n) over the ranks [first, first + count) of the team, count a power of two, and those
- * folded onto them: a balanced tree. Where it lies: in `sums`, or in the part of a rank that is alone.
- */
-static const unroll_real *sum_of(const comm_team *team, int first, int count, size_t at, size_t n,
-                                 unroll_real (*sums)[PIECE])
-{
-  const unroll_real *a = NULL, *b = NULL;
-  if (count == 1) {
-    int folded = first + core_of(team->size);
-    a = (const unroll_real *)comm_team_part(team, first) + at;
-    if (folded >= team->size) { return a; }
-    b = (const unroll_real *)comm_team_part(team, folded) + at;
-  } else {
-    a = sum_of(team, first, count / 2, at, n, sums);
-    b = sum_of(team, first + count / 2, count / 2, at, n, sums + 1);
-  }
-  for (size_t i = 0; i < n; ++i) { (*sums)[i] = a[i] + b[i]; }
-  return *sums;
-}
-
 /* The sum over the team of x[at, at + n), to the part of its first rank. */
-static void sum_team(const comm_team *team, size_t at, size_t n)
+static void sum_team(const comm_exchange *e, size_t at, size_t n)
 {
-  unroll_real *to = (unroll_real *)comm_team_part(team, 0) + at;
-  if (team->size == 1) { return; }
-#pragma omp parallel for default(none) shared(team, at, n, to) schedule(static)
-  for (size_t i = 0; i < n; i += PIECE) {
-    unroll_real sums[DEPTH][PIECE];
-    size_t here = n - i < PIECE ? n - i : PIECE;
-    memcpy(to + i, sum_of(team, 0, core_of(team->size), at + i, here, sums), here * sizeof *to);
+  const comm_team *team = e->team;
+  const size_t block = 4096; /* elements of a thread's turn */
+  unroll_real *to = x_of(e) + at;
+  const int size = team->size;
+  const unroll_real **terms = e->terms;
+  if (size == 1) { return; }
+
+  for (int r = 0; r < size; ++r) { terms[r] = comm_team_part(team, r); }
+#pragma omp parallel default(none) shared(size, at, n, to, terms, block)
+  {
+    const unroll_real *here[TREE_TERMS_MAX];
+#pragma omp for schedule(static)
+    for (size_t i = 0; i < n; i += block) {
+      for (int r = 0; r < size; ++r) { here[r] = terms[r] + at + i; }
+      tree_sum(size, here, n - i < block ? n - i : block, to + i);
+    }
   }
 }
 
@@ -287,17 +448,21 @@ static void sum_team(const comm_team *team, size_t at, size_t n)
 
 unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n)
 {
-  const comm_team *team = exchange->team;
-  size_t begin = 0, end = 0;
-  assert(at + n <= exchange->max_n);
-  assert(exchange->now == exchange->n_legs); /* one at a time */
+  unroll_status st = UNROLL_OK;
+  comm_exchange *e = exchange;
+  size_t begins = 0, ends = 0;
+  assert(at + n <= e->team->each / sizeof(unroll_real));
 
-  comm_team_share(team, n, GRAIN, &begin, &end);
-  sum_team(team, at + begin, end - begin);
-  exchange->x = (unroll_real *)comm_team_part(team, 0) + at + begin;
-  exchange->now = 0;
-  plan(exchange, end - begin);
-  return post_legs(exchange);
+  comm_team_share(e->team, n, GRAIN, &begins, &ends);
+  sum_team(e, at + begins, ends - begins);
+  if (e->size == 1 || begins == ends) { goto cleanup; }
+  while (e->n_queue == QUEUE) { UNROLL_TRY(advance(e, true)); }
+  e->queue[(e->first + e->n_queue) % QUEUE] = (span){at + begins, ends - begins};
+  e->n_queue += 1;
+  UNROLL_TRY(fill(e));
+
+cleanup:
+  return st;
 }
 
 unroll_status comm_exchange_poll(comm_exchange *exchange)
@@ -308,18 +473,31 @@ unroll_status comm_exchange_poll(comm_exchange *exchange)
 unroll_status comm_exchange_wait(comm_exchange *exchange)
 {
   unroll_status st = UNROLL_OK;
-  while (exchange->now < exchange->n_legs) { UNROLL_TRY(advance(exchange, true)); }
+  while (exchange->in_flight > 0) { UNROLL_TRY(advance(exchange, true)); }
 
 cleanup:
   return st;
 }
+
+bool comm_exchange_travels(const comm_exchange *exchange)
+{
+  return exchange->size > 1;
+}
+
+uint64_t comm_exchange_sent(const comm_exchange *exchange)
+{
+  return exchange->sent;
+}
+
+/* Largest n of comm_tree_sum. */
+#define TREE_MAX 64
 
 unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n)
 {
   unroll_status st = UNROLL_OK;
   const MPI_Comm handle = comm->handle;
   const int rank = comm->rank;
-  const int core = core_of(comm->size);
+  const int core = tree_core(comm->size);
   const int count = (int)n;
   double y[TREE_MAX];
 

@@ -14,13 +14,14 @@
  * A rank that cannot share with its neighbours is a team of its own: ranks dealt out in turns over the
  * hosts, or no room for shared memory. Results do not depend on the teams.
  */
+#include "comm/tree.h"
 #include <mpi.h>
 #include <stddef.h>
 #include <unroll/comm.h>
 #include <unroll/status.h>
 
 /* Ranks of a team at most; a power of two. */
-#define COMM_TEAM_MAX 2048
+#define COMM_TEAM_MAX TREE_TERMS_MAX
 
 typedef struct comm_team {
   MPI_Comm handle; /* this team */

@@ -162,6 +162,43 @@ static void test_oracle_differs_from_rank_order(void)
   CHECK_ALL(differ == (test_size >= 3));
 }
 
+/* Parts begun one after the other while those before them are under way: more than may wait, out of their order in x. */
+static void test_exchange_of_many_parts_at_once_equals_the_tree(void)
+{
+  const size_t part = 1600, n = 700 * part;
+  bed b = bed_new(n);
+  fill(b.x, n);
+  CHECK_OK(comm_team_fence(b.team));
+  for (size_t k = 0; k < n / part; ++k) {
+    const size_t at = k * 431 % (n / part) * part; /* 431 is prime, so each is met once */
+    CHECK_OK(comm_exchange_start(b.e, at, k % 7 == 0 ? part / 2 : part));
+    if (k % 7 == 0) { CHECK_OK(comm_exchange_start(b.e, at + part / 2, part / 2)); }
+    if (k % 3 == 0) { CHECK_OK(comm_exchange_poll(b.e)); }
+  }
+  finish(&b);
+  CHECK_ALL(is_tree(b.sum, n));
+  bed_free(&b);
+}
+
+/* 2 n (P - 1) / P elements a rank, P teams, in a share of n: the least there is, but for what does not divide evenly. */
+static void test_exchange_sends_no_more_than_it_must(void)
+{
+  const size_t n = 1000000;
+  bed b = bed_new(n);
+  const double teams = test_size / b.team->size, share = (double)n / b.team->size;
+  const double bytes = 2 * share * (teams - 1) / teams * sizeof *b.x;
+  fill(b.x, n);
+  sum_all(&b, n);
+  uint64_t sent[2] = {comm_exchange_sent(b.e), comm_exchange_sent(b.e)};
+  CHECK_OK(comm_max_u64(test_comm, sent, 1));
+  CHECK_OK(comm_sum_u64(test_comm, sent + 1, 1));
+  CHECK_ALL(fabs((double)sent[1] / test_size - bytes) <= 0.001 * bytes);
+#ifndef DIRECT_MAX /* a fold has some ranks send more */
+  CHECK_ALL((double)sent[0] <= 1.002 * bytes);
+#endif
+  bed_free(&b);
+}
+
 static void test_exchange_repeated_gives_the_same_bits(void)
 {
   static unroll_real first[70000];
@@ -356,6 +393,8 @@ int main(int argc, char **argv)
       {"every size: equals the tree on all ranks", test_exchange_of_every_size_equals_the_tree},
       {"a part: the rest stays", test_exchange_of_a_part_leaves_the_rest},
       {"the oracle tells the tree from rank order", test_oracle_differs_from_rank_order},
+      {"many parts at once: the tree", test_exchange_of_many_parts_at_once_equals_the_tree},
+      {"bytes sent: the least", test_exchange_sends_no_more_than_it_must},
       {"repeated: same bits", test_exchange_repeated_gives_the_same_bits},
       {"integers: exact", test_exchange_of_integers_is_exact},
       {"NaN: same bits on all ranks", test_exchange_of_nans_gives_the_same_bits_on_all_ranks},
