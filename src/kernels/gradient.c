@@ -33,18 +33,21 @@ size_t gradient_scratch(size_t threads)
 
 typedef struct plan {
   size_t parts;         /* subtrees */
-  size_t panels, tiles; /* of the result */
+  size_t begin, end;    /* rows of the result */
+  size_t panels, tiles; /* of these rows */
   size_t tokens;        /* of a shard */
   size_t row_tiles;     /* of a block of rows; 0: by panel */
   size_t part_elements; /* of one part's partial result: dW panel by panel, then db */
 } plan;
 
-static plan plan_of(const weight_gradient *p, size_t threads)
+static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t threads)
 {
   const kernel_table *k = kernels();
   plan c = {.parts = 1,
+            .begin = begin,
+            .end = end,
             .panels = panel_count(p->N),
-            .tiles = (p->M + k->mr - 1) / k->mr,
+            .tiles = (end - begin + k->mr - 1) / k->mr,
             .tokens = p->T * (p->B / p->shards)};
   if (p->apart > 0) { /* each shard is a part, and its own result */
     c.parts = p->shards;
@@ -55,7 +58,7 @@ static plan plan_of(const weight_gradient *p, size_t threads)
          c.parts * c.panels * c.tiles < PIECES * threads) {
     c.parts *= 2;
   }
-  c.part_elements = p->M * (c.panels * k->nr + 1);
+  c.part_elements = (end - begin) * (c.panels * k->nr + 1);
   size_t row_tiles = ROW_BYTES / (p->T * p->B * k->mr * sizeof(unroll_real));
   if (row_tiles >= LEAST_ROW_TILES && c.tiles >= 2 * PIECES * threads) { c.row_tiles = row_tiles; }
   return c;
@@ -67,7 +70,7 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
 {
   const kernel_table *k = kernels();
   size_t in_shard = p->B / p->shards, shards = p->shards / c->parts;
-  size_t row = first * k->mr, column = panel * k->nr, width = panel_width(p->N, panel);
+  size_t row = c->begin + first * k->mr, column = panel * k->nr, width = panel_width(p->N, panel);
   unroll_real *C = p->dW + row * p->ld_dW + column, *sums = p->db != NULL ? p->db + row : NULL;
   size_t ldc = p->ld_dW, shard_rows = (p->panel_T + 1) * in_shard;
   const unroll_real *h = p->h + panel * state_panels_stride(p->panel_T, p->B);
@@ -77,12 +80,14 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
     if (sums != NULL) { sums += part * p->apart; }
   } else if (c->parts > 1) {
     unroll_real *mine = p->scratch + part * c->part_elements;
-    C = mine + panel * k->nr * p->M + row * k->nr;
+    size_t rows = c->end - c->begin, in_part = row - c->begin;
+    C = mine + panel * k->nr * rows + in_part * k->nr;
     ldc = k->nr;
-    sums = mine + c->panels * k->nr * p->M + row;
+    sums = mine + c->panels * k->nr * rows + in_part;
   }
   gradient_block block = {.first = row,
-                          .last = last * k->mr < p->M ? last * k->mr : p->M,
+                          .last =
+                              c->begin + last * k->mr < c->end ? c->begin + last * k->mr : c->end,
                           .columns = width,
                           .shards = shards,
                           .group = p->apart > 0 ? 1 : p->group,
@@ -110,6 +115,7 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
   }
   block.A = p->dZ + part * shards * block.shard_A;
   k->gradient(&block);
+  if (p->poll.call != NULL && omp_get_thread_num() == 0) { p->poll.call(p->poll.context); }
 }
 
 /* This thread's pieces, a column of tiles at a time: the panel stays in the cache. */
@@ -141,6 +147,7 @@ static void combine_parts(const weight_gradient *p, const plan *c)
 {
   unroll_real *partial = p->scratch;
   const kernel_table *k = kernels();
+  const size_t rows = c->end - c->begin;
   for (size_t step = 1; step < c->parts; step *= 2) {
     for (size_t part = 0; part + step < c->parts; part += 2 * step) {
       unroll_real *left = partial + part * c->part_elements;
@@ -149,18 +156,31 @@ static void combine_parts(const weight_gradient *p, const plan *c)
     }
   }
   for (size_t panel = 0; panel < c->panels; ++panel) {
-    for (size_t i = 0; i < p->M; ++i) {
-      memcpy(p->dW + i * p->ld_dW + panel * k->nr, partial + (panel * p->M + i) * k->nr,
-             panel_width(p->N, panel) * sizeof *partial);
+    for (size_t i = 0; i < rows; ++i) {
+      memcpy(p->dW + (c->begin + i) * p->ld_dW + panel * k->nr,
+             partial + (panel * rows + i) * k->nr, panel_width(p->N, panel) * sizeof *partial);
     }
   }
-  if (p->db != NULL) { memcpy(p->db, partial + c->panels * k->nr * p->M, p->M * sizeof *partial); }
+  if (p->db != NULL) {
+    memcpy(p->db + c->begin, partial + c->panels * k->nr * rows, rows * sizeof *partial);
+  }
+}
+
+size_t weight_gradient_tile(void)
+{
+  return kernels()->mr;
 }
 
 void weight_gradient_run(const weight_gradient *p)
 {
+  weight_gradient_rows(p, 0, p->M);
+}
+
+void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end)
+{
   size_t most = (size_t)omp_get_max_threads();
-  plan c = plan_of(p, most);
+  plan c = plan_of(p, begin, end, most);
+  assert(begin < end && end <= p->M);
   assert(kernels()->mr <= MAX_MR && kernels()->nr <= MAX_NR);
   assert(c.parts == 1 || p->apart > 0 ||
          (c.row_tiles == 0 && c.parts * c.part_elements <= gradient_scratch(most)));

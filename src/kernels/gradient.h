@@ -35,13 +35,20 @@ typedef struct weight_gradient {
   size_t
       apart; /* elements from the dW and db of one shard to those of the next; 0: the tree is run */
   unroll_real *scratch; /* gradient_scratch(...) elements */
+  kernel_poll poll;
 } weight_gradient;
 
 /** Elements of scratch that any weight_gradient needs. */
 size_t gradient_scratch(size_t threads);
 
-/** Opens a region. */
+/** Rows [begin, end) of dW and db; the bits do not depend on the cut. Opens a region. */
+void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end);
+
+/** All rows. */
 void weight_gradient_run(const weight_gradient *p);
+
+/** Rows that make whole tiles: cuts at multiples of it waste nothing. */
+size_t weight_gradient_tile(void);
 
 /*
  * The gradient of a table whose rows were gathered by token: dW[v] = sum over the tokens n with x_n = v

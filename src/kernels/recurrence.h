@@ -14,7 +14,7 @@
  */
 #include "kernels/kernels.h"
 
-/* Called by the main thread between time steps, to move an exchange along. */
+/* Called by the main thread between time steps, or tiles of a gradient, to move an exchange along. */
 typedef struct kernel_poll {
   void (*call)(void *context); /* NULL: nothing to do */
   void *context;

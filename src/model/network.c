@@ -79,7 +79,8 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
                    .activation = activation,
                    .params = params,
                    .training = training,
-                   .sparse = training && network_is_sparse(params, size->window)};
+                   .sparse = training && network_is_sparse(params, size->window),
+                   .rows = size->rows};
   UNROLL_TRY(new_layers(L, &net->recur_forward));
   UNROLL_TRY(new_layers(L, &net->recur_backward));
   UNROLL_TRY(new_layers(L, &net->below_forward));
@@ -203,11 +204,11 @@ void network_touch(network *net)
   }
 }
 
-void network_rows_out(const network *net, unroll_real *rows)
+void network_rows_out(const network *net)
 {
   size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
   for (size_t i = 0; i < net->n_touched; ++i) {
-    memcpy(rows + i * ld, net->gradient + touched_at(net, i), ld * sizeof *rows);
+    memcpy(net->rows + i * ld, net->gradient + touched_at(net, i), ld * sizeof *net->rows);
   }
 }
 

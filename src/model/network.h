@@ -33,6 +33,7 @@ typedef struct network_size {
   bool apart; /* sequences longer than a chunk come: keep a gradient for each shard */
   unroll_real
       *gradient; /* borrowed, (params->n) zeros: where the gradient goes; NULL: memory of its own */
+  unroll_real *rows; /* borrowed, (window, ld of the input table), or NULL: see `rows` below */
 } network_size;
 
 /* Steps of the states at hand, worked on together; only those from `scored` on have losses. */
@@ -80,6 +81,8 @@ typedef struct network {
   uint64_t *seen;    /* (V bits) tokens of the window */
   uint32_t *touched; /* (n_touched) rows, ascending */
   size_t n_touched;
+  unroll_real *
+      rows; /* (n_touched, ld of the table) the touched rows beside each other, to be told; or NULL */
 
   /* scratch of the kernels */
   unroll_real *O, *output_scratch, *gradient_scratch;
@@ -118,8 +121,8 @@ void network_see(network *net, size_t T, bool first);
 /** The rows that `seen` names become the touched ones; those touched before become zero. */
 void network_touch(network *net);
 
-/** The touched rows of the gradient to `rows` (n_touched, ld of the table), and rows [begin, end) of them back into `g`. */
-void network_rows_out(const network *net, unroll_real *rows);
+/** The touched rows of the gradient to net->rows, and rows [begin, end) of a sum of these into `g` (params->n). */
+void network_rows_out(const network *net);
 void network_rows_in(const network *net, const unroll_real *rows, size_t begin, size_t end,
                      unroll_real *g);
 
@@ -129,15 +132,23 @@ static inline size_t network_seen_words(const network *net)
   return (net->V + 63) / 64;
 }
 
-/* What is told while the gradient grows: its elements x (n) are complete. With `sparse` the input table is
- * left to the caller. */
+/*
+ * What is told while the gradient grows: elements x (n) of it are complete, or all of `rows`, which stand for the input
+ * table where there are any; with `sparse` the table itself is never told. A weight matrix is told in slices of at least
+ * `slice` elements, up to SLICES_MAX, as soon as each is complete; 0: whole.
+ */
+#define SLICES_MAX 8
 typedef struct network_ready {
-  unroll_status (*call)(void *context, unroll_real *x, size_t n);
+  unroll_status (*call)(void *context, const unroll_real *x, size_t n);
   void *context;
+  size_t slice;
   kernel_poll poll;
 } network_ready;
 
-/** The gradient of a window, after network_output with training and network_touch. */
+/**
+ * The gradient of a window, after network_output with training and network_touch. The input table comes before W_hh of
+ * its layer: little work, and much to be told while the products that follow are computed.
+ */
 unroll_status network_backward(network *net, network_span span, const network_ready *ready);
 
 /**

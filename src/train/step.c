@@ -16,6 +16,9 @@
 
 #define MAX_FLAGS 8
 
+/* [reals] of the gradient that are worth an exchange of their own: 256 KiB, which pay for the ranks' meeting. */
+#define SLICE ((size_t)1 << 16)
+
 /* ------------------------------------------------------------------- make */
 
 unroll_status step_share(const unroll_comm *comm, const unroll_config *config, size_t *first,
@@ -103,7 +106,8 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .group = group,
                              .window = longest * batch,
                              .apart = longest > chunk,
-                             .gradient = comm_team_part(s->team, s->team->rank)};
+                             .gradient = comm_team_part(s->team, s->team->rank),
+                             .rows = unroll_comm_size(s->comm) > 1 ? s->rows : NULL};
   UNROLL_TRY(network_new(params, config->activation, &size, &s->net));
   if (size.apart) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
   UNROLL_TRY(
@@ -243,6 +247,16 @@ static sparse_rows touched_rows(const stepper *s)
       .begin = table->offset, .ld = table->ld, .n_rows = s->net->n_touched, .row = s->net->touched};
 }
 
+size_t step_exchanged(const stepper *s)
+{
+  return s->net->sparse ? touched_rows(s).begin : s->params->n;
+}
+
+size_t step_exchanged_rows(const stepper *s)
+{
+  return s->net->sparse ? s->net->n_touched * touched_rows(s).ld : 0;
+}
+
 /* Wait for this rank's share of the exchange under way, if there is one, and for the team. */
 static unroll_status meet(stepper *s)
 {
@@ -256,13 +270,14 @@ cleanup:
   return st;
 }
 
-/* The exchange of one finished part of the gradient begins when the part before it has arrived. */
-static unroll_status exchange_part(void *context, unroll_real *x, size_t n)
+/* The exchange of a finished part of the gradient, or of the rows behind it, begins when all of the team have theirs. */
+static unroll_status exchange_part(void *context, const unroll_real *x, size_t n)
 {
   stepper *s = context;
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(meet(s));
   double since = clock_seconds();
+  UNROLL_TRY(comm_team_fence(s->team));
+  s->times.wait += lap(&since);
   UNROLL_TRY(comm_exchange_start(s->exchange, (size_t)(x - s->net->gradient), n));
   s->times.exchange += lap(&since);
 
@@ -282,8 +297,10 @@ unroll_status step_backward(stepper *s, const piece *p, token_source source)
 {
   unroll_status st = UNROLL_OK;
   step_times *times = &s->times;
-  const network_ready ready = {
-      .call = exchange_part, .context = s, .poll = {.call = exchange_poll, .context = s}};
+  const network_ready ready = {.call = exchange_part,
+                               .context = s,
+                               .slice = comm_exchange_travels(s->exchange) ? SLICE : 0,
+                               .poll = {.call = exchange_poll, .context = s}};
   double since = clock_seconds(), exchanged = times->exchange + times->wait;
 
   UNROLL_TRY(touch_rows(s));
@@ -293,10 +310,6 @@ unroll_status step_backward(stepper *s, const piece *p, token_source source)
   } else {
     UNROLL_TRY(network_backward(s->net, span_of(p), &ready));
     network_carry(s->net, p->advance);
-  }
-  if (rows_travel(s)) {
-    network_rows_out(s->net, s->rows);
-    UNROLL_TRY(exchange_part(s, s->rows, s->net->n_touched * touched_rows(s).ld));
   }
   times->backward += lap(&since) - (times->exchange + times->wait - exchanged);
 

@@ -75,6 +75,11 @@ unroll_status step_share(const unroll_comm *comm, const unroll_config *config, s
 unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
                        unroll_params *params, unroll_real **moments, stepper **out);
 
+/** Elements of the gradient summed over the ranks in every step, from its begin on; and of the rows behind it, as many
+ * as the last step touched. */
+size_t step_exchanged(const stepper *s);
+size_t step_exchanged_rows(const stepper *s);
+
 /** Collective */
 void step_free(stepper **s);
 

@@ -103,6 +103,9 @@ static matrix states_of_part(const window *w, const part *p, size_t panel_T)
   return panels;
 }
 
+/* Rows of dW computed at a time; 0: all. */
+static size_t rows_at_a_time;
+
 /* dW (M, N) and db (1, M) of a part. */
 static void run_part(const window *w, const part *p, gradient_source source, int after,
                      const matrix *dW, const matrix *db)
@@ -127,7 +130,10 @@ static void run_part(const window *w, const part *p, gradient_source source, int
                                 .ld_dW = dW->ld,
                                 .db = db != NULL ? db->x : NULL,
                                 .scratch = scratch.x};
-  weight_gradient_run(&call);
+  if (rows_at_a_time == 0) { weight_gradient_run(&call); }
+  for (size_t i = 0; rows_at_a_time > 0 && i < w->M; i += rows_at_a_time) {
+    weight_gradient_rows(&call, i, w->M - i < rows_at_a_time ? w->M : i + rows_at_a_time);
+  }
   CU_ASSERT(matrix_is_clean(&scratch));
   matrix_free(&dZ);
   matrix_free(&h);
@@ -213,6 +219,7 @@ static int weights_are(const window *w, gradient_source source, int after, const
 static void check_weights(window *w, gradient_source source, int after)
 {
   const part all = part_of(w, 0, 1);
+  const size_t slices[] = {weight_gradient_tile(), 5};
   matrix dW = matrix_new(w->M, w->N), db = flat_new(w->M);
   matrix first = matrix_new(w->M, w->N), first_b = flat_new(w->M);
   for (size_t t = 0; t < COUNT(thread_counts); ++t) {
@@ -228,6 +235,14 @@ static void check_weights(window *w, gradient_source source, int after)
     CHECK_AT(matrix_equal(&dW, &first) && matrix_equal(&db, &first_b),
              "T %zu B %zu shards %zu M %zu N %zu source %d threads %d", w->T, w->B, w->shards, w->M,
              w->N, (int)source, thread_counts[t]);
+    for (size_t k = 0; k < COUNT(slices); ++k) {
+      rows_at_a_time = slices[k];
+      run_part(w, &all, source, after, &dW, &db);
+      CHECK_AT(matrix_equal(&dW, &first) && matrix_equal(&db, &first_b),
+               "T %zu B %zu shards %zu M %zu N %zu source %d threads %d rows %zu", w->T, w->B,
+               w->shards, w->M, w->N, (int)source, thread_counts[t], slices[k]);
+      rows_at_a_time = 0;
+    }
   }
   matrix_free(&dW);
   matrix_free(&db);

@@ -11,6 +11,7 @@
 
 #include "base/random.h"
 #include "kernels/dispatch.h"
+#include "kernels/gradient.h"
 #include "kernels/shard_tree.h"
 #include "model/network.h"
 
@@ -33,27 +34,33 @@ enum {
 /* Of a token: neither 1 nor the reciprocal of STEPS * BATCH, so that a forgotten weight is seen. */
 #define WEIGHT 0.75
 
+/* [reals] Less than a tile of any of the matrices. */
+#define SLICE 16
+
 static const network_span all_steps = {0, 0, STEPS};
 
 struct bench {
   unroll_params *params;
   network *net;
   unroll_real *state; /* (L, BATCH, H) carried into the window */
-  unroll_real *seen;  /* (params->n) the gradient as it was told, part by part */
-  size_t told;        /* elements told so far */
-  int in_order;
+  unroll_real *rows;  /* (ROOM * BATCH, ld) the touched rows of the input table */
+  unroll_real *seen;  /* (params->n) the gradient as it was told, part by part; NaN: not yet */
+  size_t told, parts; /* elements told so far, and in how many parts */
+  int once;           /* nothing was told twice, or out of place */
 };
 
 static struct bench *bench_new(size_t V, size_t H, size_t L, unroll_activation activation,
                                size_t shards)
 {
   struct bench *b = calloc(1, sizeof *b);
+  unroll_real *rows = calloc(ROOM * BATCH * kernels_ld(H), sizeof *rows);
   const network_size size = {.T = ROOM,
                              .chunk = ROOM,
                              .B = BATCH,
                              .shards = shards,
                              .group = shard_tree_group(shards),
-                             .window = ROOM * BATCH};
+                             .window = ROOM * BATCH,
+                             .rows = rows};
   if (b == NULL || kernels_start() != UNROLL_OK ||
       unroll_params_new(V, H, L, &b->params) != UNROLL_OK ||
       unroll_params_start(b->params, UNROLL_INIT_UNIFORM, 1.0, 17) != UNROLL_OK ||
@@ -61,9 +68,10 @@ static struct bench *bench_new(size_t V, size_t H, size_t L, unroll_activation a
     fprintf(stderr, "%s\n", unroll_message());
     abort();
   }
+  b->rows = rows;
   b->state = calloc(L * BATCH * H, sizeof *b->state);
   b->seen = calloc(b->params->n, sizeof *b->seen);
-  if (b->state == NULL || b->seen == NULL) { abort(); }
+  if (b->rows == NULL || b->state == NULL || b->seen == NULL) { abort(); }
   network_pack(b->net);
   network_reset(b->net);
   return b;
@@ -75,6 +83,7 @@ static void bench_free(struct bench *b)
   unroll_params_free(&b->params);
   free(b->state);
   free(b->seen);
+  free(b->rows);
   free(b);
 }
 
@@ -101,19 +110,31 @@ static double window_loss(struct bench *b)
 }
 
 /* What is told must be complete: it is kept as it is now and compared at the end. */
-static unroll_status hear(void *context, unroll_real *x, size_t n)
+static unroll_status hear(void *context, const unroll_real *x, size_t n)
 {
   struct bench *b = context;
+  const unroll_params *p = b->params;
   size_t first = (size_t)(x - b->net->gradient);
-  b->in_order &= first == b->told && first + n <= b->params->n;
-  if (b->in_order) { memcpy(b->seen + first, b->net->gradient + first, n * sizeof *b->seen); }
-  b->told = first + n;
+  if (x == b->rows) {
+    const unroll_tensor *table = &p->tensors[p->n_tensors - 1];
+    CU_ASSERT(b->net->sparse && n == b->net->n_touched * table->ld);
+    first = table->offset; /* rows not touched are zeros, which need no telling */
+    memset(b->seen + first, 0, (p->n - first) * sizeof *b->seen);
+    network_rows_in(b->net, x, 0, b->net->n_touched, b->seen);
+    n = p->n - first;
+  } else {
+    b->once &= first + n <= p->n;
+    for (size_t i = first; b->once && i < first + n; ++i) { b->once &= isnan(b->seen[i]) != 0; }
+    if (b->once) { memcpy(b->seen + first, x, n * sizeof *b->seen); }
+  }
+  b->told += n;
+  b->parts += 1;
   return UNROLL_OK;
 }
 
 static void differentiate(struct bench *b)
 {
-  const network_ready ready = {.call = hear, .context = b};
+  const network_ready ready = {.call = hear, .context = b, .slice = SLICE};
   const unroll_params *p = b->params;
 
   for (size_t k = 0; k < p->n_tensors; ++k) { /* a gradient is written, never added to */
@@ -125,8 +146,9 @@ static void differentiate(struct bench *b)
       }
     }
   }
-  b->told = 0;
-  b->in_order = 1;
+  for (size_t i = 0; i < p->n; ++i) { b->seen[i] = NAN; }
+  b->told = b->parts = 0;
+  b->once = 1;
   network_pack(b->net);
   network_set_state(b->net, b->state);
   network_forward(b->net, STEPS);
@@ -136,12 +158,8 @@ static void differentiate(struct bench *b)
     network_touch(b->net);
   }
   CHECK_OK(network_backward(b->net, all_steps, &ready));
-  if (b->net->sparse) { /* the table of the inputs, the last tensor, is not told */
-    CU_ASSERT(b->in_order && b->told == p->tensors[p->n_tensors - 1].offset);
-    memcpy(b->seen + b->told, b->net->gradient + b->told, (p->n - b->told) * sizeof *b->seen);
-    b->told = p->n;
-  }
-  CU_ASSERT(b->in_order && b->told == p->n);
+  CU_ASSERT(b->once && b->told == p->n);
+  if (p->V > weight_gradient_tile()) { CU_ASSERT(b->parts > 1 + 2 * p->L); } /* W_qh in slices */
   CU_ASSERT(memcmp(b->seen, b->net->gradient, p->n * sizeof *b->seen) == 0);
 }
 
