@@ -37,7 +37,8 @@ typedef struct unroll_bench_result {
   double update_seconds;   /* optimizer, and packing the new weights */
   double other_seconds;    /* the next window, and what no stopwatch sees */
 
-  /* Of the whole gradient; a step sends less where few rows of W_xh are touched. 1 rank: bandwidth 0. */
+  /* Of what a step sums over the ranks: the gradient, of a large vocabulary's W_xh only the rows of tokens that the
+   * last step saw. 1 rank: bandwidth 0. */
   uint64_t exchange_bytes;
   double exchange_bandwidth; /* [bytes per second] exchange_bytes / time of an exchange alone */
 
@@ -65,6 +66,30 @@ typedef struct unroll_bench_result {
  */
 unroll_status unroll_bench(unroll_comm *comm, uint64_t V, const unroll_config *config,
                            double seconds, unroll_bench_result *result);
+
+/* The sum over all ranks of one array, with nothing beside it. */
+typedef struct unroll_exchange_result {
+  uint64_t bytes; /* of the array */
+  double seconds; /* of the exchange: in one fixed order, the same bits for every number of ranks */
+  double mpi_seconds; /* of MPI_Allreduce of the MPI library in use, in an order of its own */
+  uint64_t
+      sent; /* [bytes] that a rank sends to others that share no memory with it; most of a rank */
+} unroll_exchange_result;
+
+/**
+ * Time the exchange of the gradient, alone, beside MPI_Allreduce: both in turns, medians of up to nine repetitions.
+ *
+ * @param[in]  bytes    of the array, >= sizeof(unroll_real)
+ * @param[in]  seconds  [seconds] to measure for, > 0; each is run at least three times
+ * @param[out] result   same on every rank
+ *
+ * @return the same on every rank: UNROLL_OK, UNROLL_ERR_MEMORY, UNROLL_ERR_MPI
+ *
+ * Collective: over comm
+ * Threads:    main thread only; opens parallel regions
+ */
+unroll_status unroll_bench_exchange(unroll_comm *comm, uint64_t bytes, double seconds,
+                                    unroll_exchange_result *result);
 
 #ifdef __cplusplus
 }

@@ -16,7 +16,7 @@ struct bench_settings {
   double clip;
   uint64_t shards;
   double seconds;
-  bool json;
+  bool exchange, json;
 };
 
 #define AT(field)      .offset = offsetof(struct bench_settings, field)
@@ -102,6 +102,12 @@ static const option rows[] = {
      .high = 1e6,
      .heading = "Measurement",
      .help = "time for each configuration"},
+    {.name = "exchange",
+     .type = OPTION_FLAG,
+     AT(exchange),
+     .fallback = "no",
+     .heading = "Measurement",
+     .help = "measure the sum over the ranks alone, from 4 bytes to 256 MiB, beside MPI_Allreduce"},
     {.name = "json",
      .type = OPTION_FLAG,
      AT(json),
@@ -163,6 +169,12 @@ static configuration choose(const cli_call *call, size_t i)
 
 static unroll_status check(const cli_call *call)
 {
+  const struct bench_settings *s = call->settings;
+  if (s->exchange && (call->n_operands > 0 || sizes_given(call))) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--exchange sums arrays of its own sizes; legal is no NAME and none of the "
+                       "options under " SIZES);
+  }
   for (size_t i = 0; i < call->n_operands; ++i) {
     if (find_named(call->operands[i]) == NULL) {
       return unroll_fail(UNROLL_ERR_ARG, "%s: no such configuration; legal are " NAMED_NAMES,
@@ -257,15 +269,14 @@ static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
   return o;
 }
 
-/* Takes over `results`; `lost`: there was no memory for one. */
-static unroll_status print_json(json_t *results, bool lost)
+/* Takes over `results`, to be printed under `key`; `lost`: there was no memory for one. */
+static unroll_status print_json(const char *key, json_t *results, bool lost)
 {
   unroll_status st = UNROLL_OK;
   char cpu[256];
   cpu_name(sizeof cpu, cpu);
-  json_t *object =
-      json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision", UNROLL_REVISION,
-                "cpu", cpu, "kernels", kernels_name(), "configurations", results);
+  json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision",
+                             UNROLL_REVISION, "cpu", cpu, "kernels", kernels_name(), key, results);
   if (object == NULL || lost) {
     st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
     goto cleanup;
@@ -294,7 +305,49 @@ static unroll_config settings_of(const struct bench_settings *s, const configura
   return config;
 }
 
-static unroll_status run(const cli_call *call)
+#define EXCHANGE_LEAST ((uint64_t)4)
+#define EXCHANGE_MOST  ((uint64_t)256 << 20)
+
+/* The exchange alone, from a few bytes to the gradient of a large model. */
+static unroll_status run_exchange(const cli_call *call)
+{
+  unroll_status st = UNROLL_OK;
+  const struct bench_settings *s = call->settings;
+  const bool root = unroll_comm_rank(call->comm) == 0;
+  bool lost = false;
+  json_t *all = json_array();
+
+  UNROLL_TRY(banner_print(call->comm));
+  if (root && !s->json) {
+    (void)printf("%12s %12s %14s %9s %18s %9s %6s\n", "bytes", "bytes sent", "exchange us", "GB/s",
+                 "MPI_Allreduce us", "GB/s", "ratio");
+  }
+  for (uint64_t bytes = EXCHANGE_LEAST; bytes <= EXCHANGE_MOST; bytes *= 4) {
+    unroll_exchange_result r;
+    UNROLL_TRY(unroll_bench_exchange(call->comm, bytes, s->seconds, &r));
+    const double rate = (double)r.bytes / r.seconds, mpi_rate = (double)r.bytes / r.mpi_seconds;
+    if (root && s->json) {
+      json_t *o = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f}", "bytes", (json_int_t)r.bytes,
+                            "sent_bytes", (json_int_t)r.sent, "seconds", r.seconds, "bandwidth",
+                            rate, "mpi_seconds", r.mpi_seconds, "mpi_bandwidth", mpi_rate);
+      lost |= json_array_append_new(all, o) != 0;
+    } else if (root) {
+      (void)printf("%12" PRIu64 " %12" PRIu64 " %14.1f %9.4f %18.1f %9.4f %6.2f\n", r.bytes, r.sent,
+                   r.seconds * 1e6, rate * 1e-9, r.mpi_seconds * 1e6, mpi_rate * 1e-9,
+                   r.mpi_seconds / r.seconds);
+    }
+  }
+  if (root && s->json) {
+    st = print_json("exchange", all, lost);
+    all = NULL;
+  }
+
+cleanup:
+  json_decref(all);
+  return st;
+}
+
+static unroll_status run_steps(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
   const struct bench_settings *s = call->settings;
@@ -323,7 +376,7 @@ static unroll_status run(const cli_call *call)
     done[n++] = c;
   }
   if (root && s->json) {
-    st = print_json(all, lost);
+    st = print_json("configurations", all, lost);
     all = NULL;
   } else if (root) {
     print_phases_header();
@@ -333,6 +386,12 @@ static unroll_status run(const cli_call *call)
 cleanup:
   json_decref(all);
   return st;
+}
+
+static unroll_status run(const cli_call *call)
+{
+  const struct bench_settings *s = call->settings;
+  return s->exchange ? run_exchange(call) : run_steps(call);
 }
 
 const cli_command cli_bench = {
@@ -351,14 +410,18 @@ const cli_command cli_bench = {
              "further layer. The peak is that of multiply-adds in registers, of all threads of\n"
              "all ranks at once, measured before each block of steps. Figures are of\n"
              "the median of nine blocks of steps. Phases are means over the ranks; `exchange`\n"
-             "is work on messages, `wait` is waiting for them. `exchange GB/s` is the size of\n"
-             "the gradient by the time of an exchange that nothing runs beside. `memory` is\n"
-             "the largest of a rank since the program started. Compare only figures of one\n"
-             "run.\n"
+             "is work on messages, `wait` is waiting for them. `exchange GB/s` is the bytes\n"
+             "that a step sums over the ranks by the time of an exchange with nothing beside\n"
+             "it. `memory` is the largest of a rank since the program started. Compare only\n"
+             "figures of one run.\n"
+             "\n"
+             "With --exchange `bytes sent` is what a rank sends to others that share no memory\n"
+             "with it, and `ratio` how many times sooner than MPI_Allreduce it ends.\n"
              "\n"
              "Examples:\n"
              "  unroll bench\n"
              "  mpirun -n 2 unroll bench --json char512 char1024\n"
+             "  mpirun -n 4 unroll bench --exchange\n"
              "  unroll bench --vocab 10000 --hidden 650 --steps 35 --batch 20 --layers 2"},
     .table = table,
     .settings_size = sizeof(struct bench_settings),

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/median.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "data/streams.h"
@@ -37,17 +38,6 @@ typedef struct bench {
   step_times blocks[BLOCKS];
   double peaks[BLOCKS]; /* [GFLOP/s] before each block */
 } bench;
-
-/* Index of the median of n values, n odd. */
-static size_t median(size_t n, const double *x)
-{
-  for (size_t i = 0; i < n; ++i) {
-    size_t below = 0;
-    for (size_t j = 0; j < n; ++j) { below += x[j] < x[i] || (x[j] == x[i] && j < i); }
-    if (below == n / 2) { return i; }
-  }
-  return 0; /* a NaN is among them */
-}
 
 /* Wait for all ranks, so that what follows begins together. */
 static unroll_status meet(unroll_comm *comm)
@@ -254,7 +244,7 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
 
   for (size_t k = 0; k < BLOCKS; ++k) { total[k] = b->blocks[k].total; }
   UNROLL_TRY(comm_max_double(b->comm, total, BLOCKS));
-  size_t k = median(BLOCKS, total);
+  size_t k = median_of(BLOCKS, total);
   const step_times *t = &b->blocks[k];
   double mean[] = {t->total,    t->forward, t->output, t->backward,
                    t->exchange, t->wait,    t->norm,   t->update};
@@ -283,26 +273,29 @@ cleanup:
   return st;
 }
 
-/* The exchange of the whole gradient with nothing beside it. */
+/* What a step exchanges, with nothing beside it: of a large vocabulary only the rows of the tokens it saw. */
 static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
 {
   unroll_status st = UNROLL_OK;
-  unroll_real *g = b->stepper->net->gradient;
+  stepper *s = b->stepper;
+  const size_t n = b->params->n, dense = step_exchanged(s), rows = step_exchanged_rows(s);
   double seconds[EXCHANGES];
 
-  out->exchange_bytes = b->params->n * sizeof *g;
+  out->exchange_bytes = (dense + rows) * sizeof *s->sum;
   if (unroll_comm_size(b->comm) == 1) { goto cleanup; }
-  memset(g, 0, b->params->n * sizeof *g); /* sums of sums would overflow */
+  memset(s->net->gradient, 0, n * sizeof *s->sum); /* sums of sums would overflow */
+  if (rows > 0) { memset(s->rows, 0, rows * sizeof *s->rows); }
   for (size_t k = 0; k < EXCHANGES; ++k) {
     UNROLL_TRY(meet(b->comm));
     double before = clock_seconds();
-    UNROLL_TRY(comm_exchange_start(b->stepper->exchange, 0, b->params->n));
-    UNROLL_TRY(comm_exchange_wait(b->stepper->exchange));
-    UNROLL_TRY(comm_team_fence(b->stepper->team));
+    UNROLL_TRY(comm_exchange_start(s->exchange, 0, dense));
+    UNROLL_TRY(comm_exchange_start(s->exchange, n, rows));
+    UNROLL_TRY(comm_exchange_wait(s->exchange));
+    UNROLL_TRY(comm_team_fence(s->team));
     seconds[k] = clock_seconds() - before;
   }
   UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGES));
-  out->exchange_bandwidth = (double)out->exchange_bytes / seconds[median(EXCHANGES, seconds)];
+  out->exchange_bandwidth = (double)out->exchange_bytes / seconds[median_of(EXCHANGES, seconds)];
 
 cleanup:
   return st;
@@ -327,7 +320,7 @@ unroll_status unroll_bench(unroll_comm *comm, uint64_t V, const unroll_config *c
   r.threads = most[0];
   r.peak_memory = most[1];
   r.shards = b.config.shards;
-  r.peak_gflops = b.peaks[median(BLOCKS, b.peaks)];
+  r.peak_gflops = b.peaks[median_of(BLOCKS, b.peaks)];
   r.fraction_of_peak = r.gflops / r.peak_gflops;
   *result = r;
 
