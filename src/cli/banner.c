@@ -1,12 +1,12 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "cli/cli.h"
+#include "comm/launcher.h"
 #include "comm/placement.h"
 #include "kernels/dispatch.h"
 
 #include <hdf5.h>
 #include <mpi.h>
-#include <string.h>
 
 /* The OpenMP standard is named by its date. */
 #ifdef _OPENMP
@@ -37,11 +37,9 @@ static void print_places(const placement *p)
 static void print_libraries(void)
 {
   char mpi[MPI_MAX_LIBRARY_VERSION_STRING] = "";
-  int n = 0;
   unsigned major = 0, minor = 0, release = 0;
 
-  if (MPI_Get_library_version(mpi, &n) != MPI_SUCCESS) { mpi[0] = '\0'; }
-  mpi[strcspn(mpi, ",\n")] = '\0'; /* name and version stand first; how it was built follows */
+  launcher_mpi_library(sizeof mpi, mpi);
   (void)H5get_libversion(&major, &minor, &release);
   (void)fprintf(stderr, "kernels %s, %s, OpenMP %d, HDF5 %u.%u.%u\n", kernels_name(), mpi,
                 OPENMP_DATE, major, minor, release);

@@ -3,7 +3,7 @@
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "comm/comm.h"
-#include "comm/placement.h"
+#include "comm/launcher.h"
 
 #include <errno.h>
 #include <mpi.h>
@@ -18,19 +18,6 @@ static const cli_command *const commands[] = {
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
 /* ------------------------------------------------------------------ output */
-
-/* Before MPI starts only launchers know the rank: one of several processes speaks. */
-static bool is_first_process(void)
-{
-  /* Under mpirun in a Slurm job the last one is that of the node: the order matters. */
-  static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK",
-                                      "SLURM_PROCID"};
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
-    const char *rank = getenv(names[i]);
-    if (rank != NULL) { return strcmp(rank, "0") == 0; }
-  }
-  return true;
-}
 
 static void print_failure(unroll_status st)
 {
@@ -150,7 +137,7 @@ static unroll_status run_command(const cli_command *command, cli_call *call)
     st = unroll_fail(UNROLL_ERR_ARG, "this MPI library does not allow threads beside the one that "
                                      "calls it (MPI_THREAD_FUNNELED)");
   } else {
-    st = placement_check_launch(call->comm);
+    st = launcher_check(call->comm);
   }
   if (st == UNROLL_OK) { st = command->run(call); }
   if (st == UNROLL_ERR_MPI) { goto cleanup; }
@@ -159,7 +146,7 @@ static unroll_status run_command(const cli_command *command, cli_call *call)
 
 cleanup:
   if (st == UNROLL_ERR_MPI) { abort_all(); }
-  if (st != UNROLL_OK && unroll_comm_rank(call->comm) == 0 && is_first_process()) {
+  if (st != UNROLL_OK && unroll_comm_rank(call->comm) == 0 && launcher_find().first) {
     print_failure(st);
   }
   unroll_comm_free(&call->comm);
@@ -238,7 +225,7 @@ cleanup:
 int main(int argc, char **argv)
 {
   struct request request = {0};
-  bool first = is_first_process();
+  bool first = launcher_find().first; /* of several processes one speaks */
   unroll_status st = UNROLL_OK;
 
   (void)signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told like any other */

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
+#include "comm/launcher.h"
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -166,15 +167,6 @@ void placement_free(placement **p)
 
 /* ----------------------------------------------------------------- advice */
 
-typedef enum launcher { LAUNCHER_NONE, LAUNCHER_MPIRUN, LAUNCHER_SRUN } launcher;
-
-/* Under mpirun in a Slurm job both marks are there: it starts its helpers with srun. */
-static launcher find_launcher(void)
-{
-  if (getenv("OMPI_COMM_WORLD_SIZE") != NULL) { return LAUNCHER_MPIRUN; }
-  return getenv("SLURM_STEP_ID") != NULL ? LAUNCHER_SRUN : LAUNCHER_NONE;
-}
-
 /* "rank 0 runs 2 threads on 1 core" */
 static void describe(const placement *p, size_t size, char *out)
 {
@@ -190,14 +182,14 @@ static void describe(const placement *p, size_t size, char *out)
 }
 
 /* More ranks than cores: no number of threads helps. */
-static void advise_ranks(const placement *p, launcher by, int most, size_t size, char *out)
+static void advise_ranks(const placement *p, launcher_kind by, int most, size_t size, char *out)
 {
   char flag[64] = "";
-  if (by == LAUNCHER_SRUN) {
+  if (by == LAUNCHER_SLURM) {
     (void)snprintf(flag, sizeof flag, " (srun --ntasks-per-node=%d)", most);
-  } else if (by == LAUNCHER_MPIRUN && p->n_hosts > 1) {
+  } else if (by == LAUNCHER_OPENMPI && p->n_hosts > 1) {
     (void)snprintf(flag, sizeof flag, " (mpirun --map-by ppr:%d:node)", most);
-  } else if (by == LAUNCHER_MPIRUN) {
+  } else if (by == LAUNCHER_OPENMPI) {
     (void)snprintf(flag, sizeof flag, " (mpirun -n %d)", most);
   }
   (void)snprintf(out, size, "start at most %d rank%s on such a host%s%s", most,
@@ -209,17 +201,18 @@ static void advise_ranks(const placement *p, launcher by, int most, size_t size,
  * would have room on the host, `fit` have it where the ranks are. The latter is
  * named too, as it helps even where the cores are all that this job may use.
  */
-static void advise_binding(launcher by, int threads, int fit, bool fewer, size_t size, char *out)
+static void advise_binding(launcher_kind by, int threads, int fit, bool fewer, size_t size,
+                           char *out)
 {
   char number[40] = "";
   char stay[40] = "";
   if (fewer) {
     (void)snprintf(number, sizeof number, "%sOMP_NUM_THREADS=%d ",
-                   by == LAUNCHER_MPIRUN ? "-x " : "", threads);
+                   by == LAUNCHER_OPENMPI ? "-x " : "", threads);
   }
   if (fit > 0) { (void)snprintf(stay, sizeof stay, ", or set OMP_NUM_THREADS=%d", fit); }
 
-  if (by == LAUNCHER_SRUN) {
+  if (by == LAUNCHER_SLURM) {
     (void)snprintf(out, size, "start with %ssrun --cpus-per-task=%d%s", number, threads, stay);
   } else {
     (void)snprintf(out, size,
@@ -234,14 +227,14 @@ static void advise_binding(launcher by, int threads, int fit, bool fewer, size_t
  */
 static void advise_idle(const placement *p, size_t size, char *out)
 {
-  const launcher by = find_launcher();
+  const launcher_kind by = launcher_find().kind;
   const int share = p->host_ranks > 0 ? p->host_cores / p->host_ranks : 0;
   char remedy[200];
 
   if (by == LAUNCHER_NONE || getenv("OMP_NUM_THREADS") != NULL || p->cores_high >= share) {
     return;
   }
-  advise_binding(by, share, 0, by == LAUNCHER_MPIRUN, sizeof remedy, remedy);
+  advise_binding(by, share, 0, by == LAUNCHER_OPENMPI, sizeof remedy, remedy);
   (void)snprintf(out, size, "%d thread%s on the %d cores of a host: %s", p->host_threads,
                  p->host_threads == 1 ? "" : "s", p->host_cores, remedy);
 }
@@ -262,32 +255,17 @@ void placement_advice(const placement *p, size_t size, char *out)
   const int fit = p->crowded_cores / p->crowded_ranks;
   const int share = p->host_cores / p->host_ranks;
   const int reach = has < share ? has : share;
-  const launcher by = find_launcher();
+  const launcher_kind by = launcher_find().kind;
   const bool bound = by != LAUNCHER_NONE && p->crowded_cores < p->host_cores;
 
   if (bound && reach > fit) {
     advise_binding(by, reach, fit, reach < has, sizeof remedy, remedy);
   } else if (fit > 0) {
     (void)snprintf(remedy, sizeof remedy, "set OMP_NUM_THREADS=%d%s", fit,
-                   by == LAUNCHER_MPIRUN ? " (to all hosts: mpirun -x OMP_NUM_THREADS)" : "");
+                   by == LAUNCHER_OPENMPI ? " (to all hosts: mpirun -x OMP_NUM_THREADS)" : "");
   } else {
     advise_ranks(p, by, share == 0 ? p->host_cores : p->crowded_cores, sizeof remedy, remedy);
   }
   describe(p, sizeof fact_line, fact_line);
   (void)snprintf(out, size, "%s: %s", fact_line, remedy);
-}
-
-/* ----------------------------------------------------------------- launch */
-
-unroll_status placement_check_launch(const unroll_comm *comm)
-{
-  /* SLURM_NTASKS will not do: a batch script has it too, where one rank may be wanted. */
-  const char *text = getenv("SLURM_STEP_NUM_TASKS");
-  const long tasks = text != NULL ? strtol(text, NULL, 10) : 1;
-
-  if (comm->size > 1 || tasks <= 1 || getenv("OMPI_COMM_WORLD_SIZE") != NULL) { return UNROLL_OK; }
-  return unroll_fail(UNROLL_ERR_ARG,
-                     "Slurm started %ld tasks, but to MPI each is alone: start them with "
-                     "srun --mpi=pmix (srun --mpi=list shows what there is), or with mpirun",
-                     tasks);
 }

@@ -31,13 +31,4 @@ void placement_free(placement **p);
 /** One line of advice with the exact mpirun or srun flag to use; "" when all is well. */
 void placement_advice(const placement *p, size_t size, char *out);
 
-/**
- * Refuse to run as one of several singletons: Slurm started several tasks but MPI sees one rank.
- *
- * @return UNROLL_OK, or UNROLL_ERR_ARG with advice: srun --mpi=pmix, or mpirun
- *
- * Collective: no
- */
-unroll_status placement_check_launch(const unroll_comm *comm);
-
 #endif

@@ -251,30 +251,6 @@ static void test_advice_for_more_ranks_than_cores_names_how_many_fit(void)
   be_honest();
 }
 
-/* ------------------------------------------------------------------ launch */
-
-static void test_check_launch_under_mpirun_or_alone_is_ok(void)
-{
-  pretend(NULL, NULL);
-  CHECK_OK(placement_check_launch(test_comm));
-  pretend(NULL, "1");
-  CHECK_OK(placement_check_launch(test_comm));
-  pretend("1", "4"); /* mpirun -n 1 in a Slurm job of 4 tasks */
-  CHECK_OK(placement_check_launch(test_comm));
-  be_honest();
-}
-
-static void test_check_launch_of_singletons_is_refused(void)
-{
-  pretend(NULL, "4");
-  if (test_size == 1) {
-    CHECK_FAILS(placement_check_launch(test_comm), UNROLL_ERR_ARG, "srun --mpi=pmix");
-  } else {
-    CHECK_OK(placement_check_launch(test_comm));
-  }
-  be_honest();
-}
-
 int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
@@ -295,8 +271,6 @@ int main(int argc, char **argv)
       {"advice: bound, srun", test_advice_for_a_bound_rank_under_srun_is_cpus_per_task},
       {"advice: too many threads", test_advice_for_too_many_threads_names_how_many_fit},
       {"advice: too many ranks", test_advice_for_more_ranks_than_cores_names_how_many_fit},
-      {"launch: mpirun or alone", test_check_launch_under_mpirun_or_alone_is_ok},
-      {"launch: singletons", test_check_launch_of_singletons_is_refused},
   };
   /* Every core there is, whatever the launcher bound this rank to. */
   for (size_t c = 0; c < CPU_SETSIZE; ++c) { CPU_SET(c, &mask_before); }

@@ -1,0 +1,88 @@
+#include "comm/launcher.h"
+
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * Innermost first, as a launcher's helpers on other hosts are often started by the one below: srun. In a
+ * batch script there are SLURM_NTASKS and SLURM_PROCID too, where one rank may be wanted; SLURM_STEP_* are
+ * there only for what srun started. PMI_* are set by many, by srun --mpi=pmi2 and PALS as well.
+ */
+static const struct {
+  launcher_kind kind;
+  const char *name;
+  const char *sign; /* it is this launcher where this variable is set */
+  const char *size, *rank;
+} marks[] = {
+    {LAUNCHER_OPENMPI, "mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE",
+     "OMPI_COMM_WORLD_RANK"},
+    {LAUNCHER_HYDRA, "mpiexec of MPICH or Intel MPI", "MPI_LOCALNRANKS", "PMI_SIZE", "PMI_RANK"},
+    {LAUNCHER_OTHER, "mpirun_rsh of MVAPICH", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
+     "MV2_COMM_WORLD_RANK"},
+    {LAUNCHER_OTHER, "mpiexec of PALS", "PALS_LOCAL_SIZE", "PALS_LOCAL_SIZE", "PALS_RANKID"},
+    {LAUNCHER_SLURM, "srun", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"},
+    {LAUNCHER_OTHER, "a launcher that speaks PMI", "PMI_SIZE", "PMI_SIZE", "PMI_RANK"},
+    {LAUNCHER_OTHER, "a launcher that speaks PMIx", "PMIX_RANK", NULL, "PMIX_RANK"},
+};
+#define N_MARKS (sizeof marks / sizeof marks[0])
+
+static bool is_open_mpi(void)
+{
+  char library[16];
+  launcher_mpi_library(sizeof library, library);
+  return strncmp(library, "Open MPI", 8) == 0;
+}
+
+launcher launcher_find(void)
+{
+  launcher by = {.kind = LAUNCHER_NONE, .name = "nobody", .processes = 1, .first = true};
+  const launcher_kind own = is_open_mpi() ? LAUNCHER_OPENMPI : LAUNCHER_HYDRA;
+  size_t k = 0;
+
+  /* That of this library first: a process of another's job may have called it. */
+  while (k < N_MARKS && (marks[k].kind != own || getenv(marks[k].sign) == NULL)) { k += 1; }
+  if (k == N_MARKS) { k = 0; }
+  while (k < N_MARKS && getenv(marks[k].sign) == NULL) { k += 1; }
+  if (k == N_MARKS) { return by; }
+
+  const char *size = marks[k].size != NULL ? getenv(marks[k].size) : NULL;
+  const char *rank = getenv(marks[k].rank);
+  by.kind = marks[k].kind;
+  by.name = marks[k].name;
+  by.mark = size != NULL ? marks[k].size : NULL;
+  by.processes = size != NULL ? strtol(size, NULL, 10) : 1;
+  by.first = rank == NULL || strcmp(rank, "0") == 0;
+  return by;
+}
+
+void launcher_mpi_library(size_t size, char *out)
+{
+  char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+  char name[64] = "", version[64] = "";
+  int n = 0;
+
+  if (MPI_Get_library_version(text, &n) != MPI_SUCCESS) { text[0] = '\0'; }
+  text[strcspn(text, ",\n")] = '\0'; /* name and version stand first; how it was built follows */
+  if (sscanf(text, "%63s Version: %63s", name, version) == 2) { /* MPICH and MVAPICH */
+    (void)snprintf(out, size, "%s %s", name, version);
+  } else {
+    (void)snprintf(out, size, "%s", text[0] != '\0' ? text : "an unknown MPI");
+  }
+}
+
+unroll_status launcher_check(const unroll_comm *comm)
+{
+  const launcher by = launcher_find();
+  char library[MPI_MAX_LIBRARY_VERSION_STRING];
+
+  if (unroll_comm_size(comm) > 1 || by.processes <= 1) { return UNROLL_OK; }
+  launcher_mpi_library(sizeof library, library);
+  return unroll_fail(
+      UNROLL_ERR_ARG,
+      "%s started %ld processes (%s), but to MPI each is alone: this program is built "
+      "with %s; start it with the mpirun or mpiexec of that, or with srun --mpi=%s "
+      "(srun --mpi=list shows what there is)",
+      by.name, by.processes, by.mark, library, is_open_mpi() ? "pmix" : "pmi2");
+}

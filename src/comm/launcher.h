@@ -1,0 +1,46 @@
+#ifndef COMM_LAUNCHER_H
+#define COMM_LAUNCHER_H
+
+/*
+ * The program that started this process, mpirun, mpiexec or srun, as far as its marks in the environment
+ * tell: the only place that knows such marks. They are looked at for what MPI cannot say: who may speak
+ * before MPI starts, whether MPI has found all the processes that were started, and which flags to advise.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <unroll/comm.h>
+#include <unroll/status.h>
+
+typedef enum launcher_kind {
+  LAUNCHER_NONE,
+  LAUNCHER_OPENMPI, /* mpirun of Open MPI */
+  LAUNCHER_HYDRA,   /* mpiexec of MPICH or Intel MPI */
+  LAUNCHER_SLURM,   /* srun */
+  LAUNCHER_OTHER,   /* another that speaks PMI, PALS or PMIx */
+} launcher_kind;
+
+typedef struct launcher {
+  launcher_kind kind;
+  const char *name; /* in words */
+  const char *mark; /* the variable that holds the number of processes; NULL: there is none */
+  long processes;   /* that it started, on this host at least; 1 where it does not say */
+  bool first;       /* this is the first of them */
+} launcher;
+
+/** The innermost launcher: mpirun within a Slurm job starts its helpers with srun. */
+launcher launcher_find(void);
+
+/** Name and version of the MPI library, "MPICH 4.0.2". Legal before MPI_Init. */
+void launcher_mpi_library(size_t size, char *out);
+
+/**
+ * Refuse to run as one of several processes that know nothing of each other: the launcher says that it
+ * started more than one, but MPI, being another than the launcher is made for, sees one rank.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG with the way to start this program
+ *
+ * Collective: no
+ */
+unroll_status launcher_check(const unroll_comm *comm);
+
+#endif
