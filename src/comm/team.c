@@ -156,7 +156,8 @@ static void unmap(comm_team *team)
 
 /*
  * Memory that the whole team sees. MPI_Win_allocate_shared would do the same, but Open MPI 4.1 hangs where
- * there is no room for it. *ok: all ranks of all teams have theirs.
+ * there is no room for it. *ok: all ranks of all teams have theirs. It loses its name before it is filled:
+ * whoever is killed then, for want of memory above all, leaves nothing behind.
  */
 static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
 {
@@ -169,6 +170,11 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
   if (team->rank == 0) { file = create(name, sizeof name, team->bytes); }
   UNROLL_TRY_MPI(MPI_Bcast(name, (int)sizeof name, MPI_CHAR, 0, team->handle));
   if (team->rank > 0 && name[0] != '\0') { file = shm_open(name, O_RDWR, 0); }
+  UNROLL_TRY_MPI(MPI_Barrier(team->handle)); /* all have opened it */
+  if (team->rank == 0 && name[0] != '\0') { (void)shm_unlink(name); }
+  name[0] = '\0';
+  UNROLL_TRY_MPI(MPI_Barrier(team->handle)); /* it has no name now */
+
   comm_team_share(team, team->bytes - parts, whole_pages(1), &begin, &end);
   good = file >= 0 && reserve(file, mine, mine + team->each) &&
          reserve(file, parts + begin, parts + end) && map(team, file);
@@ -176,9 +182,7 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
   *ok = good != 0;
 
 cleanup:
-  if (team->rank == 0 && name[0] != '\0') {
-    (void)shm_unlink(name);
-  } /* it lives while it is mapped */
+  if (team->rank == 0 && name[0] != '\0') { (void)shm_unlink(name); }
   if (file >= 0) { (void)close(file); }
   return st;
 }
