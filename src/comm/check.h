@@ -11,14 +11,17 @@
 #include <unroll/comm.h>
 #include <unroll/status.h>
 
-struct unroll_comm {
-  MPI_Comm handle; /* a duplicate: own messages, errors are returned */
-  int rank, size;
-  double *block; /* (size, COMM_BLOCK) where a sum in rank order collects its terms */
-};
+/* [bytes] as long as unroll_message() can be. */
+#define COMM_LINE 4096
 
-/* [doubles] of one rank that a sum in rank order collects at a time. */
-#define COMM_BLOCK 16
+struct unroll_comm {
+  MPI_Comm
+      handle; /* a duplicate: own messages, errors are returned; ranks of a host are neighbours */
+  int rank, size;
+  MPI_Comm host;          /* the ranks of this host, in the same order */
+  int parent_rank;        /* as launchers and people count; not `rank` where hosts took turns */
+  char agreed[COMM_LINE]; /* the line of the last failure that all ranks agreed on */
+};
 
 /*
  * [elements] Longest message. MPI counts are int; this is far below INT_MAX,

@@ -5,44 +5,99 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A size_t travels as MPI_UINT64_T. */
 _Static_assert(sizeof(size_t) == sizeof(uint64_t), "sizes are 64-bit");
 
+/* Messages that the root of a gather expects at a time; few enough that tests pass through the wait. */
+#define GATHER_AT_ONCE 8
+
 /* What comm_agree sends: the status and the line of the rank that failed. */
 typedef struct verdict {
   int status;
-  char line[4096]; /* as long as unroll_message() can be */
+  char line[COMM_LINE];
 } verdict;
 
 /* ------------------------------------------------------------- create, free */
 
-unroll_status unroll_comm_new(MPI_Comm parent, unroll_comm **out)
+static unroll_status check_mpi(void)
 {
   unroll_status st = UNROLL_OK;
-  unroll_comm *comm = NULL;
   int started = 0;
   int level = MPI_THREAD_SINGLE;
 
-  UNROLL_TRY(memory_new(1, sizeof *comm, "the communicator", &comm));
-  comm->handle = MPI_COMM_NULL;
   UNROLL_TRY_MPI(MPI_Initialized(&started));
   if (!started) {
-    st = unroll_fail(UNROLL_ERR_MPI, "MPI is not started: call MPI_Init_thread first");
-    goto cleanup;
+    return unroll_fail(UNROLL_ERR_MPI, "MPI is not started: call MPI_Init_thread first");
   }
   UNROLL_TRY_MPI(MPI_Query_thread(&level));
   if (level < MPI_THREAD_FUNNELED) {
-    st = unroll_fail(UNROLL_ERR_MPI, "MPI was started without support for threads: call "
-                                     "MPI_Init_thread with MPI_THREAD_FUNNELED or more");
-    goto cleanup;
+    return unroll_fail(UNROLL_ERR_MPI, "MPI was started without support for threads: call "
+                                       "MPI_Init_thread with MPI_THREAD_FUNNELED or more");
   }
+
+cleanup:
+  return st;
+}
+
+/* The ranks of this host: those that can share memory, or those of the same made-up host >= 0. */
+static unroll_status find_host(unroll_comm *comm, int host)
+{
+  unroll_status st = UNROLL_OK;
+  if (host >= 0) {
+    UNROLL_TRY_MPI(MPI_Comm_split(comm->handle, host, comm->rank, &comm->host));
+  } else {
+    UNROLL_TRY_MPI(MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, comm->rank,
+                                       MPI_INFO_NULL, &comm->host));
+  }
+  UNROLL_TRY_MPI(MPI_Comm_set_errhandler(comm->host, MPI_ERRORS_RETURN));
+
+cleanup:
+  return st;
+}
+
+/*
+ * Make the ranks of each host neighbours: hosts in the order of their lowest ranks, inside a host the order of
+ * before. Nothing changes where they are neighbours already.
+ */
+static unroll_status order_by_host(unroll_comm *comm)
+{
+  unroll_status st = UNROLL_OK;
+  MPI_Comm ordered = MPI_COMM_NULL;
+  int ends[2] = {comm->rank, -comm->rank}, n = 0;
+
+  UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &n));
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, ends, 2, MPI_INT, MPI_MIN, comm->host));
+  int scattered = -ends[1] - ends[0] + 1 != n;
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &scattered, 1, MPI_INT, MPI_MAX, comm->handle));
+  if (scattered) {
+    UNROLL_TRY_MPI(MPI_Comm_split(comm->handle, 0, ends[0], &ordered)); /* ties: the old order */
+    UNROLL_TRY_MPI(MPI_Comm_set_errhandler(ordered, MPI_ERRORS_RETURN));
+    UNROLL_TRY_MPI(MPI_Comm_free(&comm->handle));
+    comm->handle = ordered;
+    UNROLL_TRY_MPI(MPI_Comm_rank(comm->handle, &comm->rank));
+  }
+
+cleanup:
+  return st;
+}
+
+unroll_status comm_new_on_hosts(MPI_Comm parent, int host, unroll_comm **out)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_comm *comm = NULL;
+
+  UNROLL_TRY(memory_new(1, sizeof *comm, "the communicator", &comm));
+  comm->handle = comm->host = MPI_COMM_NULL;
+  UNROLL_TRY(check_mpi());
   UNROLL_TRY_MPI(MPI_Comm_dup(parent, &comm->handle));
   UNROLL_TRY_MPI(MPI_Comm_set_errhandler(comm->handle, MPI_ERRORS_RETURN));
   UNROLL_TRY_MPI(MPI_Comm_rank(comm->handle, &comm->rank));
   UNROLL_TRY_MPI(MPI_Comm_size(comm->handle, &comm->size));
-  UNROLL_TRY(memory_new((size_t)comm->size * COMM_BLOCK, sizeof *comm->block,
-                        "the terms of a sum in rank order", &comm->block));
+  comm->parent_rank = comm->rank;
+  UNROLL_TRY(find_host(comm, host));
+  UNROLL_TRY(order_by_host(comm));
   *out = comm;
   comm = NULL;
 
@@ -51,10 +106,15 @@ cleanup:
   return st;
 }
 
+unroll_status unroll_comm_new(MPI_Comm parent, unroll_comm **out)
+{
+  return comm_new_on_hosts(parent, -1, out);
+}
+
 void unroll_comm_free(unroll_comm **comm)
 {
   if (*comm == NULL) { return; }
-  memory_free(&(*comm)->block);
+  if ((*comm)->host != MPI_COMM_NULL) { (void)MPI_Comm_free(&(*comm)->host); }
   if ((*comm)->handle != MPI_COMM_NULL) { (void)MPI_Comm_free(&(*comm)->handle); }
   memory_free(comm);
 }
@@ -82,6 +142,25 @@ unroll_status unroll_fail_mpi(int code, const char *call, const char *file, int 
 
 /* ---------------------------------------------------------------- agreement */
 
+/* Did it fail here, while other ranks may be well? Then the place is worth knowing. */
+static bool is_of_one_rank(unroll_status status)
+{
+  return status == UNROLL_ERR_MEMORY || status == UNROLL_ERR_IO;
+}
+
+/* The line of this rank, with its place; a line that was agreed on before has one. */
+static void write_line(const unroll_comm *comm, unroll_status mine, char line[COMM_LINE])
+{
+  char host[256] = "", place[300] = "";
+
+  if (comm->size > 1 && is_of_one_rank(mine) && strcmp(unroll_message(), comm->agreed) != 0) {
+    if (gethostname(host, sizeof host - 1) != 0) { (void)snprintf(host, sizeof host, "?"); }
+    (void)snprintf(place, sizeof place, " (rank %d on %s)", comm->parent_rank, host);
+  }
+  (void)snprintf(line, COMM_LINE, "%.*s%s", (int)(COMM_LINE - 1 - strlen(place)), unroll_message(),
+                 place);
+}
+
 unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
 {
   unroll_status st = UNROLL_OK;
@@ -90,8 +169,9 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
 
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm->handle));
   if (first < comm->size) {
-    (void)snprintf(v.line, sizeof v.line, "%s", unroll_message());
+    if (first == comm->rank) { write_line(comm, mine, v.line); }
     UNROLL_TRY_MPI(MPI_Bcast(&v, (int)sizeof v, MPI_BYTE, first, comm->handle));
+    memcpy(comm->agreed, v.line, sizeof v.line);
     st = unroll_fail((unroll_status)v.status, "%s", v.line);
   }
 
@@ -164,21 +244,7 @@ unroll_status comm_sum_real_in_any_order(unroll_comm *comm, unroll_real *x, size
 
 unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n)
 {
-  unroll_status st = UNROLL_OK;
-
-  for (size_t i = 0; i < n; i += COMM_BLOCK) {
-    size_t count = piece_of(n - i, COMM_BLOCK);
-    UNROLL_TRY_MPI(MPI_Allgather(x + i, (int)count, MPI_DOUBLE, comm->block, (int)count, MPI_DOUBLE,
-                                 comm->handle));
-    for (size_t k = 0; k < count; ++k) {
-      double sum = comm->block[k];
-      for (size_t r = 1; r < (size_t)comm->size; ++r) { sum += comm->block[r * count + k]; }
-      x[i + k] = sum;
-    }
-  }
-
-cleanup:
-  return st;
+  return reduce(comm, x, n, MPI_DOUBLE, sizeof *x, MPI_SUM);
 }
 
 /* ------------------------------------------------------------------- gather */
@@ -197,16 +263,28 @@ cleanup:
   return st;
 }
 
-/* Receive what send_block of `source` sends. */
-static unroll_status receive_block(unroll_comm *comm, char *bytes, size_t n, int source)
+/* Receive what send_block of the other ranks sends, each block of sizes[rank] bytes, beside one's own. */
+static unroll_status receive_blocks(unroll_comm *comm, const void *own, const size_t *sizes,
+                                    char *blocks)
 {
   unroll_status st = UNROLL_OK;
+  MPI_Request under_way[GATHER_AT_ONCE];
+  int n = 0;
 
-  for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = (int)piece_of(n - i, COMM_PIECE);
-    UNROLL_TRY_MPI(
-        MPI_Recv(bytes + i, count, MPI_BYTE, source, COMM_TAG, comm->handle, MPI_STATUS_IGNORE));
+  for (int r = 0; r < comm->size; blocks += sizes[r], ++r) {
+    if (r == comm->rank && sizes[r] > 0) { memcpy(blocks, own, sizes[r]); }
+    for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_PIECE) {
+      int count = (int)piece_of(sizes[r] - i, COMM_PIECE);
+      if (n == GATHER_AT_ONCE) {
+        UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
+        n = 0;
+      }
+      UNROLL_TRY_MPI(
+          MPI_Irecv(blocks + i, count, MPI_BYTE, r, COMM_TAG, comm->handle, &under_way[n]));
+      n += 1;
+    }
   }
+  UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
 
 cleanup:
   return st;
@@ -225,26 +303,23 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
   *sizes = NULL;
   *all = NULL;
 
-  /* Every rank keeps the sizes until the end: so all know alike what follows. */
-  st = memory_new((size_t)comm->size, sizeof *each, "sizes of the gathered blocks", &each);
+  if (receives) {
+    st = memory_new((size_t)comm->size, sizeof *each, "sizes of the gathered blocks", &each);
+  }
   UNROLL_TRY(comm_agree(comm, st));
-  UNROLL_TRY_MPI(MPI_Allgather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, comm->handle));
-  for (int r = 0; r < comm->size; ++r) { total += each[r]; }
+  if (root < 0) {
+    UNROLL_TRY_MPI(MPI_Allgather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, comm->handle));
+  } else {
+    UNROLL_TRY_MPI(MPI_Gather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, root, comm->handle));
+  }
+  for (int r = 0; receives && r < comm->size; ++r) { total += each[r]; }
   if (receives) { st = memory_new(total, 1, "gathered blocks", &blocks); }
   UNROLL_TRY(comm_agree(comm, st));
 
-  if (comm->rank != collector) {
-    UNROLL_TRY(send_block(comm, bytes, n, collector));
+  if (comm->rank == collector) {
+    UNROLL_TRY(receive_blocks(comm, bytes, each, blocks));
   } else {
-    char *at = blocks;
-    for (int r = 0; r < comm->size; ++r) {
-      if (r != collector) {
-        UNROLL_TRY(receive_block(comm, at, each[r], r));
-      } else if (n > 0) {
-        memcpy(at, bytes, n);
-      }
-      at += each[r];
-    }
+    UNROLL_TRY(send_block(comm, bytes, n, collector));
   }
   if (root < 0) { UNROLL_TRY(comm_broadcast(comm, blocks, total, collector)); }
 

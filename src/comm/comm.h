@@ -14,10 +14,17 @@
 #include <unroll/real.h>
 #include <unroll/status.h>
 
+/** unroll_comm_new with made-up hosts, for tests: ranks of the same `host` >= 0 are on one. */
+unroll_status comm_new_on_hosts(MPI_Comm parent, int host, unroll_comm **out);
+
 /**
  * Agree on one outcome at the end of a phase that touched the world, so that all ranks leave
  * together: every rank returns the status of the lowest rank that failed, with that rank's line as
  * unroll_message(), and UNROLL_OK when none did. Never called after an MPI error.
+ *
+ * What may go wrong on one rank alone, UNROLL_ERR_MEMORY and UNROLL_ERR_IO, gets " (rank 3 on node2)" at the
+ * end of its line where there are several ranks, counted as in the parent; mistakes of usage and
+ * input are alike on all ranks and do not.
  */
 unroll_status comm_agree(unroll_comm *comm, unroll_status mine);
 
@@ -31,7 +38,10 @@ unroll_status comm_max_u64(unroll_comm *comm, uint64_t *x, size_t n);
 /** Bitwise or of n words over the ranks, in place: the union of sets. */
 unroll_status comm_or_u64(unroll_comm *comm, uint64_t *x, size_t n);
 
-/** Element-wise maximum, or sum in rank order, of n doubles: for times, never for results. */
+/**
+ * Element-wise maximum, or sum, of n doubles. The sum is taken in MPI's order: for times, and for results only
+ * where all ranks but one have zero.
+ */
 unroll_status comm_max_double(unroll_comm *comm, double *x, size_t n);
 unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n);
 

@@ -53,23 +53,19 @@ static int largest_team(int size, int limit, int rank, int first, int last)
   return team;
 }
 
-/* The size that suits every rank. */
+/* The size that suits every rank. The ranks of a host are neighbours, in its order. */
 static unroll_status find_size(unroll_comm *comm, int limit, int *size)
 {
   unroll_status st = UNROLL_OK;
-  MPI_Comm host = MPI_COMM_NULL;
-  int ends[2] = {comm->rank, -comm->rank}, n = 0;
+  int place = 0, n = 0;
 
-  UNROLL_TRY_MPI(
-      MPI_Comm_split_type(comm->handle, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host));
-  UNROLL_TRY_MPI(MPI_Comm_size(host, &n));
-  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, ends, 2, MPI_INT, MPI_MIN, host));
-  bool neighbours = -ends[1] - ends[0] + 1 == n; /* no rank of another host among them */
-  *size = neighbours ? largest_team(comm->size, limit, comm->rank, ends[0], -ends[1]) : 1;
+  UNROLL_TRY_MPI(MPI_Comm_rank(comm->host, &place));
+  UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &n));
+  *size =
+      largest_team(comm->size, limit, comm->rank, comm->rank - place, comm->rank - place + n - 1);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, size, 1, MPI_INT, MPI_MIN, comm->handle));
 
 cleanup:
-  if (host != MPI_COMM_NULL) { (void)MPI_Comm_free(&host); }
   return st;
 }
 

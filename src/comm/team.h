@@ -11,8 +11,8 @@
  *   rank          0 1 2 3 | 4 5 6 7        two hosts of four ranks
  *   rank of team  0 1 2 3 | 0 1 2 3        across: {0, 4}, {1, 5}, {2, 6}, {3, 7}
  *
- * A rank that cannot share with its neighbours is a team of its own: ranks dealt out in turns over the
- * hosts, or no room for shared memory. Results do not depend on the teams.
+ * A rank that cannot share with its neighbours is a team of its own: hosts of odd numbers of ranks, or no room
+ * for shared memory. Results do not depend on the teams.
  */
 #include "comm/tree.h"
 #include <mpi.h>

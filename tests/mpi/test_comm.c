@@ -3,9 +3,10 @@
 #include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
-#include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 /* What unroll_comm_new said before MPI was started. */
 static unroll_status early_status;
@@ -27,6 +28,78 @@ static void test_comm_new_duplicates_rank_and_size(void)
   CHECK_ALL(comm->handle != MPI_COMM_WORLD);
   unroll_comm_free(&comm);
   CHECK_ALL(comm == NULL);
+  unroll_comm_free(&comm);
+}
+
+/* Made-up hosts of the ranks of the world. */
+static int in_turns(int r)
+{
+  return r % 2;
+}
+
+static int in_turns_of_three(int r)
+{
+  return (r + 1) % 3; /* the host of rank 0 is not the lowest number */
+}
+
+static int uneven_host(int r)
+{
+  return r == 0 || r >= 3 ? 1 : 0;
+}
+
+static int in_blocks(int r)
+{
+  return 7 - r / 2;
+}
+
+/* World rank of the i-th rank when hosts follow each other in the order of their lowest ranks. */
+static int expected_rank(int (*host_of)(int r), int i)
+{
+  for (int low = 0; low < test_size; ++low) {
+    bool lowest = true;
+    for (int r = 0; r < low; ++r) { lowest = lowest && host_of(r) != host_of(low); }
+    for (int r = low; lowest && r < test_size; ++r) {
+      if (host_of(r) == host_of(low) && i-- == 0) { return r; }
+    }
+  }
+  return -1;
+}
+
+static void check_order(int (*host_of)(int r))
+{
+  unroll_comm *comm = NULL;
+  int world = 0, n = 0, place = 0, mates = 0, before = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &world);
+  CHECK_OK(comm_new_on_hosts(MPI_COMM_WORLD, host_of(world), &comm));
+  CHECK_ALL(comm->size == test_size && comm->parent_rank == world);
+  CHECK_ALL(world == expected_rank(host_of, comm->rank));
+  CHECK_ALL((comm->rank == 0) == (world == 0));
+  for (int r = 0; r < test_size; ++r) {
+    mates += host_of(r) == host_of(world);
+    before += host_of(r) == host_of(world) && r < world;
+  }
+  MPI_Comm_size(comm->host, &n);
+  MPI_Comm_rank(comm->host, &place);
+  CHECK_ALL(n == mates && place == before);
+  unroll_comm_free(&comm);
+}
+
+static void test_comm_ranks_of_a_host_become_neighbours(void)
+{
+  check_order(in_turns);
+  check_order(in_turns_of_three);
+  check_order(uneven_host);
+}
+
+static void test_comm_neighbours_keep_the_order_of_the_parent(void)
+{
+  unroll_comm *comm = NULL;
+  int world = 0, like = MPI_UNEQUAL;
+  MPI_Comm_rank(MPI_COMM_WORLD, &world);
+  check_order(in_blocks);
+  CHECK_OK(comm_new_on_hosts(MPI_COMM_WORLD, in_blocks(world), &comm));
+  MPI_Comm_compare(MPI_COMM_WORLD, comm->handle, &like);
+  CHECK_ALL(like == MPI_CONGRUENT);
   unroll_comm_free(&comm);
 }
 
@@ -73,7 +146,59 @@ static void test_agree_when_several_failed_follows_the_lowest(void)
   unroll_status st = comm_agree(test_comm, mine);
   (void)snprintf(line, sizeof line, "rank %d failed", first);
   CHECK_ALL(st == (first == test_size - 1 ? UNROLL_ERR_IO : UNROLL_ERR_MEMORY));
-  CHECK_ALL(strcmp(unroll_message(), line) == 0);
+  CHECK_ALL(strncmp(unroll_message(), line, strlen(line)) == 0);
+}
+
+/* Does `text` end with the place of this rank of the world? */
+static bool ends_with_place(const char *text, int r)
+{
+  char host[256] = "", place[320];
+  gethostname(host, sizeof host - 1);
+  (void)snprintf(place, sizeof place, "no room (rank %d on %s)", r, host);
+  return strcmp(text, place) == 0;
+}
+
+static void test_agree_says_where_memory_or_a_file_failed(void)
+{
+  static const unroll_status of_one[] = {UNROLL_ERR_MEMORY, UNROLL_ERR_IO};
+  for (int k = 0; k < 2; ++k) {
+    const int bad = test_size - 1;
+    unroll_status mine = test_rank == bad ? unroll_fail(of_one[k], "no room") : UNROLL_OK;
+    unroll_status st = comm_agree(test_comm, mine);
+    CHECK_ALL(st == of_one[k]);
+    if (test_size == 1) {
+      CHECK_ALL(strcmp(unroll_message(), "no room") == 0);
+    } else {
+      CHECK_ALL(ends_with_place(unroll_message(), bad));
+    }
+    CHECK_ALL(comm_agree(test_comm, st) == of_one[k]); /* a caller agrees again: said once */
+    CHECK_ALL(test_size == 1 || ends_with_place(unroll_message(), bad));
+  }
+}
+
+/* The place is that of the parent, as launchers count. */
+static void test_agree_counts_ranks_as_the_parent_does(void)
+{
+  unroll_comm *comm = NULL;
+  int world = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &world);
+  CHECK_OK(comm_new_on_hosts(MPI_COMM_WORLD, in_turns(world), &comm));
+  unroll_status mine = world == 1 ? unroll_fail(UNROLL_ERR_MEMORY, "no room") : UNROLL_OK;
+  unroll_status st = comm_agree(comm, mine);
+  CHECK_ALL(st == (test_size > 1 ? UNROLL_ERR_MEMORY : UNROLL_OK));
+  CHECK_ALL(test_size == 1 || ends_with_place(unroll_message(), 1));
+  unroll_comm_free(&comm);
+}
+
+static void test_agree_on_a_line_of_any_length_is_whole_or_cut(void)
+{
+  char word[5000];
+  memset(word, 'x', sizeof word);
+  word[sizeof word - 1] = '\0';
+  CHECK_ALL(comm_agree(test_comm, unroll_fail(UNROLL_ERR_IO, "%s", word)) == UNROLL_ERR_IO);
+  const char *line = unroll_message();
+  CHECK_ALL(strlen(line) == COMM_LINE - 1 && strncmp(line, word, COMM_LINE - 400) == 0);
+  CHECK_ALL(test_size == 1 || line[COMM_LINE - 2] == ')');
 }
 
 static void test_agree_to_stop_is_no_failure_lost(void)
@@ -137,25 +262,18 @@ static void test_max_double_takes_the_largest(void)
   CHECK_ALL(x[0] == -1.0 && x[1] == 0.5 * (test_size - 1));
 }
 
-/* Terms whose sum depends on the order, more of them than one collected block. */
-static double term(int r, size_t i)
+static void test_sum_double_adds_all_ranks(void)
 {
-  return ldexp(1.0 / (double)(3 + (size_t)r * 7 + i), (int)(((size_t)r * 29 + i) % 40));
-}
-
-static void test_sum_double_adds_in_rank_order(void)
-{
-  double x[2 * COMM_BLOCK + 3];
+  double x[35];
   const size_t n = sizeof x / sizeof x[0];
   int ok = 1;
-  for (size_t i = 0; i < n; ++i) { x[i] = term(test_rank, i); }
+  for (size_t i = 0; i < n; ++i) { x[i] = (double)(test_rank + 1) * (double)i; } /* exact */
+  x[n - 1] = test_rank == test_size - 1 ? 0.1 : 0.0; /* one rank's value and zeros: exact */
   CHECK_OK(comm_sum_double(test_comm, x, n));
-  for (size_t i = 0; i < n; ++i) {
-    double sum = term(0, i);
-    for (int r = 1; r < test_size; ++r) { sum += term(r, i); }
-    ok &= x[i] == sum;
+  for (size_t i = 0; i < n - 1; ++i) {
+    ok &= x[i] == (double)(test_size * (test_size + 1) / 2) * (double)i;
   }
-  CHECK_ALL(ok);
+  CHECK_ALL(ok && x[n - 1] == 0.1);
 }
 
 /* ------------------------------------------------------------------ gather */
@@ -208,7 +326,7 @@ static size_t nothing(int r)
 /* The last rank has more than a message can hold. */
 static size_t long_last(int r)
 {
-  return r == test_size - 1 ? COMM_PIECE + 11 : 5;
+  return r == test_size - 1 ? 2 * COMM_PIECE + 11 : 5;
 }
 
 static void test_gather_to_all_keeps_rank_order(void)
@@ -234,16 +352,21 @@ int main(int argc, char **argv)
   static const struct test_case cases[] = {
       {"new before MPI: refused", test_comm_new_before_mpi_is_refused},
       {"new: a duplicate, free twice", test_comm_new_duplicates_rank_and_size},
+      {"new: ranks of a host are neighbours", test_comm_ranks_of_a_host_become_neighbours},
+      {"new: neighbours stay as they are", test_comm_neighbours_keep_the_order_of_the_parent},
       {"failed MPI call: returned, not fatal", test_comm_failed_call_is_returned_with_mpis_words},
       {"agree: all well", test_agree_when_all_are_well_is_ok},
       {"agree: each rank alone fails", test_agree_when_one_failed_gives_all_its_line},
       {"agree: the lowest of several", test_agree_when_several_failed_follows_the_lowest},
+      {"agree: where memory or a file failed", test_agree_says_where_memory_or_a_file_failed},
+      {"agree: ranks as the parent counts", test_agree_counts_ranks_as_the_parent_does},
+      {"agree: a long line", test_agree_on_a_line_of_any_length_is_whole_or_cut},
       {"agree: stop", test_agree_to_stop_is_no_failure_lost},
       {"broadcast: any size", test_broadcast_of_any_size_copies_the_root},
       {"sum, max of integers: exact", test_sum_and_max_u64_are_exact},
       {"sum longer than a message", test_sum_u64_longer_than_a_message_is_whole},
       {"max of doubles", test_max_double_takes_the_largest},
-      {"sum of doubles: rank order", test_sum_double_adds_in_rank_order},
+      {"sum of doubles", test_sum_double_adds_all_ranks},
       {"gather to all", test_gather_to_all_keeps_rank_order},
       {"gather to one", test_gather_to_each_root_leaves_the_others_empty},
       {"gather nothing", test_gather_of_nothing_is_legal},

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,23 @@ static void check_places(int limit)
 static void test_teams_are_neighbours_of_one_size(void)
 {
   with_limits(check_places);
+}
+
+/* Ranks dealt out to two hosts in turns: their teams are those of a host. */
+static void test_teams_of_hosts_in_turns_are_those_of_the_host(void)
+{
+  unroll_comm *comm = NULL;
+  comm_team *team = NULL;
+  int world = 0, odd = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &world);
+  CHECK_OK(comm_new_on_hosts(MPI_COMM_WORLD, world % 2, &comm));
+  CHECK_OK(comm_team_new(comm, 1, 1, &team));
+  bool halves = test_size > 1 && is_power_of_two(test_size) && expected_size(100) > 1;
+  CHECK_ALL(team->size == (halves ? test_size / 2 : 1));
+  MPI_Allreduce(&(int){world % 2}, &odd, 1, MPI_INT, MPI_SUM, team->handle);
+  CHECK_ALL(odd == world % 2 * team->size);
+  comm_team_free(&team);
+  unroll_comm_free(&comm);
 }
 
 /* What a rank writes to its part and to its share, the others of its team read, and no other team. */
@@ -197,6 +215,7 @@ int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
       {"neighbours, of one size", test_teams_are_neighbours_of_one_size},
+      {"hosts in turns", test_teams_of_hosts_in_turns_are_those_of_the_host},
       {"memory seen by the team alone", test_memory_is_seen_by_the_team_alone},
       {"shares make up the whole", test_shares_make_up_the_whole},
       {"UNROLL_TEAM is no number", test_no_number_is_refused_on_all_ranks},
