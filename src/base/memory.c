@@ -1,8 +1,13 @@
 #include "base/memory.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+
+/* Before a block lies the address that the system gave: malloc aligns to 16 bytes at least, so there is room. */
+_Static_assert(_Alignof(max_align_t) >= sizeof(void *),
+               "room for an address before an aligned block");
 
 static int64_t alive;
 static int64_t total;
@@ -10,18 +15,20 @@ static int64_t total;
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
 {
   size_t bytes = 0;
-  void *block = NULL;
 
   if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MEMORY_ALIGNMENT) {
     return unroll_fail(UNROLL_ERR_MEMORY,
                        "%s: %zu elements of %zu bytes are more than a machine can address", what,
                        count, size);
   }
-  bytes = bytes == 0 ? MEMORY_ALIGNMENT : bytes;
-  if (posix_memalign(&block, MEMORY_ALIGNMENT, bytes) != 0) {
+  /* calloc knows which pages come zeroed from the system and leaves them alone: they cost nothing until
+   * they are used, and then lie near the thread that uses them. */
+  unsigned char *whole = calloc(1, bytes + MEMORY_ALIGNMENT);
+  if (whole == NULL) {
     return unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for %zu bytes", what, bytes);
   }
-  memset(block, 0, bytes);
+  unsigned char *block = whole + MEMORY_ALIGNMENT - (uintptr_t)whole % MEMORY_ALIGNMENT;
+  memcpy(block - sizeof whole, &whole, sizeof whole);
   memcpy(out, &block, sizeof block);
   alive += 1;
   total += 1;
@@ -47,10 +54,12 @@ unroll_status memory_resize(size_t old_count, size_t new_count, size_t size, con
 
 void memory_free(void *p)
 {
-  void *block = NULL;
+  unsigned char *block = NULL;
+  void *whole = NULL;
   memcpy(&block, p, sizeof block);
   if (block == NULL) { return; }
-  free(block);
+  memcpy(&whole, block - sizeof whole, sizeof whole);
+  free(whole);
   block = NULL;
   memcpy(p, &block, sizeof block);
   alive -= 1;

@@ -5,6 +5,8 @@
  * All allocation of the library goes through here: sizes are multiplied with
  * an overflow check, blocks are aligned for vector loads and set to zero, and
  * the blocks alive are counted, so that a test can demand that none is left.
+ * Pages of a large block are the process's only once they are written to, so
+ * what a phase does not use takes no memory.
  */
 #include <stddef.h>
 #include <stdint.h>
