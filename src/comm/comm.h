@@ -3,7 +3,7 @@
 
 /*
  * What the other layers need of MPI. P ranks; every function here is
- * collective over the communicator and called by the main thread only.
+ * collective over the communicator unless it says otherwise, and called by the main thread only.
  * Counts may exceed INT_MAX: messages are cut into pieces inside.
  */
 #include "comm/team.h"
@@ -54,6 +54,10 @@ unroll_status comm_sum_real_in_any_order(unroll_comm *comm, unroll_real *x, size
  */
 unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, int root,
                                 size_t **sizes, void **all);
+
+/** Send n bytes to rank `to`, which waits for them with comm_receive, or receive them. Of these two ranks alone. */
+unroll_status comm_send(unroll_comm *comm, const void *bytes, size_t n, int to);
+unroll_status comm_receive(unroll_comm *comm, void *bytes, size_t n, int from);
 
 /*
  * The exchange: x <- sum over the ranks of x, the same bits on every rank and

@@ -2,8 +2,8 @@
  * Counting: the tokens of a part, over all ranks, to a vocabulary.
  *
  *   each rank     scans its share of the blocks into a tally
- *   merge         rank 0 adds up the tallies, a P-th of the tokens (by hash) at a time, so that it
- *                 never holds more than the merged tally and about one rank's worth beside it
+ *   merge         up a binary tree: ranks at distance 1 add up their tallies, then at distance 2, 4, ...
+ *                 so that a rank takes part in log2 P rounds, and holds its merged tally and one message
  *   rank 0        orders the tokens and drops the rare
  *   broadcast     every rank builds the same vocabulary
  *
@@ -151,23 +151,19 @@ cleanup:
   return st;
 }
 
-/* The message of slice `slice` of `slices`, cut by hash. */
-static unroll_status pack_slice(const tally *t, uint64_t slice, uint64_t slices, size_t *size,
-                                char **message)
+/* All of a tally as a message. */
+static unroll_status pack_tally(const tally *t, size_t *size, char **message)
 {
   unroll_status st = UNROLL_OK;
-  size_t total = 0;
-  size_t n = 0;
+  const size_t V = t->texts.n;
+  const size_t total = V == 0 ? 0 : V * HEAD + (size_t)t->texts.start[V];
 
-  for (size_t i = 0; i < t->texts.n; ++i) {
-    const char *text = words_view(&t->texts, i, &n);
-    if (words_hash(text, n) % slices == slice) { total += HEAD + n; }
-  }
   UNROLL_TRY(memory_new(total, 1, "a message of counts", message));
   char *to = *message;
-  for (size_t i = 0; i < t->texts.n; ++i) {
+  for (size_t i = 0; i < V; ++i) {
+    size_t n = 0;
     const char *text = words_view(&t->texts, i, &n);
-    if (words_hash(text, n) % slices == slice) { pack_token(&to, t->counts[i], text, n); }
+    pack_token(&to, t->counts[i], text, n);
   }
   *size = total;
 
@@ -175,36 +171,48 @@ cleanup:
   return st;
 }
 
-/* Add the tallies of all ranks to that of rank 0. Collective. */
+/* One round of the merge: rank `rank` adds to its tally that of rank `rank + d`. Collective. */
+static unroll_status merge_round(unroll_comm *comm, int d, tally *t)
+{
+  unroll_status st = UNROLL_OK;
+  const int rank = unroll_comm_rank(comm);
+  const bool gives = rank % (2 * d) == d;
+  const bool takes = rank % (2 * d) == 0 && d < unroll_comm_size(comm) - rank;
+  char *message = NULL;
+  size_t size = 0;
+
+  if (gives) { st = pack_tally(t, &size, &message); }
+  UNROLL_TRY(comm_agree(comm, st));
+  if (gives) { UNROLL_TRY(comm_send(comm, &size, sizeof size, rank - d)); }
+  if (takes) {
+    UNROLL_TRY(comm_receive(comm, &size, sizeof size, rank + d));
+    st = memory_new(size, 1, "a message of counts", &message);
+  }
+  UNROLL_TRY(comm_agree(comm, st)); /* before anybody sends into memory that is not there */
+  if (gives) {
+    tally_free(t);
+    UNROLL_TRY(comm_send(comm, message, size, rank - d));
+  }
+  if (takes) {
+    UNROLL_TRY(comm_receive(comm, message, size, rank + d));
+    st = unpack_tokens(message, size, t);
+  }
+  UNROLL_TRY(comm_agree(comm, st));
+
+cleanup:
+  memory_free(&message);
+  return st;
+}
+
+/* Add the tallies of all ranks to that of rank 0, up a binary tree. Collective. */
 static unroll_status merge(unroll_comm *comm, tally *t)
 {
   unroll_status st = UNROLL_OK;
   const int P = unroll_comm_size(comm);
-  const bool root = unroll_comm_rank(comm) == 0;
-  char *mine = NULL;
-  size_t *sizes = NULL;
-  char *all = NULL;
 
-  for (int slice = 0; P > 1 && slice < P; ++slice) {
-    size_t size = 0;
-    if (!root) { st = pack_slice(t, (uint64_t)slice, (uint64_t)P, &size, &mine); }
-    UNROLL_TRY(comm_agree(comm, st));
-    UNROLL_TRY(comm_gather_bytes(comm, mine, size, 0, &sizes, (void **)&all));
-    const char *from = all;
-    for (int r = 0; root && r < P && st == UNROLL_OK; ++r) {
-      st = unpack_tokens(from, sizes[r], t);
-      from += sizes[r];
-    }
-    memory_free(&all);
-    memory_free(&sizes);
-    memory_free(&mine);
-    UNROLL_TRY(comm_agree(comm, st));
-  }
+  for (int d = 1; d < P; d *= 2) { UNROLL_TRY(merge_round(comm, d, t)); }
 
 cleanup:
-  memory_free(&all);
-  memory_free(&sizes);
-  memory_free(&mine);
   return st;
 }
 

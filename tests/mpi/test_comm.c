@@ -341,6 +341,25 @@ static void test_gather_to_each_root_leaves_the_others_empty(void)
   gather(long_last, 0);
 }
 
+/* Every rank of odd number sends to its neighbour below, more than a message can hold, and then nothing. */
+static void test_send_of_any_length_arrives(void)
+{
+  const size_t n = COMM_PIECE + 11;
+  const int gives = test_rank % 2 == 1, takes = !gives && test_rank + 1 < test_size;
+  unsigned char *block = NULL;
+  int ok = 1;
+
+  CHECK_OK(memory_new(n, 1, "test", &block));
+  for (size_t i = 0; gives && i < n; ++i) { block[i] = byte_of(test_rank, i); }
+  if (gives) { CHECK_OK(comm_send(test_comm, block, n, test_rank - 1)); }
+  if (gives) { CHECK_OK(comm_send(test_comm, NULL, 0, test_rank - 1)); }
+  if (takes) { CHECK_OK(comm_receive(test_comm, block, n, test_rank + 1)); }
+  if (takes) { CHECK_OK(comm_receive(test_comm, NULL, 0, test_rank + 1)); }
+  for (size_t i = 0; takes && i < n; ++i) { ok &= block[i] == byte_of(test_rank + 1, i); }
+  CHECK_ALL(ok);
+  memory_free(&block);
+}
+
 static void test_gather_of_nothing_is_legal(void)
 {
   gather(nothing, -1);
@@ -367,6 +386,7 @@ int main(int argc, char **argv)
       {"sum longer than a message", test_sum_u64_longer_than_a_message_is_whole},
       {"max of doubles", test_max_double_takes_the_largest},
       {"sum of doubles", test_sum_double_adds_all_ranks},
+      {"send: any length", test_send_of_any_length_arrives},
       {"gather to all", test_gather_to_all_keeps_rank_order},
       {"gather to one", test_gather_to_each_root_leaves_the_others_empty},
       {"gather nothing", test_gather_of_nothing_is_legal},
