@@ -373,9 +373,50 @@ void corpus_share(const unroll_comm *comm, const corpus_part *part, size_t *firs
 
 /* ---------------------------------------------------------- count and read */
 
-/* Tokens of a rank's share of the blocks; adds characters and unknown tokens to totals. */
+unroll_status block_counts_new(const corpus_part *part, block_counts *counts)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = corpus_blocks(part);
+
+  /* Block k is counted in element k + 1, so that the running sum over the array ends as wanted. */
+  UNROLL_TRY(memory_new(n + 1, sizeof *counts->table, "the tokens of each block", &counts->table));
+  counts->tokens = counts->table + 1;
+
+cleanup:
+  return st;
+}
+
+void block_counts_free(block_counts *counts)
+{
+  memory_free(&counts->table);
+}
+
+unroll_status block_counts_sum(unroll_comm *comm, block_counts *counts, corpus_part *part)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = corpus_blocks(part);
+  uint64_t totals[2] = {counts->characters, counts->unknown};
+  uint64_t *first_token = counts->table;
+
+  UNROLL_TRY(comm_sum_u64(comm, first_token, n + 1));
+  UNROLL_TRY(comm_sum_u64(comm, totals, 2));
+  for (size_t k = 0; k < n; ++k) { first_token[k + 1] += first_token[k]; }
+
+  corpus_part_free(part);
+  part->tokens = first_token[n];
+  part->characters = totals[0];
+  part->unknown = totals[1];
+  part->n_blocks = n;
+  part->first_token = first_token;
+  counts->table = NULL;
+
+cleanup:
+  return st;
+}
+
+/* Tokens of a rank's share of the blocks. */
 static unroll_status count_share(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
-                                 const corpus_part *part, uint64_t *per_block, uint64_t totals[2])
+                                 const corpus_part *part, block_counts *counts)
 {
   unroll_status st = UNROLL_OK;
   int32_t tokens[BATCH];
@@ -384,16 +425,17 @@ static unroll_status count_share(unroll_comm *comm, const corpus *c, const unrol
   size_t last = 0;
   scan *s = NULL;
 
+  UNROLL_TRY(block_counts_new(part, counts));
   UNROLL_TRY(scan_new(c, unroll_vocab_rules(vocab), &s));
   corpus_share(comm, part, &first, &last);
   for (size_t k = first; k < last; ++k) {
     UNROLL_TRY(scan_start(s, corpus_block_begin(part, k), corpus_block_begin(part, k + 1)));
     do {
       UNROLL_TRY(vocab_scan(vocab, s, BATCH, tokens, &n));
-      per_block[k] += n;
-      totals[1] += vocab_unknown(vocab, n, tokens);
+      counts->tokens[k] += n;
+      counts->unknown += vocab_unknown(vocab, n, tokens);
     } while (n > 0);
-    totals[0] += scan_characters(s);
+    counts->characters += scan_characters(s);
   }
 
 cleanup:
@@ -405,28 +447,14 @@ unroll_status corpus_count(unroll_comm *comm, const corpus *c, const unroll_voca
                            corpus_part *part)
 {
   unroll_status st = UNROLL_OK;
-  const size_t n = corpus_blocks(part);
-  uint64_t totals[2] = {0}; /* characters, unknown tokens */
-  uint64_t *first_token = NULL;
+  block_counts counts = {0};
 
-  /* Block k is counted in element k + 1, so that the running sum over the array ends as wanted. */
-  st = memory_new(n + 1, sizeof *first_token, "the tokens of each block", &first_token);
-  if (st == UNROLL_OK) { st = count_share(comm, c, vocab, part, first_token + 1, totals); }
+  st = count_share(comm, c, vocab, part, &counts);
   UNROLL_TRY(comm_agree(comm, st));
-  UNROLL_TRY(comm_sum_u64(comm, first_token, n + 1));
-  UNROLL_TRY(comm_sum_u64(comm, totals, 2));
-  for (size_t k = 0; k < n; ++k) { first_token[k + 1] += first_token[k]; }
-
-  corpus_part_free(part);
-  part->tokens = first_token[n];
-  part->characters = totals[0];
-  part->unknown = totals[1];
-  part->n_blocks = n;
-  part->first_token = first_token;
-  first_token = NULL;
+  UNROLL_TRY(block_counts_sum(comm, &counts, part));
 
 cleanup:
-  memory_free(&first_token);
+  block_counts_free(&counts);
   return st;
 }
 

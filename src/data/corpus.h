@@ -11,7 +11,7 @@
  *   corpus_open      rank 0 lists files and folders, all learn names and sizes
  *   corpus_split     the training part and, after it, the validation part
  *   vocab_build      each rank counts the tokens of its blocks; the counts are merged
- *   corpus_count     tokens and characters per block of a part, known to every rank
+ *   corpus_count     tokens and characters per block of a part, known to every rank: where the vocabulary is given
  *   corpus_read      tokens [first, first + n) of a part: any rank, no communication
  *
  * A rank's memory is proportional to what it reads with corpus_read, never to
@@ -54,10 +54,10 @@ unroll_status corpus_hash(unroll_comm *comm, const corpus *c, char (*hashes)[COR
 /* A part of the text: the tokens that begin in bytes [begin, end), and where they lie. */
 typedef struct corpus_part {
   uint64_t begin, end;   /* [bytes] of the whole text */
-  uint64_t tokens;       /* set by corpus_count */
-  uint64_t characters;   /* code points after --lowercase and --letters; set by corpus_count */
-  uint64_t unknown;      /* tokens that are not in the vocabulary; set by corpus_count */
-  size_t n_blocks;       /* set by corpus_count */
+  uint64_t tokens;       /* set by vocab_build or corpus_count */
+  uint64_t characters;   /* code points after --lowercase and --letters; set by the same */
+  uint64_t unknown;      /* tokens that are not in the vocabulary; set by the same */
+  size_t n_blocks;       /* set by the same */
   uint64_t *first_token; /* (n_blocks + 1) tokens of the part before each block; owned */
 } corpus_part;
 
@@ -67,8 +67,9 @@ unroll_status corpus_split(const corpus *c, unroll_text_rules rules, double frac
                            corpus_part *train, corpus_part *valid);
 void corpus_part_free(corpus_part *part);
 
-/** Count the tokens of a part and merge the counts: the vocabulary. Collective. */
-unroll_status vocab_build(unroll_comm *comm, const corpus *c, const corpus_part *part,
+/** Count the tokens of a part and merge the counts: the vocabulary, and the counts of the part as corpus_count
+ * would fill them in, without reading the text once more. Collective. */
+unroll_status vocab_build(unroll_comm *comm, const corpus *c, corpus_part *part,
                           unroll_text_rules rules, uint64_t min_count, uint64_t max_vocab,
                           unroll_vocab **out);
 

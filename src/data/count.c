@@ -1,7 +1,7 @@
 /*
  * Counting: the tokens of a part, over all ranks, to a vocabulary.
  *
- *   each rank     scans its share of the blocks into a tally
+ *   each rank     scans its share of the blocks into a tally, and notes how many tokens each block has
  *   merge         up a binary tree: ranks at distance 1 add up their tallies, then at distance 2, 4, ...
  *                 so that a rank takes part in log2 P rounds, and holds its merged tally and one message
  *   rank 0        orders the tokens and drops the rare
@@ -56,7 +56,7 @@ cleanup:
 /* -------------------------------------------------------- one rank's share */
 
 /* Levels byte and char: a histogram of codes. */
-static unroll_status count_codes(scan *s, uint64_t *histogram)
+static unroll_status count_codes(scan *s, uint64_t *histogram, uint64_t *tokens)
 {
   unroll_status st = UNROLL_OK;
   int32_t codes[BATCH];
@@ -65,13 +65,14 @@ static unroll_status count_codes(scan *s, uint64_t *histogram)
   do {
     UNROLL_TRY(scan_codes(s, BATCH, codes, &n));
     for (size_t i = 0; i < n; ++i) { histogram[codes[i]] += 1; }
+    *tokens += n;
   } while (n > 0);
 
 cleanup:
   return st;
 }
 
-static unroll_status count_words(scan *s, tally *t)
+static unroll_status count_words(scan *s, tally *t, uint64_t *tokens)
 {
   unroll_status st = UNROLL_OK;
   const char *word = NULL;
@@ -81,39 +82,56 @@ static unroll_status count_words(scan *s, tally *t)
     UNROLL_TRY(scan_word(s, &word, &n));
     if (n == 0) { break; }
     UNROLL_TRY(tally_add(t, word, n, 1));
+    *tokens += 1;
   }
 
 cleanup:
   return st;
 }
 
-/* The tokens of a rank's share of the part. At level byte the texts are the 256 bytes, in order. */
+/* The codes of a histogram become texts: at level byte all 256, else those that occur. */
+static unroll_status tally_codes(unroll_level level, const uint64_t *histogram, size_t codes,
+                                 tally *t)
+{
+  unroll_status st = UNROLL_OK;
+
+  for (size_t code = 0; code < codes; ++code) {
+    char text[4] = {(char)code};
+    bool byte = level == UNROLL_LEVEL_BYTE;
+    if (!byte && histogram[code] == 0) { continue; }
+    size_t n = byte ? 1 : scan_utf8_encode((int32_t)code, text);
+    UNROLL_TRY(tally_add(t, text, n, histogram[code]));
+  }
+
+cleanup:
+  return st;
+}
+
+/* The tokens of a rank's share of the part, and how many lie in each of its blocks. At level byte the texts are the
+ * 256 bytes, in order. */
 static unroll_status count_share(unroll_comm *comm, const corpus *c, const corpus_part *part,
-                                 unroll_text_rules rules, tally *t)
+                                 unroll_text_rules rules, tally *t, block_counts *counts)
 {
   unroll_status st = UNROLL_OK;
   const size_t codes = rules.level == UNROLL_LEVEL_BYTE ? 256 : SCAN_CODES;
+  const bool word = rules.level == UNROLL_LEVEL_WORD;
   scan *s = NULL;
   uint64_t *histogram = NULL;
   size_t first = 0;
   size_t last = 0;
 
-  corpus_share(comm, part, &first, &last);
+  UNROLL_TRY(block_counts_new(part, counts));
   UNROLL_TRY(scan_new(c, rules, &s));
-  UNROLL_TRY(scan_start(s, corpus_block_begin(part, first), corpus_block_begin(part, last)));
-  if (rules.level == UNROLL_LEVEL_WORD) {
-    UNROLL_TRY(count_words(s, t));
-    goto cleanup;
+  UNROLL_TRY(
+      memory_new(word ? 0 : codes, sizeof *histogram, "the counts of the characters", &histogram));
+  corpus_share(comm, part, &first, &last);
+  for (size_t k = first; k < last; ++k) {
+    uint64_t *tokens = &counts->tokens[k];
+    UNROLL_TRY(scan_start(s, corpus_block_begin(part, k), corpus_block_begin(part, k + 1)));
+    UNROLL_TRY(word ? count_words(s, t, tokens) : count_codes(s, histogram, tokens));
+    counts->characters += scan_characters(s);
   }
-  UNROLL_TRY(memory_new(codes, sizeof *histogram, "the counts of the characters", &histogram));
-  UNROLL_TRY(count_codes(s, histogram));
-  for (size_t code = 0; code < codes; ++code) {
-    char text[4] = {(char)code};
-    bool byte = rules.level == UNROLL_LEVEL_BYTE;
-    if (!byte && histogram[code] == 0) { continue; }
-    size_t n = byte ? 1 : scan_utf8_encode((int32_t)code, text);
-    UNROLL_TRY(tally_add(t, text, n, histogram[code]));
-  }
+  if (!word) { UNROLL_TRY(tally_codes(rules.level, histogram, codes, t)); }
 
 cleanup:
   memory_free(&histogram);
@@ -348,21 +366,28 @@ cleanup:
   return st;
 }
 
-unroll_status vocab_build(unroll_comm *comm, const corpus *c, const corpus_part *part,
+unroll_status vocab_build(unroll_comm *comm, const corpus *c, corpus_part *part,
                           unroll_text_rules rules, uint64_t min_count, uint64_t max_vocab,
                           unroll_vocab **out)
 {
   unroll_status st = UNROLL_OK;
   tally t = {0};
+  block_counts counts = {0};
   unroll_vocab *vocab = NULL;
 
-  st = count_share(comm, c, part, rules, &t);
+  st = count_share(comm, c, part, rules, &t, &counts);
   UNROLL_TRY(comm_agree(comm, st));
   UNROLL_TRY(merge(comm, &t));
   UNROLL_TRY(share_vocabulary(comm, c, &t, rules, min_count, max_vocab, &vocab));
+  UNROLL_TRY(block_counts_sum(comm, &counts, part));
+  /* Only now is it known which tokens are rare. */
+  part->unknown = rules.level == UNROLL_LEVEL_BYTE ? 0 : unroll_vocab_count(vocab, 0);
   *out = vocab;
+  vocab = NULL;
 
 cleanup:
+  unroll_vocab_free(&vocab);
+  block_counts_free(&counts);
   tally_free(&t);
   return st;
 }

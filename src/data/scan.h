@@ -45,6 +45,21 @@ uint64_t corpus_block_begin(const corpus_part *part, size_t k);
 /** The blocks [*first, *last) that this rank scans: neighbours, so that it reads straight on. */
 void corpus_share(const unroll_comm *comm, const corpus_part *part, size_t *first, size_t *last);
 
+/* What a rank counts of its share of the blocks of a part, while it scans them. */
+typedef struct block_counts {
+  uint64_t *table;  /* (blocks + 1); owned */
+  uint64_t *tokens; /* (blocks) of each block, all in the table; zeros but for this rank's share */
+  uint64_t characters; /* of the share */
+  uint64_t unknown;    /* tokens of the share that are not in the vocabulary */
+} block_counts;
+
+/** Zeros for the blocks of a part. The caller owns what is in *counts. */
+unroll_status block_counts_new(const corpus_part *part, block_counts *counts);
+void block_counts_free(block_counts *counts);
+
+/** Sum over the ranks: the counts of the part, which takes the table over. Collective. */
+unroll_status block_counts_sum(unroll_comm *comm, block_counts *counts, corpus_part *part);
+
 #define SCAN_CODES 0x110000 /* code points lie below */
 #define SCAN_WORD                                                                                  \
   ((size_t)1 << 16)      /* bytes of the longest word: a longer one is no text but data */

@@ -170,8 +170,9 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   if (!resumed) {
     UNROLL_TRY(vocab_build(t->comm, text, &train, rules, config->min_count, config->max_vocab,
                            &t->run->vocab));
+  } else {
+    UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
   }
-  UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
   UNROLL_TRY(read_part(t, text, &train, least, "training", &t->train, &t->train_sequences));
   if (other != NULL || config->valid_fraction > 0.0) {
     const corpus *from = other != NULL ? other : text;

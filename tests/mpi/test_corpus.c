@@ -253,6 +253,16 @@ static int same_tokens(const corpus *c, const unroll_vocab *v, const corpus_part
   return same;
 }
 
+static int same_counts(const corpus_part *a, const corpus_part *b)
+{
+  int same = a->tokens == b->tokens && a->characters == b->characters && a->unknown == b->unknown &&
+             a->n_blocks == b->n_blocks;
+  for (size_t k = 0; same && k <= a->n_blocks; ++k) {
+    same = a->first_token[k] == b->first_token[k];
+  }
+  return same;
+}
+
 static void test_corpus_any_number_of_ranks_gives_the_tokens_of_the_whole(void)
 {
   static const unroll_text_rules all[] = {
@@ -270,9 +280,13 @@ static void test_corpus_any_number_of_ranks_gives_the_tokens_of_the_whole(void)
     CHECK_ALL(test_ok(vocab_build(test_comm, c, &part, all[r], 1, 0, &v), "vocab_build", __FILE__,
                       __LINE__));
     CHECK_ALL(same_vocabulary(v, &e));
-    CHECK_ALL(test_ok(corpus_count(test_comm, c, v, &part), "corpus_count", __FILE__, __LINE__));
     CHECK_ALL(part.tokens == e.n && part.characters == e.characters && part.unknown == e.unknown);
     CHECK_ALL(part.n_blocks == 3 && part.first_token[0] == 0 && part.first_token[3] == e.n);
+
+    corpus_part again = whole(c);
+    CHECK_ALL(test_ok(corpus_count(test_comm, c, v, &again), "corpus_count", __FILE__, __LINE__));
+    CHECK_ALL(same_counts(&again, &part));
+    corpus_part_free(&again);
 
     CHECK_ALL(same_tokens(c, v, &part, &e, 0, e.n));
     for (size_t k = 1; k < 3; ++k) { /* around each block border */
@@ -416,6 +430,7 @@ static void test_vocab_build_drops_the_rare_but_never_the_line_end(void)
         vocab_build(test_comm, c, &part, word_rules, cases[i].min_count, cases[i].max_vocab, &v),
         "vocab_build", __FILE__, __LINE__));
     has_tokens(v, cases[i].V, cases[i].names, cases[i].counts);
+    CHECK_ALL(part.tokens == 15 && part.unknown == cases[i].counts[0]);
     CHECK_ALL(test_ok(corpus_count(test_comm, c, v, &part), "corpus_count", __FILE__, __LINE__));
     CHECK_ALL(part.tokens == 15 && part.unknown == cases[i].counts[0]);
     unroll_vocab_free(&v);
