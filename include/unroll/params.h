@@ -79,7 +79,7 @@ static inline size_t unroll_tensor_index(const unroll_tensor *t, size_t row, siz
  *   orthogonal  the same, but W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
  *   identity    the same, but W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
  *
- * Threads: opens a region for the orthogonal start
+ * Threads: opens regions
  */
 unroll_status unroll_params_start(unroll_params *params, unroll_init init, double scale,
                                   uint64_t seed);

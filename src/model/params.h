@@ -25,4 +25,13 @@ static inline size_t params_layer_end(const unroll_params *p, size_t l)
   return l == 0 ? p->n : params_tensor(p, l - 1, PARAMS_W_HH)->offset;
 }
 
+/**
+ * unroll_params_start for elements [begin, end) of the flat array alone, which are zero before: parts that make up
+ * [0, params->n) make up the whole. An orthogonal W_hh comes as a whole with its first element, wherever it ends.
+ *
+ * Threads: opens regions
+ */
+unroll_status params_start_part(unroll_params *params, unroll_init init, double scale,
+                                uint64_t seed, size_t begin, size_t end);
+
 #endif

@@ -16,13 +16,24 @@ static uint64_t stream_of(size_t l, int which)
 }
 #define STREAM_OUTPUT 4 /* W_qh and b_q: streams 4 and 5 of layer 0's eight */
 
-static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t seed, uint64_t stream)
+/* Elements [begin, end) of the flat array, as far as they belong to the tensor. */
+static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t seed, uint64_t stream,
+                          size_t begin, size_t end)
 {
-  double bound = 1.0 / sqrt((double)p->H);
-  for (size_t i = 0; i < t->rows; ++i) {
-    for (size_t j = 0; j < t->cols; ++j) {
-      double u = random_uniform(seed, RANDOM_INIT, stream, i * t->cols + j);
-      p->values[unroll_tensor_index(t, i, j)] = (unroll_real)(bound * (2.0 * u - 1.0));
+  const double bound = 1.0 / sqrt((double)p->H);
+  const bool turned =
+      t->transposed || t->col_dim == NULL; /* a vector is one column, a line in memory */
+  const size_t lines = turned ? t->cols : t->rows, length = turned ? t->rows : t->cols;
+
+#pragma omp parallel for default(none) schedule(static)                                            \
+    shared(p, t, seed, stream, begin, end, bound, turned, lines, length)
+  for (size_t line = 0; line < lines; ++line) {
+    const size_t at = t->offset + line * t->ld;
+    const size_t first = begin > at ? begin - at : 0, most = end > at ? end - at : 0;
+    for (size_t k = first; k < length && k < most; ++k) {
+      uint64_t number = turned ? k * t->cols + line : line * t->cols + k;
+      double u = random_uniform(seed, RANDOM_INIT, stream, number);
+      p->values[at + k] = (unroll_real)(bound * (2.0 * u - 1.0));
     }
   }
 }
@@ -76,38 +87,47 @@ cleanup:
   return st;
 }
 
-/* W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015). */
-static void start_identity(unroll_params *p, const unroll_tensor *W_hh, const unroll_tensor *b_h,
-                           double scale)
+/* W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015): zeros are there already. */
+static void start_identity(unroll_params *p, const unroll_tensor *W_hh, double scale, size_t begin,
+                           size_t end)
 {
   for (size_t i = 0; i < p->H; ++i) {
-    for (size_t j = 0; j < p->H; ++j) {
-      p->values[unroll_tensor_index(W_hh, i, j)] = i == j ? (unroll_real)scale : 0;
-    }
-    p->values[unroll_tensor_index(b_h, i, 0)] = 0;
+    size_t at = unroll_tensor_index(W_hh, i, i);
+    if (at >= begin && at < end) { p->values[at] = (unroll_real)scale; }
   }
 }
 
-unroll_status unroll_params_start(unroll_params *params, unroll_init init, double scale,
-                                  uint64_t seed)
+unroll_status params_start_part(unroll_params *params, unroll_init init, double scale,
+                                uint64_t seed, size_t begin, size_t end)
 {
   unroll_status st = UNROLL_OK;
-  memset(params->values, 0, params->n * sizeof *params->values);
+
   for (int which = 0; which < PARAMS_OUTPUTS; ++which) {
-    start_uniform(params, params_output(params, which), seed, STREAM_OUTPUT + (uint64_t)which);
+    start_uniform(params, params_output(params, which), seed, STREAM_OUTPUT + (uint64_t)which,
+                  begin, end);
   }
   for (size_t l = 0; l < params->L; ++l) {
-    for (int which = 0; which < PARAMS_PER_LAYER; ++which) {
-      start_uniform(params, params_tensor(params, l, which), seed, stream_of(l, which));
-    }
     const unroll_tensor *W_hh = params_tensor(params, l, PARAMS_W_HH);
-    if (init == UNROLL_INIT_ORTHOGONAL) {
+    for (int which = 0; which < PARAMS_PER_LAYER; ++which) {
+      bool otherwise = (which == PARAMS_W_HH && init != UNROLL_INIT_UNIFORM) ||
+                       (which == PARAMS_B_H && init == UNROLL_INIT_IDENTITY);
+      if (otherwise) { continue; }
+      start_uniform(params, params_tensor(params, l, which), seed, stream_of(l, which), begin, end);
+    }
+    if (init == UNROLL_INIT_ORTHOGONAL && W_hh->offset >= begin && W_hh->offset < end) {
       UNROLL_TRY(start_orthogonal(params, W_hh, scale, seed, stream_of(l, PARAMS_W_HH)));
     } else if (init == UNROLL_INIT_IDENTITY) {
-      start_identity(params, W_hh, params_tensor(params, l, PARAMS_B_H), scale);
+      start_identity(params, W_hh, scale, begin, end);
     }
   }
 
 cleanup:
   return st;
+}
+
+unroll_status unroll_params_start(unroll_params *params, unroll_init init, double scale,
+                                  uint64_t seed)
+{
+  memset(params->values, 0, params->n * sizeof *params->values);
+  return params_start_part(params, init, scale, seed, 0, params->n);
 }

@@ -231,19 +231,37 @@ cleanup:
   return st;
 }
 
-/* Parameters and moments of a new run. */
+/* Parameters and moments of a new run, zero: start_model sets them where they will live. */
 static unroll_status new_model(run *r)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &r->config;
   UNROLL_TRY(unroll_params_new(unroll_vocab_size(r->vocab), (size_t)config->hidden,
                                (size_t)config->layers, &r->params));
-  UNROLL_TRY(unroll_params_start(r->params, config->init, config->init_scale, config->seed));
   for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
     r->n_moments = i + 1;
   }
+
+cleanup:
+  return st;
+}
+
+/* Initial parameters, in the memory of the team, of which each rank makes its share. Collective. */
+static unroll_status start_model(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  const comm_team *team = t->stepper->team;
+  unroll_params *params = t->run->params;
+  size_t begin = 0, end = 0;
+
+  comm_team_share(team, params->n, KERNELS_NORM_BLOCK, &begin, &end);
+  UNROLL_TRY(comm_agree(t->comm, params_start_part(params, config->init, config->init_scale,
+                                                   config->seed, begin, end)));
+  UNROLL_TRY(comm_team_fence(team));
+  network_pack(t->stepper->net);
 
 cleanup:
   return st;
@@ -306,6 +324,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(comm_agree(comm, resumed ? UNROLL_OK : new_model(t->run)));
   UNROLL_TRY(
       step_new(comm, &t->run->config, t->longest, t->run->params, t->run->moments, &t->stepper));
+  if (!resumed) { UNROLL_TRY(start_model(t)); }
   UNROLL_TRY(comm_agree(comm, restore_state(t)));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));

@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include "base/memory.h"
+#include "model/params.h"
 
 #include <math.h>
 #include <omp.h>
@@ -141,6 +142,24 @@ static void test_start_does_not_depend_on_the_memory_layout(void)
   }
 }
 
+/* Parts that make up the array, in any order, cut within rows and tensors. */
+static void test_start_by_parts_is_the_whole(void)
+{
+  for (int init = UNROLL_INIT_UNIFORM; init <= UNROLL_INIT_IDENTITY; ++init) {
+    for (size_t m = 0; m < N_MODELS; ++m) {
+      unroll_params *whole = started(m, (unroll_init)init, 0.9, 11), *parts = NULL;
+      CHECK_OK(unroll_params_new(models[m].V, models[m].H, models[m].L, &parts));
+      const size_t n = parts->n, cut[] = {0, n / 7, n / 7 + 1, n / 3, n / 2 + 5, n};
+      for (size_t k = 5; k-- > 0;) {
+        CHECK_OK(params_start_part(parts, (unroll_init)init, 0.9, 11, cut[k], cut[k + 1]));
+      }
+      CU_ASSERT_EQUAL(memcmp(parts->values, whole->values, n * sizeof *whole->values), 0);
+      unroll_params_free(&parts);
+      unroll_params_free(&whole);
+    }
+  }
+}
+
 /* --------------------------------------------------------------- orthogonal */
 
 /* W W^T = W^T W = scale^2 I, to the rounding of float. */
@@ -246,6 +265,7 @@ int main(void)
       {"the padding is zero", test_start_leaves_the_padding_zero},
       {"seed and tensor", test_start_depends_on_the_seed_and_on_the_tensor},
       {"memory layout", test_start_does_not_depend_on_the_memory_layout},
+      {"start: by parts is the whole", test_start_by_parts_is_the_whole},
       {"orthogonal: Q Q^T = I, scaled", test_start_orthogonal_is_a_scaled_rotation},
       {"orthogonal: no direction preferred", test_start_orthogonal_prefers_no_direction},
       {"orthogonal: W_hh alone", test_start_orthogonal_leaves_the_other_tensors_uniform},
