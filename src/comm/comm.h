@@ -31,6 +31,13 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine);
 /** Copy n bytes of `root` to all. */
 unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root);
 
+/**
+ * Deal out n bytes of rank 0: every rank gets [begin, end) of them, of its own choice, at `mine`, and needs room for
+ * one message besides. The others may pass NULL for `all`.
+ */
+unroll_status comm_deal(unroll_comm *comm, const void *all, size_t n, size_t begin, size_t end,
+                        void *mine);
+
 /** Element-wise sum, or maximum, of n integers over the ranks, in place. Exact, so order-free. */
 unroll_status comm_sum_u64(unroll_comm *comm, uint64_t *x, size_t n);
 unroll_status comm_max_u64(unroll_comm *comm, uint64_t *x, size_t n);

@@ -1,5 +1,8 @@
+#include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
+
+#include <string.h>
 
 /* [bytes] of one message, of those that make up the block. */
 static int piece_of(size_t left)
@@ -31,5 +34,25 @@ unroll_status comm_receive(unroll_comm *comm, void *bytes, size_t n, int from)
   }
 
 cleanup:
+  return st;
+}
+
+unroll_status comm_deal(unroll_comm *comm, const void *all, size_t n, size_t begin, size_t end,
+                        void *mine)
+{
+  unroll_status st = UNROLL_OK;
+  unsigned char *message = NULL, *to = mine;
+
+  UNROLL_TRY(comm_agree(comm, memory_new((size_t)piece_of(n), 1, "a message", &message)));
+  for (size_t i = 0; i < n; i += COMM_PIECE) {
+    const size_t count = (size_t)piece_of(n - i);
+    if (comm->rank == 0) { memcpy(message, (const unsigned char *)all + i, count); }
+    UNROLL_TRY_MPI(MPI_Bcast(message, (int)count, MPI_BYTE, 0, comm->handle));
+    const size_t first = begin > i ? begin : i, last = end < i + count ? end : i + count;
+    if (first < last) { memcpy(to + (first - begin), message + (first - i), last - first); }
+  }
+
+cleanup:
+  memory_free(&message);
   return st;
 }

@@ -13,6 +13,8 @@ unroll_status unroll_model_load(unroll_comm *comm, const char *path, unroll_mode
   UNROLL_TRY(memory_new(1, sizeof *model, "model", &model));
   UNROLL_TRY(comm_agree(comm, kernels_start()));
   UNROLL_TRY(runfile_load(comm, path, &model->run));
+  UNROLL_TRY(comm_broadcast(comm, model->run->params->values,
+                            model->run->params->n * sizeof(unroll_real), 0));
   *out = model;
   model = NULL;
 

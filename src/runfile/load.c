@@ -29,7 +29,7 @@ static void pack(const run *r, parcel *p)
   }
 }
 
-/* A run of the right sizes, all values still to come. */
+/* A run of the right sizes, all values zero. */
 static unroll_status prepare(const parcel *p, run **out)
 {
   unroll_status st = UNROLL_OK;
@@ -43,10 +43,6 @@ static unroll_status prepare(const parcel *p, run **out)
   for (size_t k = 0; k < r->n_moments; ++k) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof(unroll_real), "the optimizer's moments", &r->moments[k]));
-  }
-  if (p->state.n_hidden > 0) {
-    UNROLL_TRY(
-        memory_new(p->state.n_hidden, sizeof(unroll_real), "hidden states", &r->state.hidden));
   }
   *out = r;
   r = NULL;
@@ -120,13 +116,6 @@ unroll_status runfile_load(unroll_comm *comm, const char *path, run **out)
 
   UNROLL_TRY(comm_broadcast(comm, list.names, p.token_bytes, 0));
   UNROLL_TRY(comm_broadcast(comm, list.count, p.V * sizeof *list.count, 0));
-  UNROLL_TRY(comm_broadcast(comm, r->params->values, r->params->n * sizeof(unroll_real), 0));
-  for (size_t k = 0; k < r->n_moments; ++k) {
-    UNROLL_TRY(comm_broadcast(comm, r->moments[k], r->params->n * sizeof(unroll_real), 0));
-  }
-  if (r->state.n_hidden > 0) {
-    UNROLL_TRY(comm_broadcast(comm, r->state.hidden, r->state.n_hidden * sizeof(unroll_real), 0));
-  }
   UNROLL_TRY(comm_agree(comm, first ? UNROLL_OK : token_list_to_vocab(&p, &list, &r->vocab)));
   *out = r;
   r = NULL;

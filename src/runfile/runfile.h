@@ -155,7 +155,11 @@ int runfile_exists(const char *path);
  */
 unroll_status runfile_read(const char *path, run **out);
 
-/** The same for all ranks: rank 0 reads, the others receive everything but metrics and provenance. Collective. */
+/**
+ * The same for all ranks: rank 0 reads, the others receive options, vocabulary and state. Metrics, provenance and
+ * hidden states stay on rank 0, and so do the values of parameters and moments, for which the others have zeros:
+ * whoever needs them all broadcasts them, whoever needs a part takes no memory for the rest. Collective.
+ */
 unroll_status runfile_load(unroll_comm *comm, const char *path, run **out);
 
 /*

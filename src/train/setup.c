@@ -6,6 +6,7 @@
 #include "comm/placement.h"
 #include "data/corpus.h"
 #include "kernels/dispatch.h"
+#include "kernels/kernels.h"
 #include "train/diagnose.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
@@ -267,18 +268,64 @@ cleanup:
   return st;
 }
 
-/* This rank's part of the hidden states of all sequences (L, B, H), where the run file has them. */
+/* Parameters and moments, in the order in which the team has them. */
+#define MOST_ARRAYS 3
+
+static unroll_real **array_of(run *r, size_t i)
+{
+  return i == 0 ? &r->params->values : &r->moments[i - 1];
+}
+
+/* Rank 0: put aside what it has read of the run file, zeros in its place as the others have. */
+static unroll_status put_aside(run *r, unroll_real **read)
+{
+  unroll_status st = UNROLL_OK;
+  for (size_t i = 0; i <= r->n_moments; ++i) {
+    read[i] = *array_of(r, i);
+    *array_of(r, i) = NULL;
+    UNROLL_TRY(memory_new(r->params->n, sizeof **read, "parameters", array_of(r, i)));
+  }
+
+cleanup:
+  return st;
+}
+
+/* Parameters and moments of the run file, from rank 0 into the memory of the teams. Collective. */
+static unroll_status deal_model(trainer *t, unroll_real **read)
+{
+  unroll_status st = UNROLL_OK;
+  const comm_team *team = t->stepper->team;
+  run *r = t->run;
+  const size_t n = r->params->n, size = sizeof **read;
+  size_t begin = 0, end = 0;
+
+  comm_team_share(team, n, KERNELS_NORM_BLOCK, &begin, &end);
+  for (size_t i = 0; i <= r->n_moments; ++i) {
+    UNROLL_TRY(
+        comm_deal(t->comm, read[i], n * size, begin * size, end * size, *array_of(r, i) + begin));
+    memory_free(&read[i]);
+  }
+  UNROLL_TRY(comm_team_fence(team));
+  network_pack(t->stepper->net);
+
+cleanup:
+  return st;
+}
+
+/* This rank's part of the hidden states of all sequences (L, B, H), where the run file has them. Collective. */
 static unroll_status restore_state(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   const run *r = t->run;
-  size_t H = r->params->H, B = (size_t)r->config.batch, mine = t->count * H;
+  const size_t L = r->params->L, row = r->params->H * sizeof *t->carried; /* [bytes] */
+  const size_t all = (size_t)r->config.batch * row, mine = t->count * row, first = t->first * row;
+  const char *from = (const char *)r->state.hidden; /* NULL but on rank 0 */
 
-  UNROLL_TRY(memory_new(r->params->L * mine, sizeof *t->carried, "hidden states", &t->carried));
+  UNROLL_TRY(comm_agree(t->comm, memory_new(L * mine, 1, "hidden states", &t->carried)));
   if (r->state.n_hidden == 0) { goto cleanup; }
-  for (size_t l = 0; l < r->params->L; ++l) {
-    memcpy(t->carried + l * mine, r->state.hidden + (l * B + t->first) * H,
-           mine * sizeof *t->carried);
+  for (size_t l = 0; l < L; ++l) {
+    UNROLL_TRY(comm_deal(t->comm, from != NULL ? from + l * all : NULL, all, first, first + mine,
+                         (char *)t->carried + l * mine));
   }
   network_set_state(t->stepper->net, t->carried);
 
@@ -307,6 +354,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   unroll_status st = UNROLL_OK;
   trainer *t = NULL;
   placement *where = NULL;
+  unroll_real *read[MOST_ARRAYS] = {NULL}; /* parameters and moments of the run file; rank 0 */
   bool resumed = false, root = unroll_comm_rank(comm) == 0;
 
   UNROLL_TRY(memory_new(1, sizeof *t, "trainer", &t));
@@ -322,10 +370,11 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
 
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, resumed)));
   UNROLL_TRY(comm_agree(comm, resumed ? UNROLL_OK : new_model(t->run)));
+  UNROLL_TRY(comm_agree(comm, resumed && root ? put_aside(t->run, read) : UNROLL_OK));
   UNROLL_TRY(
       step_new(comm, &t->run->config, t->longest, t->run->params, t->run->moments, &t->stepper));
-  if (!resumed) { UNROLL_TRY(start_model(t)); }
-  UNROLL_TRY(comm_agree(comm, restore_state(t)));
+  UNROLL_TRY(resumed ? deal_model(t, read) : start_model(t));
+  UNROLL_TRY(restore_state(t));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
   UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
@@ -339,6 +388,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   t = NULL;
 
 cleanup:
+  for (size_t i = 0; i < MOST_ARRAYS; ++i) { memory_free(&read[i]); }
   placement_free(&where);
   trainer_free(&t);
   return st;

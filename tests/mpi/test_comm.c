@@ -360,6 +360,26 @@ static void test_send_of_any_length_arrives(void)
   memory_free(&block);
 }
 
+/* Every rank takes bytes of its own choice: overlapping, across the cut between messages, or none. */
+static void test_deal_gives_each_rank_its_choice(void)
+{
+  const size_t n = COMM_PIECE + 1000, begin = (size_t)test_rank * 100;
+  const size_t end = test_rank % 3 == 2 ? begin : n - begin;
+  unsigned char *all = NULL, *mine = NULL;
+  int ok = 1;
+
+  if (test_rank == 0) { CHECK_OK(memory_new(n, 1, "test", &all)); }
+  for (size_t i = 0; test_rank == 0 && i < n; ++i) { all[i] = byte_of(7, i); }
+  CHECK_OK(memory_new(end - begin + 1, 1, "test", &mine));
+  mine[end - begin] = 0xee;
+  CHECK_OK(comm_deal(test_comm, all, n, begin, end, mine));
+  for (size_t i = begin; i < end; ++i) { ok &= mine[i - begin] == byte_of(7, i); }
+  CHECK_ALL(ok && mine[end - begin] == 0xee);
+  CHECK_OK(comm_deal(test_comm, NULL, 0, 0, 0, NULL));
+  memory_free(&mine);
+  memory_free(&all);
+}
+
 static void test_gather_of_nothing_is_legal(void)
 {
   gather(nothing, -1);
@@ -387,6 +407,7 @@ int main(int argc, char **argv)
       {"max of doubles", test_max_double_takes_the_largest},
       {"sum of doubles", test_sum_double_adds_all_ranks},
       {"send: any length", test_send_of_any_length_arrives},
+      {"deal: each its choice", test_deal_gives_each_rank_its_choice},
       {"gather to all", test_gather_to_all_keeps_rank_order},
       {"gather to one", test_gather_to_each_root_leaves_the_others_empty},
       {"gather nothing", test_gather_of_nothing_is_legal},
