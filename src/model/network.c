@@ -7,6 +7,7 @@
 #include "kernels/output.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <omp.h>
 #include <string.h>
 
@@ -65,6 +66,13 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
   assert(T >= 1 && chunk >= 1 && chunk <= T && B >= 1);
   assert(shards >= 1 && B % shards == 0 && shards % size->group == 0);
 
+  if (T >= UINT32_MAX / B) { /* below it no product of sizes exceeds 64 bits: V has 31, L B H 42 */
+    st = unroll_fail(UNROLL_ERR_ARG,
+                     "a window of %zu steps of %zu sequences on one rank: legal are %" PRIu32
+                     " tokens; more ranks, a smaller --batch or fewer --steps help",
+                     T, B, UINT32_MAX);
+    goto cleanup;
+  }
   UNROLL_TRY(memory_new(1, sizeof *net, "network", &net));
   *net = (network){.T = T,
                    .chunk = chunk,

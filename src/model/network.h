@@ -96,7 +96,11 @@ static inline bool network_is_sparse(const unroll_params *params, size_t window)
   return params->V > window;
 }
 
-/** @param[in] params  borrowed until the network is freed */
+/**
+ * @param[in] params  borrowed until the network is freed
+ *
+ * @return UNROLL_OK, UNROLL_ERR_MEMORY, or UNROLL_ERR_ARG: (T + 1) B tokens exceed 32 bits, in which they are numbered
+ */
 unroll_status network_new(const unroll_params *params, unroll_activation activation,
                           const network_size *size, network **out);
 void network_free(network **net);
