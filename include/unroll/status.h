@@ -38,7 +38,7 @@ const char *unroll_status_text(unroll_status st);
 /** Exit status of a program that ends with this status: 0, 1, 2 or 75. */
 int unroll_status_exit(unroll_status st);
 
-/** The line recorded by the last failure of this process; "" before any. Valid until the next failure. */
+/** The line recorded by the last failure of this thread; "" before any. Valid until the next failure. */
 const char *unroll_message(void);
 
 /**

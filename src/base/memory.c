@@ -9,8 +9,8 @@
 _Static_assert(_Alignof(max_align_t) >= sizeof(void *),
                "room for an address before an aligned block");
 
-static int64_t alive;
-static int64_t total;
+static _Atomic int64_t alive;
+static _Atomic int64_t total;
 
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
 {

@@ -25,7 +25,7 @@
  *
  * @return UNROLL_OK, or UNROLL_ERR_MEMORY: the product overflows or there is no memory
  *
- * Threads: main thread only
+ * Threads: safe
  */
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out);
 

@@ -3,8 +3,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* Long enough for two paths and a sentence; a longer line is cut, never lost. */
-static char message[4096];
+/* Long enough for two paths and a sentence; a longer line is cut, never lost. Each thread has its own. */
+static _Thread_local char message[4096];
 
 const char *unroll_status_text(unroll_status st)
 {

@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "comm/comm.h"
-#include "data/scan.h"
+#include "data/blocks.h"
 #include "data/vocab.h"
 #include <assert.h>
 #include <dirent.h>
@@ -351,95 +351,31 @@ void corpus_part_free(corpus_part *part)
   memory_free(&part->first_token);
 }
 
-size_t corpus_blocks(const corpus_part *part)
-{
-  return (size_t)((part->end - part->begin + CORPUS_BLOCK - 1) / CORPUS_BLOCK);
-}
-
-uint64_t corpus_block_begin(const corpus_part *part, size_t k)
-{
-  uint64_t begin = part->begin + (uint64_t)k * CORPUS_BLOCK;
-  return begin < part->end ? begin : part->end;
-}
-
-void corpus_share(const unroll_comm *comm, const corpus_part *part, size_t *first, size_t *last)
-{
-  const size_t n = corpus_blocks(part);
-  const size_t P = (size_t)unroll_comm_size(comm);
-  const size_t r = (size_t)unroll_comm_rank(comm);
-  *first = n * r / P;
-  *last = n * (r + 1) / P;
-}
-
 /* ---------------------------------------------------------- count and read */
 
-unroll_status block_counts_new(const corpus_part *part, block_counts *counts)
+/* What the threads that count need to know. */
+typedef struct counting {
+  const unroll_vocab *vocab;
+  block_counts *counts;
+} counting;
+
+static unroll_status count_block(void *context, size_t thread, size_t k, scan *s)
 {
   unroll_status st = UNROLL_OK;
-  const size_t n = corpus_blocks(part);
-
-  /* Block k is counted in element k + 1, so that the running sum over the array ends as wanted. */
-  UNROLL_TRY(memory_new(n + 1, sizeof *counts->table, "the tokens of each block", &counts->table));
-  counts->tokens = counts->table + 1;
-
-cleanup:
-  return st;
-}
-
-void block_counts_free(block_counts *counts)
-{
-  memory_free(&counts->table);
-}
-
-unroll_status block_counts_sum(unroll_comm *comm, block_counts *counts, corpus_part *part)
-{
-  unroll_status st = UNROLL_OK;
-  const size_t n = corpus_blocks(part);
-  uint64_t totals[2] = {counts->characters, counts->unknown};
-  uint64_t *first_token = counts->table;
-
-  UNROLL_TRY(comm_sum_u64(comm, first_token, n + 1));
-  UNROLL_TRY(comm_sum_u64(comm, totals, 2));
-  for (size_t k = 0; k < n; ++k) { first_token[k + 1] += first_token[k]; }
-
-  corpus_part_free(part);
-  part->tokens = first_token[n];
-  part->characters = totals[0];
-  part->unknown = totals[1];
-  part->n_blocks = n;
-  part->first_token = first_token;
-  counts->table = NULL;
-
-cleanup:
-  return st;
-}
-
-/* Tokens of a rank's share of the blocks. */
-static unroll_status count_share(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
-                                 const corpus_part *part, block_counts *counts)
-{
-  unroll_status st = UNROLL_OK;
+  const counting *c = context;
   int32_t tokens[BATCH];
+  uint64_t unknown = 0;
   size_t n = 0;
-  size_t first = 0;
-  size_t last = 0;
-  scan *s = NULL;
+  (void)thread;
 
-  UNROLL_TRY(block_counts_new(part, counts));
-  UNROLL_TRY(scan_new(c, unroll_vocab_rules(vocab), &s));
-  corpus_share(comm, part, &first, &last);
-  for (size_t k = first; k < last; ++k) {
-    UNROLL_TRY(scan_start(s, corpus_block_begin(part, k), corpus_block_begin(part, k + 1)));
-    do {
-      UNROLL_TRY(vocab_scan(vocab, s, BATCH, tokens, &n));
-      counts->tokens[k] += n;
-      counts->unknown += vocab_unknown(vocab, n, tokens);
-    } while (n > 0);
-    counts->characters += scan_characters(s);
-  }
+  do {
+    UNROLL_TRY(vocab_scan(c->vocab, s, BATCH, tokens, &n));
+    c->counts->tokens[k] += n;
+    unknown += vocab_unknown(c->vocab, n, tokens);
+  } while (n > 0);
+  block_counts_add(c->counts, scan_characters(s), unknown);
 
 cleanup:
-  scan_free(&s);
   return st;
 }
 
@@ -448,8 +384,15 @@ unroll_status corpus_count(unroll_comm *comm, const corpus *c, const unroll_voca
 {
   unroll_status st = UNROLL_OK;
   block_counts counts = {0};
+  counting context = {vocab, &counts};
+  size_t first = 0;
+  size_t last = 0;
 
-  st = count_share(comm, c, vocab, part, &counts);
+  corpus_share(comm, part, &first, &last);
+  st = block_counts_new(part, &counts);
+  if (st == UNROLL_OK) {
+    st = scan_blocks(c, unroll_vocab_rules(vocab), part, first, last, count_block, &context);
+  }
   UNROLL_TRY(comm_agree(comm, st));
   UNROLL_TRY(block_counts_sum(comm, &counts, part));
 
@@ -493,46 +436,59 @@ static size_t find_block(const corpus_part *part, uint64_t first)
   return low;
 }
 
-unroll_status corpus_read(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
-                          uint64_t first, uint64_t n, size_t width, void *tokens)
+/* Tokens [first, end) that are wanted, and where they go. */
+typedef struct reading {
+  const corpus *c;
+  const unroll_vocab *vocab;
+  const corpus_part *part;
+  uint64_t first, end;
+  size_t width;
+  void *tokens;
+} reading;
+
+static unroll_status read_block(void *context, size_t thread, size_t k, scan *s)
 {
   unroll_status st = UNROLL_OK;
+  const reading *r = context;
+  const uint64_t first = r->first, end = r->end;
+  uint64_t number = r->part->first_token[k]; /* of batch[0] */
   int32_t batch[BATCH];
-  const uint64_t end = first + n;
-  scan *s = NULL;
-  assert(part->first_token != NULL && end <= part->tokens);
-  assert(width >= corpus_token_width(unroll_vocab_size(vocab)));
+  size_t m = 0;
+  (void)thread;
 
-  UNROLL_TRY(scan_new(c, unroll_vocab_rules(vocab), &s));
-  for (size_t k = n == 0 ? part->n_blocks : find_block(part, first);
-       k < part->n_blocks && part->first_token[k] < end; ++k) {
-    uint64_t number = part->first_token[k]; /* of batch[0] */
-    size_t m = 0;
-    UNROLL_TRY(scan_start(s, corpus_block_begin(part, k), corpus_block_begin(part, k + 1)));
-    while (number < end) {
-      UNROLL_TRY(vocab_scan(vocab, s, BATCH, batch, &m));
-      if (m == 0) { break; }
-      uint64_t from =
-          number < first ? first - number : 0; /* the part of the batch that is wanted */
-      uint64_t to = end - number < m ? end - number : m;
-      if (from < to) {
-        store(batch + from, (size_t)(to - from), width, tokens, number + from - first);
-      }
-      number += m;
+  while (number < end) {
+    UNROLL_TRY(vocab_scan(r->vocab, s, BATCH, batch, &m));
+    if (m == 0) { break; }
+    uint64_t from = number < first ? first - number : 0; /* the part of the batch that is wanted */
+    uint64_t to = end - number < m ? end - number : m;
+    if (from < to) {
+      store(batch + from, (size_t)(to - from), r->width, r->tokens, number + from - first);
     }
-    /* Only a block read to its end can be compared; one that is left early has given its due. */
-    bool changed =
-        number < end ? number != part->first_token[k + 1] : number > part->first_token[k + 1];
-    if (changed) {
-      st = unroll_fail(UNROLL_ERR_INPUT,
-                       "%s: the text changed while it was used: bytes %" PRIu64 " to %" PRIu64
-                       " of it have other tokens than before",
-                       c->names[0], corpus_block_begin(part, k), corpus_block_begin(part, k + 1));
-      goto cleanup;
-    }
+    number += m;
+  }
+  /* Only a block read to its end can be compared; one that is left early has given its due. */
+  const uint64_t next = r->part->first_token[k + 1];
+  bool changed = number < end ? number != next : number > next;
+  if (changed) {
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "%s: the text changed while it was used: bytes %" PRIu64 " to %" PRIu64
+                     " of it have other tokens than before",
+                     r->c->names[0], corpus_block_begin(r->part, k),
+                     corpus_block_begin(r->part, k + 1));
   }
 
 cleanup:
-  scan_free(&s);
   return st;
+}
+
+unroll_status corpus_read(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
+                          uint64_t first, uint64_t n, size_t width, void *tokens)
+{
+  reading r = {c, vocab, part, first, first + n, width, tokens};
+  assert(part->first_token != NULL && r.end <= part->tokens);
+  assert(width >= corpus_token_width(unroll_vocab_size(vocab)));
+
+  if (n == 0) { return UNROLL_OK; }
+  return scan_blocks(c, unroll_vocab_rules(vocab), part, find_block(part, first),
+                     find_block(part, r.end - 1) + 1, read_block, &r);
 }

@@ -1,7 +1,8 @@
 /*
  * Counting: the tokens of a part, over all ranks, to a vocabulary.
  *
- *   each rank     scans its share of the blocks into a tally, and notes how many tokens each block has
+ *   each rank     scans its share of the blocks into tallies, one a thread, that are added up, and notes how
+ *                 many tokens each block has
  *   merge         up a binary tree: ranks at distance 1 add up their tallies, then at distance 2, 4, ...
  *                 so that a rank takes part in log2 P rounds, and holds its merged tally and one message
  *   rank 0        orders the tokens and drops the rare
@@ -13,6 +14,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "comm/comm.h"
+#include "data/blocks.h"
 #include "data/vocab.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -55,7 +57,24 @@ cleanup:
 
 /* -------------------------------------------------------- one rank's share */
 
-/* Levels byte and char: a histogram of codes. */
+/* What one thread counts. */
+typedef struct thread_counts {
+  tally words;         /* level word */
+  uint64_t *histogram; /* (codes) levels byte and char */
+} thread_counts;
+
+/* What the threads need to know. */
+typedef struct counting {
+  unroll_text_rules rules;
+  thread_counts *of; /* (threads) */
+  block_counts *counts;
+} counting;
+
+static size_t codes_of(unroll_text_rules rules)
+{
+  return rules.level == UNROLL_LEVEL_WORD ? 0 : rules.level == UNROLL_LEVEL_BYTE ? 256 : SCAN_CODES;
+}
+
 static unroll_status count_codes(scan *s, uint64_t *histogram, uint64_t *tokens)
 {
   unroll_status st = UNROLL_OK;
@@ -89,18 +108,52 @@ cleanup:
   return st;
 }
 
-/* The codes of a histogram become texts: at level byte all 256, else those that occur. */
-static unroll_status tally_codes(unroll_level level, const uint64_t *histogram, size_t codes,
-                                 tally *t)
+static unroll_status count_block(void *context, size_t thread, size_t k, scan *s)
+{
+  unroll_status st = UNROLL_OK;
+  const counting *c = context;
+  thread_counts *mine = &c->of[thread];
+  uint64_t tokens = 0;
+
+  if (c->rules.level == UNROLL_LEVEL_WORD) {
+    UNROLL_TRY(count_words(s, &mine->words, &tokens));
+  } else {
+    if (mine->histogram == NULL) {
+      UNROLL_TRY(memory_new(codes_of(c->rules), sizeof *mine->histogram,
+                            "the counts of the characters", &mine->histogram));
+    }
+    UNROLL_TRY(count_codes(s, mine->histogram, &tokens));
+  }
+  c->counts->tokens[k] = tokens;
+  block_counts_add(c->counts, scan_characters(s), 0);
+
+cleanup:
+  return st;
+}
+
+/* Add what the threads have counted to a tally: of codes at level byte all 256, else those that occur. */
+static unroll_status add_threads(const counting *c, size_t threads, tally *t)
 {
   unroll_status st = UNROLL_OK;
 
-  for (size_t code = 0; code < codes; ++code) {
+  for (size_t i = 0; i < threads; ++i) {
+    const tally *one = &c->of[i].words;
+    for (size_t k = 0; k < one->texts.n; ++k) {
+      size_t n = 0;
+      const char *text = words_view(&one->texts, k, &n);
+      UNROLL_TRY(tally_add(t, text, n, one->counts[k]));
+    }
+  }
+  for (size_t code = 0; code < codes_of(c->rules); ++code) {
     char text[4] = {(char)code};
-    bool byte = level == UNROLL_LEVEL_BYTE;
-    if (!byte && histogram[code] == 0) { continue; }
+    bool byte = c->rules.level == UNROLL_LEVEL_BYTE;
+    uint64_t count = 0;
+    for (size_t i = 0; i < threads; ++i) {
+      count += c->of[i].histogram != NULL ? c->of[i].histogram[code] : 0;
+    }
+    if (!byte && count == 0) { continue; }
     size_t n = byte ? 1 : scan_utf8_encode((int32_t)code, text);
-    UNROLL_TRY(tally_add(t, text, n, histogram[code]));
+    UNROLL_TRY(tally_add(t, text, n, count));
   }
 
 cleanup:
@@ -113,29 +166,23 @@ static unroll_status count_share(unroll_comm *comm, const corpus *c, const corpu
                                  unroll_text_rules rules, tally *t, block_counts *counts)
 {
   unroll_status st = UNROLL_OK;
-  const size_t codes = rules.level == UNROLL_LEVEL_BYTE ? 256 : SCAN_CODES;
-  const bool word = rules.level == UNROLL_LEVEL_WORD;
-  scan *s = NULL;
-  uint64_t *histogram = NULL;
+  counting context = {.rules = rules, .counts = counts};
   size_t first = 0;
   size_t last = 0;
 
-  UNROLL_TRY(block_counts_new(part, counts));
-  UNROLL_TRY(scan_new(c, rules, &s));
-  UNROLL_TRY(
-      memory_new(word ? 0 : codes, sizeof *histogram, "the counts of the characters", &histogram));
   corpus_share(comm, part, &first, &last);
-  for (size_t k = first; k < last; ++k) {
-    uint64_t *tokens = &counts->tokens[k];
-    UNROLL_TRY(scan_start(s, corpus_block_begin(part, k), corpus_block_begin(part, k + 1)));
-    UNROLL_TRY(word ? count_words(s, t, tokens) : count_codes(s, histogram, tokens));
-    counts->characters += scan_characters(s);
-  }
-  if (!word) { UNROLL_TRY(tally_codes(rules.level, histogram, codes, t)); }
+  const size_t threads = scan_threads(last - first);
+  UNROLL_TRY(block_counts_new(part, counts));
+  UNROLL_TRY(memory_new(threads, sizeof *context.of, "the counts of the threads", &context.of));
+  UNROLL_TRY(scan_blocks(c, rules, part, first, last, count_block, &context));
+  UNROLL_TRY(add_threads(&context, threads, t));
 
 cleanup:
-  memory_free(&histogram);
-  scan_free(&s);
+  for (size_t i = 0; context.of != NULL && i < threads; ++i) {
+    memory_free(&context.of[i].histogram);
+    tally_free(&context.of[i].words);
+  }
+  memory_free(&context.of);
   return st;
 }
 

@@ -23,7 +23,7 @@
  * above U+10FFFF, a sequence across a file's end) is an error except at level
  * byte; it belongs to the range in which the sequence begins.
  *
- * Not collective. Main thread only.
+ * Not collective. A scanner belongs to one thread.
  */
 #include "data/corpus.h"
 
@@ -35,30 +35,6 @@ struct corpus {
   uint64_t *start;    /* (n_files + 1) [bytes] of the text before each file */
   const char *string; /* NULL; else the text itself, which then is the only "file" */
 };
-
-/** Blocks of a part, counted from its beginning. */
-size_t corpus_blocks(const corpus_part *part);
-
-/** Where block k of a part begins; for k = corpus_blocks(part) the end of the part. */
-uint64_t corpus_block_begin(const corpus_part *part, size_t k);
-
-/** The blocks [*first, *last) that this rank scans: neighbours, so that it reads straight on. */
-void corpus_share(const unroll_comm *comm, const corpus_part *part, size_t *first, size_t *last);
-
-/* What a rank counts of its share of the blocks of a part, while it scans them. */
-typedef struct block_counts {
-  uint64_t *table;  /* (blocks + 1); owned */
-  uint64_t *tokens; /* (blocks) of each block, all in the table; zeros but for this rank's share */
-  uint64_t characters; /* of the share */
-  uint64_t unknown;    /* tokens of the share that are not in the vocabulary */
-} block_counts;
-
-/** Zeros for the blocks of a part. The caller owns what is in *counts. */
-unroll_status block_counts_new(const corpus_part *part, block_counts *counts);
-void block_counts_free(block_counts *counts);
-
-/** Sum over the ranks: the counts of the part, which takes the table over. Collective. */
-unroll_status block_counts_sum(unroll_comm *comm, block_counts *counts, corpus_part *part);
 
 #define SCAN_CODES 0x110000 /* code points lie below */
 #define SCAN_WORD                                                                                  \

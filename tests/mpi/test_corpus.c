@@ -5,6 +5,7 @@
 #include "naive_text.h"
 #include <math.h>
 #include <mpi.h>
+#include <omp.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -272,10 +273,12 @@ static void test_corpus_any_number_of_ranks_gives_the_tokens_of_the_whole(void)
   write_texts();
   corpus *c = opened(N_TEXTS, path);
 
+  const int threads = omp_get_max_threads();
   for (size_t r = 0; r < sizeof all / sizeof all[0]; ++r) {
     struct expected e;
     corpus_part part = whole(c);
     unroll_vocab *v = NULL;
+    omp_set_num_threads(r % 2 == 0 ? 1 : 3); /* a block each */
     expect(all[r], &e);
     CHECK_ALL(test_ok(vocab_build(test_comm, c, &part, all[r], 1, 0, &v), "vocab_build", __FILE__,
                       __LINE__));
@@ -302,6 +305,7 @@ static void test_corpus_any_number_of_ranks_gives_the_tokens_of_the_whole(void)
     unroll_vocab_free(&v);
     expected_free(&e);
   }
+  omp_set_num_threads(threads);
   corpus_free(&c);
   free_texts();
 }
@@ -450,6 +454,34 @@ static void test_vocab_build_of_white_space_fails_alike_on_every_rank(void)
   corpus_free(&c);
 }
 
+/* Whoever comes to it first, the fault told is the first of the text. */
+static void test_vocab_build_of_many_faults_tells_the_first(void)
+{
+  const size_t n = 3 * CORPUS_BLOCK;
+  char *bytes = naive_grow(NULL, n);
+  memset(bytes, 'a', n);
+  for (size_t at = 0; at < n; at += 100) { bytes[at] = ' '; }
+  bytes[CORPUS_BLOCK + 777777] = '\xff'; /* deep in its block */
+  bytes[2 * CORPUS_BLOCK + 5] = '\xff';
+  const char *const paths[] = {shared_file("faults", bytes, n)};
+  corpus *c = opened(1, paths);
+  const int threads = omp_get_max_threads();
+
+  for (int k = 1; k <= 3; ++k) {
+    corpus_part part = whole(c);
+    unroll_vocab *v = NULL;
+    omp_set_num_threads(k);
+    unroll_status st = vocab_build(test_comm, c, &part, word_rules, 1, 0, &v);
+    CHECK_ALL(
+        test_fails(st, UNROLL_ERR_INPUT, "malformed UTF-8 at byte 1826353 ", __FILE__, __LINE__));
+    CHECK_ALL(v == NULL);
+    corpus_part_free(&part);
+  }
+  omp_set_num_threads(threads);
+  corpus_free(&c);
+  free(bytes);
+}
+
 static void test_vocab_build_malformed_text_of_one_rank_is_told_by_all(void)
 {
   const size_t n = 3 * (size_t)CORPUS_BLOCK;
@@ -583,6 +615,8 @@ int main(int argc, char **argv)
        test_vocab_build_of_white_space_fails_alike_on_every_rank},
       {"vocabulary: malformed text told by all",
        test_vocab_build_malformed_text_of_one_rank_is_told_by_all},
+      {"vocabulary: many faults, the first is told",
+       test_vocab_build_of_many_faults_tells_the_first},
       {"split: every token once", test_corpus_split_keeps_every_token_once},
       {"split: no room for both parts fails", test_corpus_split_without_room_for_both_parts_fails},
       {"read: changed text fails", test_corpus_read_of_a_text_that_changed_fails},
