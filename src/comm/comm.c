@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "comm/check.h"
+#include "comm/watchdog.h"
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -167,6 +168,7 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
   int first = mine == UNROLL_OK ? comm->size : comm->rank;
   verdict v = {.status = (int)mine};
 
+  watchdog_begin_all("agreement of all ranks");
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm->handle));
   if (first < comm->size) {
     if (first == comm->rank) { write_line(comm, mine, v.line); }
@@ -176,6 +178,7 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -193,10 +196,16 @@ unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root)
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
     int count = (int)piece_of(n - i, COMM_PIECE);
+    if (comm->rank == root) {
+      watchdog_begin_all("broadcast to all ranks");
+    } else {
+      watchdog_begin(root, "broadcast to all ranks");
+    }
     UNROLL_TRY_MPI(MPI_Bcast(at + i, count, MPI_BYTE, root, comm->handle));
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -209,10 +218,12 @@ static unroll_status reduce(unroll_comm *comm, void *x, size_t n, MPI_Datatype t
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
     int count = (int)piece_of(n - i, COMM_PIECE);
+    watchdog_begin_all("sum over all ranks");
     UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, at + i * width, count, type, op, comm->handle));
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -256,10 +267,12 @@ static unroll_status send_block(unroll_comm *comm, const char *bytes, size_t n, 
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
     int count = (int)piece_of(n - i, COMM_PIECE);
+    watchdog_begin(root, "gathering from all ranks");
     UNROLL_TRY_MPI(MPI_Send(bytes + i, count, MPI_BYTE, root, COMM_TAG, comm->handle));
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -276,6 +289,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
     for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_PIECE) {
       int count = (int)piece_of(sizes[r] - i, COMM_PIECE);
       if (n == GATHER_AT_ONCE) {
+        watchdog_begin(r, "gathering from all ranks");
         UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
         n = 0;
       }
@@ -287,6 +301,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
   UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -307,11 +322,13 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
     st = memory_new((size_t)comm->size, sizeof *each, "sizes of the gathered blocks", &each);
   }
   UNROLL_TRY(comm_agree(comm, st));
+  watchdog_begin_all("gathering from all ranks");
   if (root < 0) {
     UNROLL_TRY_MPI(MPI_Allgather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, comm->handle));
   } else {
     UNROLL_TRY_MPI(MPI_Gather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, root, comm->handle));
   }
+  watchdog_end();
   for (int r = 0; receives && r < comm->size; ++r) { total += each[r]; }
   if (receives) { st = memory_new(total, 1, "gathered blocks", &blocks); }
   UNROLL_TRY(comm_agree(comm, st));

@@ -29,6 +29,7 @@
 #include "comm/comm.h"
 #include "comm/team.h"
 #include "comm/tree.h"
+#include "comm/watchdog.h"
 #include <assert.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -394,6 +395,21 @@ cleanup:
   return st;
 }
 
+/* A rank, among all, for whose message this one waits. */
+static int waited_for(const comm_exchange *e)
+{
+  int team = e->rank;
+  for (size_t k = 0; k < e->n_slots * 2 * e->n_partners; ++k) {
+    if (e->requests[k] == MPI_REQUEST_NULL) { continue; }
+    const piece *p = &e->slots[k / (2 * e->n_partners)];
+    const level *l = &e->levels[level_at(e, p->stage)];
+    const int i = (int)(k % e->n_partners) + 1; /* as post counts */
+    team = l->first + (l->index + i) % l->radix * l->distance;
+    break;
+  }
+  return team * e->team->size + e->team->rank;
+}
+
 /* Take in the messages that are complete, of which there is at least one when `blocking`. */
 static unroll_status advance(comm_exchange *e, bool blocking)
 {
@@ -402,6 +418,7 @@ static unroll_status advance(comm_exchange *e, bool blocking)
   int n_done = 0;
 
   if (e->in_flight == 0) { goto cleanup; }
+  if (blocking) { watchdog_begin(waited_for(e), "sum of the gradient"); }
   UNROLL_TRY_MPI((blocking ? MPI_Waitsome : MPI_Testsome)((int)(e->n_slots * each), e->requests,
                                                           &n_done, e->done, MPI_STATUSES_IGNORE));
   e->in_flight -= n_done;
@@ -417,6 +434,7 @@ static unroll_status advance(comm_exchange *e, bool blocking)
   if (n_done > 0) { UNROLL_TRY(fill(e)); }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -503,6 +521,7 @@ unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n)
 
   assert(n <= TREE_MAX);
   if (rank >= core) {
+    watchdog_begin(rank - core, "sum of the losses");
     UNROLL_TRY_MPI(MPI_Send(x, count, MPI_DOUBLE, rank - core, COMM_TAG, handle));
     UNROLL_TRY_MPI(
         MPI_Recv(x, count, MPI_DOUBLE, rank - core, COMM_TAG, handle, MPI_STATUS_IGNORE));
@@ -510,19 +529,23 @@ unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n)
   }
 
   if (rank + core < comm->size) {
+    watchdog_begin(rank + core, "sum of the losses");
     UNROLL_TRY_MPI(
         MPI_Recv(y, count, MPI_DOUBLE, rank + core, COMM_TAG, handle, MPI_STATUS_IGNORE));
     for (size_t i = 0; i < n; ++i) { x[i] += y[i]; }
   }
   for (int d = 1; d < core; d *= 2) {
+    watchdog_begin(rank ^ d, "sum of the losses");
     UNROLL_TRY_MPI(MPI_Sendrecv(x, count, MPI_DOUBLE, rank ^ d, COMM_TAG, y, count, MPI_DOUBLE,
                                 rank ^ d, COMM_TAG, handle, MPI_STATUS_IGNORE));
     for (size_t i = 0; i < n; ++i) { x[i] += y[i]; }
   }
   if (rank + core < comm->size) {
+    watchdog_begin(rank + core, "sum of the losses");
     UNROLL_TRY_MPI(MPI_Send(x, count, MPI_DOUBLE, rank + core, COMM_TAG, handle));
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }

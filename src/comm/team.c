@@ -84,6 +84,7 @@ static unroll_status form(comm_team *team, const unroll_comm *comm, int size)
   unroll_status st = UNROLL_OK;
   team->size = size;
   team->rank = comm->rank % size;
+  team->first = comm->rank - team->rank;
   UNROLL_TRY(part(comm, comm->rank / size, &team->handle));
   UNROLL_TRY(part(comm, team->rank, &team->across));
 
@@ -133,11 +134,22 @@ static bool reserve(int file, size_t begin, size_t end)
   return error == 0;
 }
 
+static size_t bytes_of_marks(const comm_team *team)
+{
+  return whole_pages((size_t)team->size * sizeof(watchdog_mark));
+}
+
+static watchdog_mark *marks_of(const comm_team *team)
+{
+  return (watchdog_mark *)(void *)(team->memory + team->bytes - bytes_of_marks(team));
+}
+
 static bool map(comm_team *team, int file)
 {
   int flags = file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
   void *at = mmap(NULL, team->bytes, PROT_READ | PROT_WRITE, flags, file, 0);
   team->memory = at == MAP_FAILED ? NULL : at;
+  team->marks = at == MAP_FAILED ? NULL : marks_of(team);
   if (at != MAP_FAILED) {
     (void)madvise(at, team->bytes, MADV_HUGEPAGE);
   } /* no harm where it is refused */
@@ -201,7 +213,7 @@ static unroll_status size_memory(comm_team *team, size_t each, size_t common)
                        team->size);
   }
   team->each = whole_pages(each);
-  team->bytes = (size_t)team->size * team->each + whole_pages(common + 1);
+  team->bytes = (size_t)team->size * team->each + whole_pages(common + 1) + bytes_of_marks(team);
   return UNROLL_OK;
 }
 
@@ -279,8 +291,13 @@ void comm_team_share(const comm_team *team, size_t n, size_t grain, size_t *begi
 unroll_status comm_team_fence(const comm_team *team)
 {
   unroll_status st = UNROLL_OK;
-  if (team->size > 1) { UNROLL_TRY_MPI(MPI_Barrier(team->handle)); }
+  if (team->size > 1) {
+    watchdog_begin_team(team->first, team->size, team->rank, team->marks,
+                        "shared memory of the host");
+    UNROLL_TRY_MPI(MPI_Barrier(team->handle));
+  }
 
 cleanup:
+  watchdog_end();
   return st;
 }

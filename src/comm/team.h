@@ -15,6 +15,7 @@
  * for shared memory. Results do not depend on the teams.
  */
 #include "comm/tree.h"
+#include "comm/watchdog.h"
 #include <mpi.h>
 #include <stddef.h>
 #include <unroll/comm.h>
@@ -26,9 +27,11 @@
 typedef struct comm_team {
   MPI_Comm handle; /* this team */
   MPI_Comm across; /* the ranks that have the same place in their teams */
+  int first;       /* rank of its first in the communicator */
   int rank, size;
   size_t each, bytes; /* [bytes] of one part; of the whole memory */
   unsigned char *memory;
+  watchdog_mark *marks; /* (size) how often each came to a fence; behind the common memory */
 } comm_team;
 
 /**
