@@ -113,7 +113,8 @@ typedef struct unroll_config {
   uint64_t log_every;       /* [steps] */
   unroll_every diagnose_every;
   /* parallel */
-  uint64_t shards; /* 0: 16, or the largest power of two below it that divides batch */
+  uint64_t shards;         /* 0: 16, or the largest power of two below it that divides batch */
+  unroll_every wait_limit; /* a time; 0: none */
   /* not an option: bit k is set when option k of the table was given on the command line */
   uint64_t given;
 } unroll_config;

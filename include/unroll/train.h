@@ -9,6 +9,7 @@
  *
  * The library never prints: what happens is told to an observer.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/comm.h>
@@ -56,7 +57,13 @@ typedef struct unroll_progress {
 
 typedef struct unroll_observer {
   void *context;
-  void (*tell)(void *context, const unroll_progress *progress);
+  void (*tell)(void *context, const unroll_progress *progress); /* on rank 0; may be NULL */
+  /*
+   * This rank has waited long for others: `line` names both sides with host and process, what for and in which
+   * step; more than once if it goes on. `over`: config->wait_limit is reached; end the process, by _exit: with
+   * any other call the main thread would have to help, and it waits. On any rank, by a thread of its own; may be NULL.
+   */
+  void (*stuck)(void *context, const char *line, bool over);
 } unroll_observer;
 
 /**
@@ -65,7 +72,7 @@ typedef struct unroll_observer {
  * @param[in] config    options; `given` says which were set explicitly, for --resume
  * @param[in] texts     (n_texts) files and folders; none with --resume: those of the run file
  * @param[in] command   the command line, for the record
- * @param[in] observer  told on rank 0 only; may be NULL
+ * @param[in] observer  what is told, and on which ranks, stands above; the same functions on every rank; may be NULL
  *
  * @return the same on every rank: UNROLL_OK,
  *         UNROLL_STOPPED: a signal came, a checkpoint is written,

@@ -356,6 +356,14 @@ static const option rows[] = {
      .help = "equal parts of the batch that the ranks share out; they fix the order of "
              "summation, so that the result does not depend on the ranks; 0: 16, or the largest "
              "power of two below it that divides --batch"},
+    {.name = "wait-limit",
+     EVERY(wait_limit),
+     .fallback = "15m",
+     .heading = "Parallel",
+     .may_change = true,
+     .help = "a time: when a rank has waited so long for another one within a step, the job ends "
+             "with status 1; at the "
+             "start, for a validation or a checkpoint 12 times as long; 0: never"},
 };
 
 _Static_assert(sizeof rows / sizeof rows[0] <= 64, "unroll_config.given has a bit for each option");
@@ -468,6 +476,12 @@ static unroll_status check_validation(const unroll_config *config)
 static unroll_status check_output(const unroll_config *config)
 {
   if (config->out[0] == '\0') { return unroll_fail(UNROLL_ERR_ARG, "--out needs a file name"); }
+  if (config->wait_limit.count > 0 && config->wait_limit.unit != UNROLL_EVERY_SECONDS) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--wait-limit %" PRIu64
+                       " is no time; legal are times (90s, 15m, 2h) and 0, never",
+                       config->wait_limit.count);
+  }
   if (config->resume && config->overwrite) {
     return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");
   }

@@ -69,6 +69,12 @@ void progress_start(progress *p);
 /** An unroll_observer.tell; `context` is a progress. */
 void progress_tell(void *context, const unroll_progress *now);
 
+/**
+ * An unroll_observer.stuck: print the line, the first time with advice, to standard error; when it is over end this
+ * process, and so the job. Reads nothing of `context`, which the main thread may be writing.
+ */
+void progress_stuck(void *context, const char *line, bool over);
+
 /** Best validation, the run file and what to do next, to standard error. */
 void progress_summary(const progress *p, const char *path);
 

@@ -147,6 +147,32 @@ void progress_tell(void *context, const unroll_progress *now)
   p->best_loss = now->best_loss;
 }
 
+/* ------------------------------------------------------------------ stuck */
+
+/* What helps when a host is lost; mpirun alone would find out after eight minutes (its keepalive_time is 300 s). */
+#define ADVICE                                                                                     \
+  "If that host is lost: the last checkpoint is safe; end the job (scancel, Ctrl-C) and start it " \
+  "again with --resume. mpirun finds a lost host within 10 s with --mca oob_tcp_keepalive_time 5 " \
+  "--mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3"
+
+void progress_stuck(void *context, const char *line, bool over)
+{
+  static bool advised; /* of the watchdog's thread */
+  const char *clear = isatty(STDERR_FILENO) == 1 ? CLEAR_LINE : "";
+  (void)context;
+
+  if (over) {
+    (void)fprintf(
+        stderr,
+        "%sunroll: error: %s: --wait-limit is reached, the job ends; the last checkpoint is "
+        "safe, the same command with --resume goes on\n",
+        clear, line);
+    _exit(unroll_status_exit(UNROLL_ERR_MPI)); /* the launcher ends the others */
+  }
+  (void)fprintf(stderr, "%sunroll: warning: %s%s\n", clear, line, advised ? "" : ". " ADVICE);
+  advised = true;
+}
+
 /* ---------------------------------------------------------------- summary */
 
 void progress_summary(const progress *p, const char *path)

@@ -22,7 +22,7 @@ static unroll_status run(const cli_call *call)
   unroll_status st = UNROLL_OK;
   unroll_config config = *(const unroll_config *)call->settings;
   progress p;
-  const unroll_observer observer = {.context = &p, .tell = progress_tell};
+  const unroll_observer observer = {.context = &p, .tell = progress_tell, .stuck = progress_stuck};
 
   config.given = call->given;
   progress_start(&p);

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "comm/watchdog.h"
 #include "comm/comm.h"
 #include "model/gradflow.h"
 
@@ -147,6 +148,7 @@ unroll_status diagnose(trainer *t)
   int32_t *tokens = NULL;
   unroll_gradflow *flow = NULL;
 
+  watchdog_phase("the gradient flow is measured, the spectra by rank 0");
   st = copy_windows(&p, first, n, &tokens);
   if (st == UNROLL_OK) { st = gradflow_new(r->params->L, r->params->H, POSITIONS, p.K, &flow); }
   UNROLL_TRY(comm_agree(t->comm, st));

@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "comm/watchdog.h"
 #include "runfile/keep.h"
 #include "train/trainer.h"
 
@@ -222,6 +223,7 @@ unroll_status record_checkpoint(trainer *t)
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
 
+  watchdog_phase("rank 0 writes a checkpoint");
   UNROLL_TRY(gather_state(t));
   if (is_root(t)) {
     t->saved = keep_older(config->out, (size_t)config->keep);
@@ -241,6 +243,7 @@ unroll_status record_best(trainer *t)
   unroll_status st = UNROLL_OK;
   char path[UNROLL_CONFIG_TEXT + sizeof ".best"];
 
+  watchdog_phase("rank 0 writes the best model");
   UNROLL_TRY(gather_state(t));
   if (is_root(t)) {
     keep_best_name(t->run->config.out, sizeof path, path);

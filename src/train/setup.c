@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/options.h"
 #include "comm/placement.h"
+#include "comm/watchdog.h"
 #include "data/corpus.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
@@ -360,9 +361,15 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(memory_new(1, sizeof *t, "trainer", &t));
   t->comm = comm;
   t->observer = root ? observer : NULL;
+  if (observer != NULL) {
+    UNROLL_TRY(watchdog_start(comm, WATCHDOG_FIRST, (double)config->wait_limit.count,
+                              observer->stuck, observer->context));
+  }
   UNROLL_TRY(comm_agree(comm, kernels_start()));
   UNROLL_TRY(placement_new(comm, &where));
   UNROLL_TRY(comm_agree(comm, open_run(t, config, &resumed)));
+  watchdog_last(
+      (double)t->run->config.wait_limit.count); /* of the run file, where it was not given */
   UNROLL_TRY(comm_agree(comm, step_share(comm, &t->run->config, &t->first, &t->count)));
   bool may_exist = t->run->config.overwrite || resumed;
   UNROLL_TRY(
@@ -398,6 +405,7 @@ void trainer_free(trainer **p)
 {
   trainer *t = *p;
   if (t == NULL) { return; }
+  watchdog_stop(); /* before the memory of the team, which it reads */
   memory_free(&t->carried);
   step_free(&t->stepper);
   memory_free(&t->views);

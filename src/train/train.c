@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "comm/signals.h"
+#include "comm/watchdog.h"
 #include "kernels/shard_tree.h"
 #include "model/score.h"
 #include "train/diagnose.h"
@@ -168,6 +169,7 @@ static unroll_status validate(trainer *t)
   network *net = t->stepper->net;
   double *sums = t->stepper->shard_sums;
 
+  watchdog_phase("validation");
   network_get_state(net, t->carried);
   network_reset(net);
   if (t->valid_sequences != NULL) {
@@ -215,6 +217,7 @@ static unroll_status loop(trainer *t)
   while (state->step < last && !state->finished) {
     outcome out = {0};
     UNROLL_TRY(step(t, &out));
+    watchdog_step(state->step);
     record_tell(t, UNROLL_EVENT_STEP, NULL);
 
     bool epoch_ended = state->window == 0;

@@ -63,6 +63,7 @@ refused -x -- train text -x
 refused --hidden twice -- train text --hidden 12 --hidden 12
 refused --level 'byte|char|word' -- train text --level letter
 refused --checkpoint-every 90s 30m -- train text --checkpoint-every soon
+refused --wait-limit 90s 15m -- train text --wait-limit 500
 refused --valid-every 'a time is not' -- train text --valid-every 10m
 refused --hidden 12x '1 to 65536' -- train text --hidden 12x
 refused --lr 'above 0' -- train text --lr nan
