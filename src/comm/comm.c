@@ -289,7 +289,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
     for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_PIECE) {
       int count = (int)piece_of(sizes[r] - i, COMM_PIECE);
       if (n == GATHER_AT_ONCE) {
-        watchdog_begin(r, "gathering from all ranks");
+        watchdog_begin_all("gathering from all ranks");
         UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
         n = 0;
       }
@@ -298,6 +298,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
       n += 1;
     }
   }
+  watchdog_begin_all("gathering from all ranks");
   UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
 
 cleanup:
