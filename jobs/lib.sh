@@ -23,6 +23,8 @@ find_python() {
 has_c_compiler() { command -v cc && command -v make; }
 has_hdf5() { command -v h5cc || command -v h5pcc || pkg-config --exists hdf5; }
 has_mpi() { command -v mpicc && command -v mpirun; }
+# Only root can start the private Slurm that the job scripts are tried on; without it these tests are skipped.
+has_slurm() { [ "$(id -u)" != 0 ] || ! command -v apt-get || PATH=$PATH:/usr/sbin:/sbin command -v slurmctld; }
 
 # What is needed: name, how to find out that it is there, Debian's packages.
 needs_of_build="
@@ -37,7 +39,8 @@ OpenSSL|pkg-config --exists libcrypto|libssl-dev"
 needs_of_tests="
 CUnit|pkg-config --exists cunit|libcunit1-dev
 Python 3 with h5py and NumPy|find_python|python3-h5py python3-numpy
-the tools of HDF5|command -v h5dump|hdf5-tools"
+the tools of HDF5|command -v h5dump|hdf5-tools
+Slurm|has_slurm|slurm-wlm"
 
 # list_missing NEEDS: print the rows of what is not there
 list_missing() {
