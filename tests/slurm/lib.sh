@@ -102,6 +102,7 @@ start_node() {
       wait
     }' node "$1" >"$slurm/$1/out" 2>&1 &
   slurm_pids+=($!)
+  disown
 }
 
 # start_slurm [LINE...]: of slurm.conf, for example another partition
@@ -119,6 +120,7 @@ start_slurm() {
     echo CgroupPlugin=cgroup/v1 >"$slurm/cgroup.conf" # read, though nothing uses cgroups
     "${die_with_us[@]}" slurmctld -D -f "$SLURM_CONF" >"$slurm/out" 2>&1 &
     slurm_pids=($!)
+    disown # bash need not say that it was killed
     for ((k = 1; k <= nodes; k++)); do start_node "$(node $k)"; done
     for ((k = 0; k < 100; k++)); do
       if [ "$(timeout 5 sinfo -h -N -p main -o %t 2>/dev/null | grep -c '^idle$')" = $nodes ]; then return; fi
@@ -132,10 +134,16 @@ start_slurm() {
   exit 1
 }
 
+# on_node K NAME: the processes of node K whose program is called so, as this machine numbers them; K counts from 1
+on_node() {
+  local space
+  space=$(ps -o pidns= --ppid "${slurm_pids[$1]}" | tr -d ' ')
+  ps -e -o pid=,pidns=,comm= | awk -v space="$space" -v name="$2" '$2 == space && $3 ~ name { print $1 }'
+}
+
 stop_slurm() {
   local pid
   for pid in "${slurm_pids[@]}"; do kill -KILL "$pid" 2>/dev/null; done
-  wait "${slurm_pids[@]}" 2>/dev/null
   slurm_pids=()
 }
 trap 'stop_slurm; rm -rf "$work"' EXIT
@@ -188,6 +196,7 @@ await() {
 is() { case $(field "$1" JobState) in "$2") true ;; *) false ;; esac }
 has_ended() { case $(field "$1" JobState) in PENDING | RUNNING | COMPLETING | REQUEUED | SUSPENDED) false ;; *) true ;; esac }
 has_restarted() { [ "$(field "$1" Restarts)" = "$2" ] && is "$1" PENDING; }
+has_saved() { [ -f "$1/run.h5" ]; }
 has_reports() { [ -f "$1/run.jsonl" ] && [ "$(wc -l <"$1/run.jsonl")" -ge 5 ]; }
 
 # reports FOLDER: its job has started and written some
@@ -208,8 +217,8 @@ show() {
 
 step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }
 
-# further FOLDER: the next life of its job is to go 40 steps further, and to end
-further() { echo $(($(step_of "$1/run.h5") + 40)) >"$1/goal.new" && mv "$1/goal.new" "$1/goal"; }
+# further FOLDER [RUN]: the next life of its job is to go 40 steps further, and to end
+further() { echo $(($(step_of "$1/${2:-run.h5}") + 40)) >"$1/goal.new" && mv "$1/goal.new" "$1/goal"; }
 
 # goes_back FOLDER: its job is in the queue for a second life, which is to go 40 steps further
 goes_back() {
@@ -218,17 +227,18 @@ goes_back() {
   return 1
 }
 
-# same_bits FOLDER: its run is that of one rank that never stopped
+# same_bits FOLDER [RUN]: its run is that of one rank that never stopped
 same_bits() {
-  "$unroll" train corpus.txt --overwrite -o whole.h5 "${model[@]}" --max-steps "$(step_of "$1/run.h5")" >whole 2>&1 &&
-    "$python" "$source_dir/tests/story/same_run.py" whole.h5 "$1/run.h5"
+  local run=$1/${2:-run.h5}
+  "$unroll" train corpus.txt --overwrite -o whole.h5 "${model[@]}" --max-steps "$(step_of "$run")" >whole 2>&1 &&
+    "$python" "$source_dir/tests/story/same_run.py" whole.h5 "$run"
 }
 
 mkdir bin
 ln -s "$unroll" bin/unroll
 cat >bin/how_far <<'SCRIPT'
 #!/bin/bash
-if [ -f run.h5 ]; then until cat goal 2>/dev/null; do sleep 0.1; done; else echo 0; fi
+if [ -f "${1:-run.h5}" ]; then until cat goal 2>/dev/null; do sleep 0.1; done; else echo 0; fi
 SCRIPT
 chmod +x bin/how_far
 export PATH=$work/bin:$PATH

@@ -1,0 +1,69 @@
+#!/bin/bash
+# Jobs whose ranks die. requeue.sbatch, with either launcher: a rank killed in mid-run, or out of memory: back into the
+# queue, to the bits of an undisturbed run. Out of memory in every life: it stays away after a few. And a wrong --mpi=.
+#
+#   failures.sh SOURCE UNROLL
+. "$(dirname "$0")/lib.sh" "$@"
+is_sanitized && skip "sanitizers change how much memory a program takes"
+need_slurm
+start_slurm
+
+# Rank 1 may have 600 MB of addresses in its first life, or in all: the model below wants some more.
+cat >bin/limited <<'SCRIPT'
+#!/bin/bash
+if [ "${OMPI_COMM_WORLD_RANK:-$SLURM_PROCID}" = 1 ] && [ -e always -o -z "$SLURM_RESTART_COUNT" ]; then ulimit -v 600000; fi
+exec unroll "$@"
+SCRIPT
+chmod +x bin/limited
+large=(--hidden 4096 --batch 4 --steps 4 --epochs 1 --max-steps 3 --log-every 1)
+
+for launcher in srun mpirun; do
+  by=(-e "s/^launcher=srun /launcher=$launcher /")
+  edit $launcher.killed requeue.sbatch "${by[@]}" -e 's/^options=(/&--checkpoint-every 20 /'
+  submit $launcher.killed requeue.sbatch "${two_hosts[@]}"
+  edit $launcher.memory requeue.sbatch "${by[@]}" -e "s/^options=(.*/options=(${large[*]})/" -e 's/ unroll train/ limited train/'
+  submit $launcher.memory requeue.sbatch --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --mem-per-cpu=1000
+done
+edit always requeue.sbatch -e "s/^options=(.*/options=(${large[*]})/" -e 's/ unroll train/ limited train/' -e 's/^deaths=3/deaths=1/'
+touch always/always
+submit always requeue.sbatch --nodes=2 --ntasks-per-node=1 --cpus-per-task=1 --mem-per-cpu=1000
+for type in none pmi2; do
+  edit $type train.sbatch -e "s/--mpi=pmix/--mpi=$type/"
+  submit $type train.sbatch "${two_hosts[@]}"
+done
+
+for launcher in srun mpirun; do
+  check "$launcher: saves" await 100 has_saved $launcher.killed
+  # A rank of the second host of the job; those of other jobs have another folder.
+  host=$(scontrol show hostnames "$(field $launcher.killed NodeList)" | tail -n 1)
+  for pid in $(on_node "${host##*n}" unroll); do
+    if [ "$(readlink "/proc/$pid/cwd")" = "$work/$launcher.killed" ]; then break; fi
+  done
+  check "$launcher: a rank is killed" kill -KILL "$pid"
+done
+for launcher in srun mpirun; do
+  check "$launcher: a killed rank: back into the queue" goes_back $launcher.killed
+done
+for launcher in srun mpirun; do
+  check "$launcher: after a killed rank" ends $launcher.killed COMPLETED 0:0
+  check "$launcher: it says why" grep -q 'status 1[0-9][0-9] after 0 restarts: back into the queue' $launcher.killed/out
+  check "$launcher: the bits of an undisturbed run" same_bits $launcher.killed
+done
+
+check "large" "$unroll" train corpus.txt "${large[@]}" -o large.h5 >large 2>&1
+for launcher in srun mpirun; do
+  check "$launcher: after want of memory" ends $launcher.memory COMPLETED 0:0
+  check "$launcher: it was wanted" grep -q 'no memory for [0-9]* bytes' $launcher.memory/out
+  check "$launcher: restarted once" [ "$(field $launcher.memory Restarts)" = 1 ]
+  check "$launcher: the bits of an undisturbed run" "$python" "$source_dir/tests/story/same_run.py" large.h5 $launcher.memory/run.h5
+done
+check "memory never enough" ends always FAILED 1:0
+check "in two lives" [ "$(field always Restarts) $(grep -c 'no memory for' always/out)" = "1 2" ]
+check "no run" [ ! -e always/run.h5 ]
+
+for type in none pmi2; do
+  check "--mpi=$type: it ends" await 60 is $type FAILED
+  check "--mpi=$type: nothing is trained" [ ! -e $type/run.h5 ]
+  echo "--mpi=$type: $(field $type ExitCode): $(tail -n 3 $type/out)"
+done
+finish
