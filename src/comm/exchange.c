@@ -102,9 +102,11 @@ struct comm_exchange {
   piece *slots;               /* (n_slots); a slot is free when its stage is 2 n_levels */
   unroll_real *inbox;         /* (n_slots, n_inbox) */
   MPI_Request *requests;      /* (n_slots, 2, n_partners): receives, then sends */
-  int *done;                  /* (n_slots * 2 * n_partners) scratch */
-  const unroll_real **terms;  /* (team->size) parts of the team */
-  span queue[QUEUE];          /* parts that are not all in slots yet, from `first` on */
+  MPI_Status
+      *statuses; /* as many, not read: to gcc, MPICH's MPI_STATUSES_IGNORE is an array too short */
+  int *done;     /* (n_slots * 2 * n_partners) scratch */
+  const unroll_real **terms; /* (team->size) parts of the team */
+  span queue[QUEUE];         /* parts that are not all in slots yet, from `first` on */
   size_t first, n_queue;
   int number;    /* of the next piece */
   int in_flight; /* messages posted and not yet complete */
@@ -219,6 +221,7 @@ static unroll_status make_room(comm_exchange *e, bool wires)
       memory_new(e->n_slots * e->n_inbox, sizeof *e->inbox, "buffer of the exchange", &e->inbox));
   const size_t n_requests = e->n_slots * 2 * e->n_partners;
   UNROLL_TRY(memory_new(n_requests, sizeof *e->done, "messages of the exchange", &e->done));
+  UNROLL_TRY(memory_new(n_requests, sizeof *e->statuses, "messages of the exchange", &e->statuses));
   UNROLL_TRY(memory_new(n_requests, sizeof *e->requests, "messages of the exchange", &e->requests));
   for (size_t k = 0; k < n_requests; ++k) { e->requests[k] = MPI_REQUEST_NULL; }
 
@@ -265,6 +268,7 @@ void comm_exchange_free(comm_exchange **exchange)
   }
   memory_free(&e->terms);
   memory_free(&e->requests);
+  memory_free(&e->statuses);
   memory_free(&e->done);
   memory_free(&e->inbox);
   memory_free(&e->slots);
@@ -420,7 +424,7 @@ static unroll_status advance(comm_exchange *e, bool blocking)
   if (e->in_flight == 0) { goto cleanup; }
   if (blocking) { watchdog_begin(waited_for(e), "sum of the gradient"); }
   UNROLL_TRY_MPI((blocking ? MPI_Waitsome : MPI_Testsome)((int)(e->n_slots * each), e->requests,
-                                                          &n_done, e->done, MPI_STATUSES_IGNORE));
+                                                          &n_done, e->done, e->statuses));
   e->in_flight -= n_done;
   for (int i = 0; i < n_done; ++i) {
     size_t slot = (size_t)e->done[i] / each;
