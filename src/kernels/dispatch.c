@@ -63,6 +63,9 @@ unroll_status kernels_start(void)
   if (st != UNROLL_OK) { return st; }
 #if defined(__x86_64__)
   const unsigned flush_to_zero = 0x8000, denormals_are_zero = 0x0040; /* bits of MXCSR */
+  /* LLVM's libomp gives each region the setting that its first thread had before, and that thread has it back
+   * afterwards: so it is set outside too. To GNU's libgomp each thread keeps its own. */
+  _mm_setcsr(_mm_getcsr() | flush_to_zero | denormals_are_zero);
 #pragma omp parallel default(none) shared(flush_to_zero, denormals_are_zero)
   _mm_setcsr(_mm_getcsr() | flush_to_zero | denormals_are_zero);
 #endif
