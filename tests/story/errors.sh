@@ -19,7 +19,7 @@ refused() {
   checks=$((checks + 1))
   snapshot >../before
   # shellcheck disable=SC2086 # the launcher is words, or none
-  timeout -k 5 60 ${ranks:+mpirun -q -n $ranks} "$unroll" "$@" </dev/null >../out 2>../err
+  timeout -k 5 60 ${ranks:+"${mpirun_quiet[@]}" -n $ranks} "$unroll" "$@" </dev/null >../out 2>../err
   status=$?
   snapshot >../after
 
@@ -38,7 +38,7 @@ refused() {
 
 accepted() {
   # shellcheck disable=SC2086
-  timeout -k 5 60 ${ranks:+mpirun -q -n $ranks} "$unroll" "$@" </dev/null >../out 2>../err
+  timeout -k 5 60 ${ranks:+"${mpirun_quiet[@]}" -n $ranks} "$unroll" "$@" </dev/null >../out 2>../err
   local status=$?
   check "$*: is legal, but: $(tail -1 ../err)" [ $status = 0 ]
 }

@@ -85,7 +85,7 @@ refused "flow.h5.*--overwrite" "${gradflow[@]}" run.h5 text -o flow.h5
 refused "none/such" "${gradflow[@]}" run.h5 text -o none/such
 cp run.h5 kept_run.h5
 refused "the run file itself" "${gradflow[@]}" run.h5 text -o ./run.h5 --overwrite
-refused "the run file itself" mpirun -q -n 2 "${gradflow[@]}" run.h5 text -o "$work/run.h5" --overwrite
+refused "the run file itself" "${mpirun_quiet[@]}" -n 2 "${gradflow[@]}" run.h5 text -o "$work/run.h5" --overwrite
 refused none_such "${gradflow[@]}" run.h5 none_such
 refused "not.*unroll\|not one of ours\|unroll-gradflow" "${gradflow[@]}" flow.h5 text
 refused "1 to 100000" "${gradflow[@]}" run.h5 text --lags 0

@@ -10,6 +10,11 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 checks=0 failures=0
 
+# `mpirun` is the launcher of this build. Open MPI's is told not to comment on a status of a rank that is not 0.
+export PATH=$build_dir/tests/launcher:$PATH
+mpirun_quiet=(mpirun)
+if mpirun --version | grep -q -e 'Open MPI' -e OpenRTE; then mpirun_quiet+=(-q); fi
+
 # Few cores, many ranks, root in a container.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
