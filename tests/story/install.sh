@@ -15,6 +15,26 @@ if command -v man >/dev/null; then
   check "man reads the page: $(cat "$work/complaints")" [ ! -s "$work/complaints" ]
   check "the page tells of --hidden" grep -q -- --hidden "$work/page"
 fi
+check "no library is missing: $(ldd bin/unroll)" bash -c '! ldd bin/unroll | grep "not found"'
+
+# The module file tells the prefix from its own place, behind symbolic links;
+# with it loaded, PATH and MANPATH begin there.
+mkdir -p "$work/site/unroll"
+ln -s "$prefix/share/unroll/modulefiles/unroll/"* "$work/site/unroll/"
+systems=0
+for init in /usr/share/modules/init/bash /usr/share/lmod/lmod/init/bash "${MODULESHOME:-/none}/init/bash"; do
+  [ -f "$init" ] || continue
+  systems=$((systems + 1))
+  for folder in "$prefix/share/unroll/modulefiles" "$work/site"; do
+    # shellcheck disable=SC2016 # of the other shell
+    MANPATH=/none bash -c '. "$1"; module use "$2"; module load unroll; command -v unroll; echo "${MANPATH%%:*}"
+      module unload unroll; case $PATH:$MANPATH in *"$3/"*) echo "left: $PATH:$MANPATH" ;; esac' \
+      - "$init" "$folder" "$prefix" >"$work/log" 2>&1
+    printf '%s\n' "$prefix/bin/unroll" "$prefix/share/man" >"$work/wanted"
+    check "load and unload, $init, $folder: $(cat "$work/log")" cmp -s "$work/wanted" "$work/log"
+  done
+done
+[ $systems -gt 0 ] || echo "not checked: neither Environment Modules nor Lmod (Debian: environment-modules)"
 config=$(dirname "$(find . -name unroll-config.cmake)")
 pc=$(dirname "$(find "$prefix" -name unroll.pc)")
 cd "$work" || exit 1
