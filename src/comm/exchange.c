@@ -102,9 +102,8 @@ struct comm_exchange {
   piece *slots;               /* (n_slots); a slot is free when its stage is 2 n_levels */
   unroll_real *inbox;         /* (n_slots, n_inbox) */
   MPI_Request *requests;      /* (n_slots, 2, n_partners): receives, then sends */
-  MPI_Status
-      *statuses; /* as many, not read: to gcc, MPICH's MPI_STATUSES_IGNORE is an array too short */
-  int *done;     /* (n_slots * 2 * n_partners) scratch */
+  MPI_Status *statuses; /* as many: to gcc, MPICH's MPI_STATUSES_IGNORE is an array too short */
+  int *done;            /* (n_slots * 2 * n_partners) scratch */
   const unroll_real **terms; /* (team->size) parts of the team */
   span queue[QUEUE];         /* parts that are not all in slots yet, from `first` on */
   size_t first, n_queue;
