@@ -4,9 +4,9 @@
 commands=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  .*/\1/p' | sort -u)
 check "the help names the commands" [ -n "$commands" ]
 
-# A setting with which MPI cannot start; that it does not is part of the check.
+# Settings with which neither Open MPI nor MPICH can start; that it does not is part of the check.
 without_mpi() {
-  env -i OMPI_MCA_pml=none_such OMPI_MCA_btl=none_such PATH=/none_such "$@"
+  env -i OMPI_MCA_pml=none_such OMPI_MCA_btl=none_such PMI_FD=99 PMI_RANK=0 PMI_SIZE=2 PATH=/none_such "$@"
 }
 echo "not a run" >text
 check_not "MPI starts in spite of the broken setting" without_mpi "$unroll" eval text text >out 2>&1
