@@ -25,6 +25,7 @@ has_hdf5() { command -v h5cc || command -v h5pcc || pkg-config --exists hdf5; }
 has_clang() { echo | clang -fopenmp -include omp.h -fsyntax-only -xc -; }
 has_modules() { [ -n "${MODULESHOME:-}" ] || [ -d /usr/share/modules ] || [ -d /usr/share/lmod ]; }
 has_mpi() { command -v mpicc && command -v mpirun; }
+has_namespaces() { PATH=$PATH:/usr/sbin:/sbin command -v tc; }
 has_slurm() { PATH=$PATH:/usr/sbin:/sbin command -v slurmctld; }
 
 # What is needed: name, how to find out that it is there, Debian's packages.
@@ -41,12 +42,13 @@ needs_of_tests="
 CUnit|pkg-config --exists cunit|libcunit1-dev
 Python 3 with h5py and NumPy|find_python|python3-h5py python3-numpy
 the tools of HDF5|command -v h5dump|hdf5-tools"
-# Without these, the tests of label slurm, story.second_build and a part of story.install are skipped. MPICH beside Open MPI leaves mpicc and
-# mpirun what they are (Debian's alternatives: Open MPI 50, MPICH 40).
+# Without these story.second_build, the tests of the labels slurm and hosts, and a part of story.install are skipped.
+# MPICH beside Open MPI leaves mpicc and mpirun what they are (Debian's alternatives: Open MPI 50, MPICH 40).
 needs_of_some_tests="
 MPICH|command -v mpicc.mpich|mpich libmpich-dev
 clang with OpenMP|has_clang|clang libomp-dev
 Slurm|has_slurm|slurm-wlm
+network namespaces|has_namespaces|iproute2
 a serial HDF5|command -v h5cc|libhdf5-dev
 Environment Modules or Lmod|has_modules|environment-modules"
 
