@@ -41,6 +41,8 @@ typedef struct unroll_bench_result {
    * last step saw. 1 rank: bandwidth 0. */
   uint64_t exchange_bytes;
   double exchange_bandwidth; /* [bytes per second] exchange_bytes / time of an exchange alone */
+  double
+      exchange_hidden; /* [1] share of that time that a step does not show as exchange_seconds or wait_seconds */
 
   /* [bytes] largest resident set of a rank since the program started, with all that it shares with others */
   uint64_t peak_memory;

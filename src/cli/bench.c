@@ -194,21 +194,22 @@ static unroll_status check(const cli_call *call)
 
 static void print_speed_header(void)
 {
-  (void)printf("%-10s %6s %5s %5s %5s %2s %10s %9s %13s %9s %9s %14s %10s\n", "name", "V", "H", "T",
-               "B", "L", "tokens/s", "GFLOP/s", "peak GFLOP/s", "fraction", "step ms",
-               "exchange GB/s", "memory MB");
+  (void)printf("%-10s %6s %5s %5s %5s %2s %10s %9s %13s %9s %9s %14s %8s %10s\n", "name", "V", "H",
+               "T", "B", "L", "tokens/s", "GFLOP/s", "peak GFLOP/s", "fraction", "step ms",
+               "exchange GB/s", "hidden %", "memory MB");
 }
 
 static void print_speed(const configuration *c, const unroll_bench_result *r)
 {
-  char bandwidth[32] = "-";
+  char bandwidth[32] = "-", hidden[32] = "-";
   if (r->ranks > 1) {
-    (void)snprintf(bandwidth, sizeof bandwidth, "%.2f", r->exchange_bandwidth * 1e-9);
+    (void)snprintf(bandwidth, sizeof bandwidth, "%.4g", r->exchange_bandwidth * 1e-9);
+    (void)snprintf(hidden, sizeof hidden, "%.0f", 100.0 * r->exchange_hidden);
   }
   (void)printf("%-10s %6" PRIu64 " %5" PRIu64 " %5" PRIu64 " %5" PRIu64 " %2" PRIu64
-               " %10.0f %9.1f %13.1f %9.3f %9.3f %14s %10.0f\n",
+               " %10.0f %9.1f %13.1f %9.3f %9.3f %14s %8s %10.0f\n",
                c->name, c->V, c->H, c->T, c->B, c->L, r->tokens_per_second, r->gflops,
-               r->peak_gflops, r->fraction_of_peak, r->step_seconds * 1e3, bandwidth,
+               r->peak_gflops, r->fraction_of_peak, r->step_seconds * 1e3, bandwidth, hidden,
                (double)r->peak_memory * 1e-6);
 }
 
@@ -264,6 +265,8 @@ static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
   (void)json_object_set_new(o, "exchange_bytes", json_integer((json_int_t)r->exchange_bytes));
   (void)json_object_set_new(o, "exchange_bandwidth",
                             r->ranks > 1 ? json_real(r->exchange_bandwidth) : json_null());
+  (void)json_object_set_new(o, "exchange_hidden",
+                            r->ranks > 1 ? json_real(r->exchange_hidden) : json_null());
   (void)json_object_set_new(o, "peak_memory", json_integer((json_int_t)r->peak_memory));
   (void)json_object_set_new(o, "loss", json_real(r->loss));
   return o;
@@ -412,7 +415,8 @@ const cli_command cli_bench = {
              "the median of nine blocks of steps. Phases are means over the ranks; `exchange`\n"
              "is work on messages, `wait` is waiting for them. `exchange GB/s` is the bytes\n"
              "that a step sums over the ranks by the time of an exchange with nothing beside\n"
-             "it. `memory` is the largest of a rank since the program started. Compare only\n"
+             "it, and `hidden` the share of that time that runs beside the computing.\n"
+             "`memory` is the largest of a rank since the program started. Compare only\n"
              "figures of one run.\n"
              "\n"
              "With --exchange `bytes sent` is what a rank sends to others that share no memory\n"

@@ -295,7 +295,9 @@ static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
     seconds[k] = clock_seconds() - before;
   }
   UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGES));
-  out->exchange_bandwidth = (double)out->exchange_bytes / seconds[median_of(EXCHANGES, seconds)];
+  const double alone = seconds[median_of(EXCHANGES, seconds)];
+  out->exchange_bandwidth = (double)out->exchange_bytes / alone;
+  out->exchange_hidden = fmax(0.0, 1.0 - (out->exchange_seconds + out->wait_seconds) / alone);
 
 cleanup:
   return st;
