@@ -4,6 +4,7 @@
 #include "cli/cli.h"
 #include "comm/comm.h"
 #include "comm/launcher.h"
+#include "comm/placement.h"
 
 #include <errno.h>
 #include <mpi.h>
@@ -139,6 +140,7 @@ static unroll_status run_command(const cli_command *command, cli_call *call)
   } else {
     st = launcher_check(call->comm);
   }
+  if (st == UNROLL_OK) { st = placement_set_threads(call->comm); }
   if (st == UNROLL_OK) { st = command->run(call); }
   if (st == UNROLL_ERR_MPI) { goto cleanup; }
   if (unroll_comm_rank(call->comm) == 0) { st = close_output(st); }

@@ -3,10 +3,12 @@
 
 #include "comm/placement.h"
 
+#include "base/cpu.h"
 #include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
 #include "comm/launcher.h"
+#include <limits.h>
 #include <omp.h>
 #include <sched.h>
 #include <stdio.h>
@@ -17,13 +19,38 @@
 /* Sets of 1024 cores each in a mask: 8192 is the most that Linux for x86-64 knows. */
 #define MASK_SETS 8
 
+/* Hosts whose names are kept; of more only the number. */
+#define HOSTS_NAMED 32
+
+/* [bytes] of the name of a host */
+#define HOST_NAME 256
+
 /* What one rank knows of itself. */
 typedef struct fact {
-  char host[256];
   int threads;
+  int given;      /* cores that srun gave it, INT_MAX: it does not say */
   int host_cores; /* of the host, as far as the job was given them */
+  int quota;      /* cores' worth of CPU time of its control group; 0: no limit */
+  uint64_t group; /* that group: ranks with the same number share the quota */
   cpu_set_t mask[MASK_SETS];
 } fact;
+
+/* The ranks of this host, this one at `me`. */
+typedef struct neighbours {
+  const fact *facts;
+  int n, me;
+} neighbours;
+
+static int least(int a, int b)
+{
+  return a < b ? a : b;
+}
+
+/* At least one, where that is all there is to be had. */
+static int share_of(int cores, int ranks)
+{
+  return cores > ranks ? cores / ranks : 1;
+}
 
 static int cores_of(const fact *f)
 {
@@ -35,126 +62,243 @@ static bool lies_within(const fact *inner, const fact *outer)
 {
   cpu_set_t both[MASK_SETS];
   CPU_AND_S(sizeof both, both, inner->mask, outer->mask);
-  return strcmp(inner->host, outer->host) == 0 && CPU_EQUAL_S(sizeof both, both, inner->mask);
+  return CPU_EQUAL_S(sizeof both, both, inner->mask);
 }
 
 /* -------------------------------------------------------------- this rank */
 
-/* Cores of this host that the job may use: in a Slurm job not more than it was given. */
-static int count_host_cores(void)
+/* A whole number from 1 in the environment, or `other`. */
+static int number(const char *name, int other)
 {
-  long online = sysconf(_SC_NPROCESSORS_ONLN);
-  const char *text = getenv("SLURM_CPUS_ON_NODE");
-  long given = text != NULL ? strtol(text, NULL, 10) : 0;
-  return (int)(given > 0 && given < online ? given : online);
+  const char *text = getenv(name);
+  long value = text != NULL ? strtol(text, NULL, 10) : 0;
+  return value > 0 && value < other ? (int)value : other;
 }
 
 static void look_around(fact *f)
 {
   memset(f, 0, sizeof *f);
-  if (gethostname(f->host, sizeof f->host - 1) != 0) {
-    (void)snprintf(f->host, sizeof f->host, "unknown");
-  }
   f->threads = omp_get_max_threads();
-  f->host_cores = count_host_cores();
+  f->host_cores = number("SLURM_CPUS_ON_NODE", (int)sysconf(_SC_NPROCESSORS_ONLN));
+  /* In a batch script and under mpirun it is there too, but says nothing of the ranks. */
+  f->given =
+      launcher_find().kind == LAUNCHER_SLURM ? number("SLURM_CPUS_PER_TASK", INT_MAX) : INT_MAX;
+  f->quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup", &f->group);
   if (sched_getaffinity(0, sizeof f->mask, f->mask) != 0) {
     CPU_ZERO_S(sizeof f->mask, f->mask);
     for (int k = 0; k < f->host_cores; ++k) { CPU_SET_S((size_t)k, sizeof f->mask, f->mask); }
   }
 }
 
-/* -------------------------------------------------------------- all ranks */
+/* -------------------------------------------------------------- this host */
 
-/* Names of the hosts, in rank order, each once. */
-static unroll_status name_hosts(placement *p, const fact *facts)
+/* Facts of the ranks of this host; *all is to be freed. */
+static unroll_status gather_neighbours(unroll_comm *comm, neighbours *host, fact **all)
 {
-  size_t used = 0;
-  unroll_status st =
-      memory_new((size_t)p->ranks * sizeof facts->host, 1, "names of the hosts", &p->hosts);
-  if (st != UNROLL_OK) { return st; }
+  unroll_status st = UNROLL_OK;
+  fact mine;
 
-  for (int r = 0; r < p->ranks; ++r) {
-    int same = 0;
-    while (strcmp(facts[same].host, facts[r].host) != 0) { same += 1; }
-    if (same < r) { continue; }
-    size_t room = (size_t)p->ranks * sizeof facts->host - used;
-    used += (size_t)snprintf(p->hosts + used, room, "%s%s", used > 0 ? "," : "", facts[r].host);
-    p->n_hosts += 1;
-  }
-  return UNROLL_OK;
+  UNROLL_TRY_MPI(MPI_Comm_rank(comm->host, &host->me));
+  UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &host->n));
+  UNROLL_TRY(comm_agree(comm, memory_new((size_t)host->n, sizeof **all, "places of ranks", all)));
+  look_around(&mine);
+  UNROLL_TRY_MPI(MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, *all, (int)sizeof mine, MPI_BYTE,
+                               comm->host));
+  host->facts = *all;
+
+cleanup:
+  return st;
 }
 
-/*
- * Fill in the crowded fields if the ranks that must live on the cores of rank r
- * have more threads than there are cores. Masks are equal, nested or disjoint
- * wherever a launcher made them: then no other set of cores can be short unless
- * the one of some rank is.
- */
-static void judge(placement *p, const fact *facts, int r)
+/* Ranks that share the quota of f. */
+static int quota_ranks(const neighbours *host, const fact *f)
 {
   int ranks = 0;
-  int threads = 0;
-  for (int q = 0; q < p->ranks; ++q) {
-    if (lies_within(&facts[q], &facts[r])) {
-      ranks += 1;
-      threads += facts[q].threads;
-    }
+  for (int q = 0; q < host->n; ++q) {
+    ranks += host->facts[q].quota > 0 && host->facts[q].group == f->group;
   }
-  if (threads <= cores_of(&facts[r])) { return; }
-
-  p->crowded = true;
-  p->crowded_rank = r;
-  p->crowded_ranks = ranks;
-  p->crowded_threads = threads;
-  p->crowded_cores = cores_of(&facts[r]);
+  return ranks;
 }
 
-/* Ranks, threads and cores of the host on which rank r lives. */
-static void note_host(placement *p, const fact *facts, int r)
+/* Cores that rank r may use: its mask, what srun gave it, its share of a limited CPU time. */
+static int granted(const neighbours *host, int r)
 {
-  p->host_cores = facts[r].host_cores;
-  for (int q = 0; q < p->ranks; ++q) {
-    if (strcmp(facts[q].host, facts[r].host) == 0) {
-      p->host_ranks += 1;
-      p->host_threads += facts[q].threads;
+  const fact *f = &host->facts[r];
+  int cores = least(cores_of(f), f->given);
+  return f->quota > 0 ? least(cores, share_of(f->quota, quota_ranks(host, f))) : cores;
+}
+
+/* Cores of the host that the job may use. */
+static int host_cores(const neighbours *host)
+{
+  const fact *f = &host->facts[host->me];
+  if (f->quota == 0) { return f->host_cores; }
+  long cores = (long)f->quota * host->n / quota_ranks(host, f);
+  return cores < f->host_cores ? (int)cores : f->host_cores;
+}
+
+/* The part of rank r when ranks that may use the very same cores divide them. */
+static int part_of(const neighbours *host, int r)
+{
+  const fact *f = &host->facts[r];
+  int same = 0;
+  for (int q = 0; q < host->n; ++q) {
+    same += CPU_EQUAL_S(sizeof f->mask, f->mask, host->facts[q].mask) != 0;
+  }
+  return least(granted(host, r), share_of(cores_of(f), same));
+}
+
+/* Threads that this rank should run: as many as its part, and all ranks together no more than the host has. */
+static int fair_threads(const neighbours *host)
+{
+  long sum = 0;
+  for (int r = 0; r < host->n; ++r) { sum += part_of(host, r); }
+  const int mine = part_of(host, host->me);
+  return sum > host_cores(host) ? least(mine, share_of(host_cores(host), host->n)) : mine;
+}
+
+unroll_status placement_set_threads(unroll_comm *comm)
+{
+  unroll_status st = UNROLL_OK;
+  neighbours host;
+  fact *all = NULL;
+  const char *asked = getenv("OMP_NUM_THREADS");
+
+  UNROLL_TRY(gather_neighbours(comm, &host, &all));
+  if (asked == NULL || asked[0] == '\0') { omp_set_num_threads(fair_threads(&host)); }
+
+cleanup:
+  memory_free(&all);
+  return st;
+}
+
+/* Ranks with more threads together than cores. */
+typedef struct crowd {
+  int rank; /* the first of them, as the parent counts */
+  int ranks, threads, cores;
+  int host_ranks, host_cores, host_threads; /* of their host */
+} crowd;
+
+/*
+ * Is this rank one of too many? It alone on what it was granted of its mask; those that must live on the cores
+ * of its mask; or all of the host. Masks are equal, nested or disjoint wherever a launcher made
+ * them: then no other set of cores can be short unless the one of some rank is.
+ */
+static bool is_crowded(const neighbours *host, crowd *c)
+{
+  const fact *f = &host->facts[host->me];
+  const int alone = granted(host, host->me);
+  int ranks = 0, threads = 0;
+
+  c->host_ranks = host->n;
+  c->host_cores = host_cores(host);
+  c->host_threads = 0;
+  for (int q = 0; q < host->n; ++q) {
+    c->host_threads += host->facts[q].threads;
+    if (lies_within(&host->facts[q], f)) {
+      ranks += 1;
+      threads += host->facts[q].threads;
     }
   }
+
+  c->ranks = 1;
+  c->threads = f->threads;
+  c->cores = alone;
+  if (f->threads > alone && alone < cores_of(f)) { return true; }
+  c->ranks = ranks;
+  c->threads = threads;
+  c->cores = cores_of(f);
+  if (threads > c->cores) { return true; }
+  c->ranks = c->host_ranks;
+  c->threads = c->host_threads;
+  c->cores = c->host_cores;
+  return c->threads > c->cores;
+}
+
+/* -------------------------------------------------------------- all ranks */
+
+/* Names of the hosts in rank order, of the first HOSTS_NAMED and of more their number; on every rank. */
+static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_host)
+{
+  unroll_status st = UNROLL_OK;
+  char own[HOST_NAME] = "", text[HOSTS_NAMED * HOST_NAME + 64] = "";
+  int count = first_of_host, before = 0;
+  size_t *sizes = NULL;
+  void *all = NULL;
+
+  UNROLL_TRY_MPI(MPI_Exscan(&count, &before, 1, MPI_INT, MPI_SUM, comm->handle));
+  if (comm->rank == 0) { before = 0; } /* MPI leaves it undefined */
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &count, 1, MPI_INT, MPI_SUM, comm->handle));
+  p->n_hosts = count;
+
+  if (gethostname(own, sizeof own - 1) != 0) { (void)snprintf(own, sizeof own, "unknown"); }
+  const bool named = first_of_host && before < HOSTS_NAMED;
+  UNROLL_TRY(comm_gather_bytes(comm, own, named ? strlen(own) + 1 : 0, 0, &sizes, &all));
+  if (comm->rank == 0) {
+    size_t used = 0;
+    const char *name = all;
+    for (int k = 0; k < count && k < HOSTS_NAMED; ++k, name += strlen(name) + 1) {
+      used += (size_t)snprintf(text + used, sizeof text - used, "%s%s", k > 0 ? "," : "", name);
+    }
+    if (count > HOSTS_NAMED) {
+      (void)snprintf(text + used, sizeof text - used, " and %d more", count - HOSTS_NAMED);
+    }
+  }
+  UNROLL_TRY(comm_broadcast(comm, text, sizeof text, 0));
+  UNROLL_TRY(comm_agree(comm, memory_string(text, &p->hosts)));
+
+cleanup:
+  memory_free(&all);
+  memory_free(&sizes);
+  return st;
+}
+
+/* Least and most of all ranks, and the lowest crowded rank with what it knows. */
+static unroll_status sum_up(unroll_comm *comm, const neighbours *host, placement *p)
+{
+  unroll_status st = UNROLL_OK;
+  const int threads = host->facts[host->me].threads, cores = granted(host, host->me);
+  crowd c = {.rank = comm->parent_rank};
+  const int crowded = is_crowded(host, &c) ? comm->rank : INT_MAX;
+  int low[5] = {threads, -threads, cores, -cores, crowded};
+
+  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, low, 5, MPI_INT, MPI_MIN, comm->handle));
+  p->ranks = comm->size;
+  p->threads_low = low[0];
+  p->threads_high = -low[1];
+  p->cores_low = low[2];
+  p->cores_high = -low[3];
+  p->crowded = low[4] < INT_MAX;
+  UNROLL_TRY(comm_broadcast(comm, &c, sizeof c, p->crowded ? low[4] : 0));
+  p->crowded_rank = c.rank;
+  p->crowded_ranks = c.ranks;
+  p->crowded_threads = c.threads;
+  p->crowded_cores = c.cores;
+  p->host_ranks = c.host_ranks;
+  p->host_cores = c.host_cores;
+  p->host_threads = c.host_threads;
+
+cleanup:
+  return st;
 }
 
 unroll_status placement_new(unroll_comm *comm, placement **out)
 {
   unroll_status st = UNROLL_OK;
   placement *p = NULL;
-  void *all = NULL;
-  size_t *sizes = NULL;
-  fact mine;
+  fact *all = NULL;
+  neighbours host;
 
-  look_around(&mine);
-  UNROLL_TRY(comm_gather_bytes(comm, &mine, sizeof mine, -1, &sizes, &all));
-  const fact *facts = all;
-  UNROLL_TRY(memory_new(1, sizeof *p, "the placement of the ranks", &p));
-  p->ranks = comm->size;
-  UNROLL_TRY(name_hosts(p, facts));
-
-  p->threads_low = p->threads_high = facts[0].threads;
-  p->cores_low = p->cores_high = cores_of(&facts[0]);
-  for (int r = 1; r < p->ranks; ++r) {
-    int threads = facts[r].threads;
-    int cores = cores_of(&facts[r]);
-    p->threads_low = threads < p->threads_low ? threads : p->threads_low;
-    p->threads_high = threads > p->threads_high ? threads : p->threads_high;
-    p->cores_low = cores < p->cores_low ? cores : p->cores_low;
-    p->cores_high = cores > p->cores_high ? cores : p->cores_high;
-  }
-  for (int r = 0; r < p->ranks && !p->crowded; ++r) { judge(p, facts, r); }
-  note_host(p, facts, p->crowded ? p->crowded_rank : 0);
+  UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *p, "the placement of the ranks", &p)));
+  UNROLL_TRY(gather_neighbours(comm, &host, &all));
+  UNROLL_TRY(sum_up(comm, &host, p));
+  UNROLL_TRY(name_hosts(comm, p, host.me == 0));
   *out = p;
   p = NULL;
 
 cleanup:
   placement_free(&p);
   memory_free(&all);
-  memory_free(&sizes);
   return st;
 }
 
@@ -166,6 +310,12 @@ void placement_free(placement **p)
 }
 
 /* ----------------------------------------------------------------- advice */
+
+/* Are the flags of this launcher known here? */
+static bool can_bind(launcher_kind by)
+{
+  return by == LAUNCHER_OPENMPI || by == LAUNCHER_HYDRA || by == LAUNCHER_SLURM;
+}
 
 /* "rank 0 runs 2 threads on 1 core" */
 static void describe(const placement *p, size_t size, char *out)
@@ -187,6 +337,8 @@ static void advise_ranks(const placement *p, launcher_kind by, int most, size_t 
   char flag[64] = "";
   if (by == LAUNCHER_SLURM) {
     (void)snprintf(flag, sizeof flag, " (srun --ntasks-per-node=%d)", most);
+  } else if (by == LAUNCHER_HYDRA) {
+    (void)snprintf(flag, sizeof flag, " (mpiexec -ppn %d)", most);
   } else if (by == LAUNCHER_OPENMPI && p->n_hosts > 1) {
     (void)snprintf(flag, sizeof flag, " (mpirun --map-by ppr:%d:node)", most);
   } else if (by == LAUNCHER_OPENMPI) {
@@ -214,6 +366,8 @@ static void advise_binding(launcher_kind by, int threads, int fit, bool fewer, s
 
   if (by == LAUNCHER_SLURM) {
     (void)snprintf(out, size, "start with %ssrun --cpus-per-task=%d%s", number, threads, stay);
+  } else if (by == LAUNCHER_HYDRA) {
+    (void)snprintf(out, size, "start with %smpiexec -bind-to core:%d%s", number, threads, stay);
   } else {
     (void)snprintf(out, size,
                    "start with mpirun %s--bind-to none (or --map-by slot:PE=%d --bind-to core)%s",
@@ -231,12 +385,23 @@ static void advise_idle(const placement *p, size_t size, char *out)
   const int share = p->host_ranks > 0 ? p->host_cores / p->host_ranks : 0;
   char remedy[200];
 
-  if (by == LAUNCHER_NONE || getenv("OMP_NUM_THREADS") != NULL || p->cores_high >= share) {
-    return;
-  }
+  if (!can_bind(by) || getenv("OMP_NUM_THREADS") != NULL || p->cores_high >= share) { return; }
   advise_binding(by, share, 0, by == LAUNCHER_OPENMPI, sizeof remedy, remedy);
   (void)snprintf(out, size, "%d thread%s on the %d cores of a host: %s", p->host_threads,
                  p->host_threads == 1 ? "" : "s", p->host_cores, remedy);
+}
+
+/* Fewer threads; or of srun more cores, where it gave a rank less than the host has. */
+static void advise_fewer(const placement *p, launcher_kind by, int fit, int has, size_t size,
+                         char *out)
+{
+  char more[64] = "";
+  if (by == LAUNCHER_SLURM && p->crowded_ranks == 1) {
+    (void)snprintf(more, sizeof more, ", or start with srun --cpus-per-task=%d", has);
+  } else if (by == LAUNCHER_OPENMPI) {
+    (void)snprintf(more, sizeof more, " (to all hosts: mpirun -x OMP_NUM_THREADS)");
+  }
+  (void)snprintf(out, size, "set OMP_NUM_THREADS=%d%s", fit, more);
 }
 
 void placement_advice(const placement *p, size_t size, char *out)
@@ -256,13 +421,12 @@ void placement_advice(const placement *p, size_t size, char *out)
   const int share = p->host_cores / p->host_ranks;
   const int reach = has < share ? has : share;
   const launcher_kind by = launcher_find().kind;
-  const bool bound = by != LAUNCHER_NONE && p->crowded_cores < p->host_cores;
+  const bool bound = can_bind(by) && p->crowded_cores < p->host_cores;
 
   if (bound && reach > fit) {
     advise_binding(by, reach, fit, reach < has, sizeof remedy, remedy);
   } else if (fit > 0) {
-    (void)snprintf(remedy, sizeof remedy, "set OMP_NUM_THREADS=%d%s", fit,
-                   by == LAUNCHER_OPENMPI ? " (to all hosts: mpirun -x OMP_NUM_THREADS)" : "");
+    advise_fewer(p, by, fit, has, sizeof remedy, remedy);
   } else {
     advise_ranks(p, by, share == 0 ? p->host_cores : p->crowded_cores, sizeof remedy, remedy);
   }

@@ -4,6 +4,12 @@
 /*
  * Where the ranks run: hosts, cores each rank may use, threads, and advice when
  * they do not fit together. Reports facts; printing is the program's business.
+ *
+ * The cores that a rank may use, its grant: those of its affinity mask, no more than srun --cpus-per-task
+ * gave it, no more than its share of the CPU time of its control group (containers, Kubernetes).
+ * The cores of a host: those it has, no more than SLURM_CPUS_ON_NODE and that CPU time.
+ *
+ * Only ranks of one host look at each other, and no rank holds anything for all ranks.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,16 +19,26 @@
 typedef struct placement {
   int ranks;
   int threads_low, threads_high; /* OpenMP threads per rank: least and most over the ranks */
-  int cores_low, cores_high;     /* cores a rank may use (its affinity mask) */
-  int n_hosts;
-  char *hosts;       /* names, in rank order, each once, separated by commas; owned */
+  int cores_low, cores_high;     /* cores a rank may use */
+  int n_hosts;                   /* groups of ranks that can share memory */
+  char *hosts; /* names, in rank order, separated by commas, of more than 32 "and 61 more"; owned */
   bool crowded;      /* some rank has more threads than cores, or ranks that may use the
-                        same cores have more threads together than those cores */
-  int crowded_rank;  /* the lowest such rank; this and the next three are meaningful when crowded */
+                        same cores have more threads together than those cores, or all of a host */
+  int crowded_rank;  /* the lowest such rank, as unroll_comm_new's parent counts; this and
+                        the next three are meaningful when crowded */
   int crowded_ranks; /* ranks that may use no core but its cores, itself included */
   int crowded_threads, crowded_cores;       /* the threads of these together; those cores */
   int host_ranks, host_cores, host_threads; /* of the whole host of crowded_rank, or of rank 0 */
 } placement;
+
+/**
+ * Set the number of OpenMP threads of this rank, unless OMP_NUM_THREADS does: the cores that it may use; ranks
+ * that may use the very same cores divide them; and all ranks of a host run no more than its cores. One at
+ * least. For a program to call at its start.
+ *
+ * Collective
+ */
+unroll_status placement_set_threads(unroll_comm *comm);
 
 /** Collect the facts; same on every rank. Collective. */
 unroll_status placement_new(unroll_comm *comm, placement **out);

@@ -3,6 +3,7 @@
 
 #include "support.h"
 
+#include "base/cpu.h"
 #include "comm/comm.h"
 #include "comm/placement.h"
 #include <omp.h>
@@ -16,6 +17,26 @@
 
 static cpu_set_t mask_before;
 static int threads_before;
+
+static int at_least_one(int n)
+{
+  return n > 1 ? n : 1;
+}
+
+/* Cores of this host, no more than the CPU time of a container; and those that one of the unbound ranks may use. */
+static int cores_here(void)
+{
+  uint64_t group = 0;
+  int cores = CPU_COUNT(&mask_before),
+      quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup", &group);
+  return quota > 0 && quota < cores ? quota : cores;
+}
+
+static int cores_of_one(void)
+{
+  int cores = CPU_COUNT(&mask_before);
+  return cores_here() == cores ? cores : at_least_one(cores_here() / test_size);
+}
 
 /* Bind this rank to core k (modulo their number) of those it may use; run this many threads. */
 static void bind(int k, int threads)
@@ -36,20 +57,24 @@ static void unbind(void)
   omp_set_num_threads(threads_before);
 }
 
-static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "SLURM_STEP_ID",
-                                    "SLURM_STEP_NUM_TASKS"};
+static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE",
+                                    "OMPI_COMM_WORLD_RANK",
+                                    "MPI_LOCALNRANKS",
+                                    "PMI_SIZE",
+                                    "PMI_RANK",
+                                    "PMIX_RANK",
+                                    "SLURM_STEP_NUM_TASKS",
+                                    "SLURM_CPUS_PER_TASK",
+                                    "SLURM_CPUS_ON_NODE",
+                                    "OMP_NUM_THREADS"};
 #define N_MARKS (sizeof marks / sizeof marks[0])
 static char *marks_before[N_MARKS];
 
-/* Pretend to be started by mpirun, by srun with this many tasks, or (both NULL) by neither. */
-static void pretend(const char *mpirun_size, const char *srun_tasks)
+/* Pretend that one environment variable tells the launcher, or (NULL) none. The number of threads is not asked for. */
+static void pretend(const char *name, const char *value)
 {
   for (size_t k = 0; k < N_MARKS; ++k) { unsetenv(marks[k]); }
-  if (mpirun_size != NULL) { setenv("OMPI_COMM_WORLD_SIZE", mpirun_size, 1); }
-  if (srun_tasks != NULL) {
-    setenv("SLURM_STEP_ID", "0", 1);
-    setenv("SLURM_STEP_NUM_TASKS", srun_tasks, 1);
-  }
+  if (name != NULL) { setenv(name, value, 1); }
 }
 
 static void be_honest(void)
@@ -83,7 +108,7 @@ static void test_new_of_unbound_ranks_counts_all_cores(void)
   placement *p = NULL;
   omp_set_num_threads(1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == CPU_COUNT(&mask_before) && p->cores_high == p->cores_low);
+  CHECK_ALL(p->cores_low == cores_of_one() && p->cores_high == p->cores_low);
   placement_free(&p);
   unbind();
 }
@@ -138,6 +163,134 @@ static void test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded(void)
   unbind();
 }
 
+/* Of srun --cpus-per-task without task affinity: the mask has more cores, but the grant counts. */
+static void test_new_with_more_threads_than_srun_gave_is_crowded(void)
+{
+  placement *p = NULL;
+  pretend("SLURM_STEP_NUM_TASKS", "2");
+  setenv("SLURM_CPUS_PER_TASK", "1", 1);
+  omp_set_num_threads(2);
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->cores_low == 1 && p->cores_high == 1);
+  CHECK_ALL(p->crowded && p->crowded_rank == 0 && p->crowded_cores == 1);
+  CHECK_ALL(CPU_COUNT(&mask_before) == 1 || (p->crowded_ranks == 1 && p->crowded_threads == 2));
+  placement_free(&p);
+  unbind();
+  be_honest();
+}
+
+/* In a batch script and under mpirun it is not what a rank was given. */
+static void test_new_outside_of_srun_ignores_cpus_per_task(void)
+{
+  placement *p = NULL;
+  pretend("SLURM_CPUS_PER_TASK", "1");
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->cores_low == cores_of_one());
+  placement_free(&p);
+  be_honest();
+}
+
+/* A job that was given one core of the host, whatever the masks say. */
+static void test_new_with_more_threads_than_the_job_has_is_crowded(void)
+{
+  placement *p = NULL;
+  pretend("SLURM_CPUS_ON_NODE", "1");
+  omp_set_num_threads(test_rank == 0 ? 2 : 1);
+  CHECK_OK(placement_new(test_comm, &p));
+  CHECK_ALL(p->host_cores == 1 && p->host_ranks == test_size);
+  CHECK_ALL(p->host_threads == test_size + 1 && p->crowded);
+  placement_free(&p);
+  unbind();
+  be_honest();
+}
+
+/* Ranks look at those of their host alone; every rank its own host here. */
+static void test_new_of_several_hosts_judges_each_by_itself(void)
+{
+  placement *p = NULL;
+  unroll_comm *comm = NULL;
+  char host[256] = "", more[32];
+  size_t names = 1;
+  int world = 0;
+  gethostname(host, sizeof host - 1);
+  MPI_Comm_rank(MPI_COMM_WORLD, &world);
+  CHECK_OK(comm_new_on_hosts(MPI_COMM_WORLD, world, &comm));
+  bind(0,
+       world == test_size - 1 ? 2 : 1); /* all on one core: hosts of their own, so not too many */
+  CHECK_OK(placement_new(comm, &p));
+  CHECK_ALL(p->n_hosts == test_size && p->crowded && p->crowded_rank == test_size - 1);
+  CHECK_ALL(p->crowded_ranks == 1 && p->crowded_threads == 2 && p->host_ranks == 1);
+  for (const char *at = p->hosts; *at != '\0'; ++at) { names += *at == ','; }
+  CHECK_ALL(strncmp(p->hosts, host, strlen(host)) == 0);
+  CHECK_ALL(names == (size_t)(test_size < 32 ? test_size : 32));
+  (void)snprintf(more, sizeof more, " and %d more", test_size - 32);
+  CHECK_ALL((strstr(p->hosts, more) != NULL) == (test_size > 32));
+  placement_free(&p);
+  unroll_comm_free(&comm);
+  unbind();
+}
+
+/* ----------------------------------------------------------------- threads */
+
+/* Threads after placement_set_threads, when there were 77 before. */
+static int threads_set(void)
+{
+  int threads = 0;
+  omp_set_num_threads(77);
+  CHECK_OK(placement_set_threads(test_comm));
+  threads = omp_get_max_threads();
+  return threads;
+}
+
+static void test_threads_of_a_bound_rank_are_its_cores(void)
+{
+  pretend(NULL, NULL);
+  bind(test_rank, 1);
+  CHECK_ALL(threads_set() == 1);
+  unbind();
+  be_honest();
+}
+
+static void test_threads_of_unbound_ranks_are_their_share(void)
+{
+  pretend(NULL, NULL);
+  CHECK_ALL(threads_set() == at_least_one(cores_here() / test_size));
+  unbind();
+  be_honest();
+}
+
+/* Rank 0 may use all cores, the others live on the first: together no more than the host has. */
+static void test_threads_of_nested_ranks_fit_on_the_host(void)
+{
+  int all = cores_here();
+  pretend(NULL, NULL);
+  if (test_rank > 0) { bind(0, 1); }
+  int threads = threads_set();
+  CHECK_ALL(test_size == 1 ? threads == all
+                           : threads == (test_rank > 0 ? 1 : at_least_one(all / test_size)));
+  unbind();
+  be_honest();
+}
+
+static void test_threads_are_no_more_than_srun_gave(void)
+{
+  pretend("SLURM_STEP_NUM_TASKS", "2");
+  setenv("SLURM_CPUS_PER_TASK", "1", 1);
+  CHECK_ALL(threads_set() == 1);
+  pretend("SLURM_CPUS_ON_NODE", "1");
+  CHECK_ALL(threads_set() == 1);
+  unbind();
+  be_honest();
+}
+
+static void test_threads_that_were_asked_for_are_kept(void)
+{
+  pretend("OMP_NUM_THREADS", "77");
+  CHECK_ALL(threads_set() == 77);
+  unbind();
+  be_honest();
+}
+
 /* ------------------------------------------------------------------ advice */
 
 /* Advice for ranks with so many threads together on so many cores, on such a host. */
@@ -167,7 +320,7 @@ static void test_advice_when_all_is_well_is_empty(void)
 static void test_advice_for_a_bound_rank_under_mpirun_is_to_unbind(void)
 {
   char line[512];
-  pretend("2", NULL);
+  pretend("OMPI_COMM_WORLD_SIZE", "2");
   advise(1, 4, 1, 2, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "rank 3 runs 4 threads on 1 core:"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun --bind-to none"));
@@ -179,7 +332,7 @@ static void test_advice_for_a_bound_rank_under_mpirun_is_to_unbind(void)
 static void test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too(void)
 {
   char line[512];
-  pretend("2", NULL);
+  pretend("OMPI_COMM_WORLD_SIZE", "2");
   advise(1, 8, 1, 2, 8, line); /* 2 ranks of 8 threads on 8 cores: 4 each would fit */
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -x OMP_NUM_THREADS=4 --bind-to none"));
   advise(1, 2, 1, 2, 2, line); /* 2 ranks on 2 cores: unbinding gains nothing */
@@ -191,8 +344,6 @@ static void test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too(void
 static void test_advice_for_idle_cores_names_the_share_of_a_rank(void)
 {
   char line[512];
-  char asked[32];
-  const char *before = getenv("OMP_NUM_THREADS");
   const placement p = {.ranks = 2,
                        .threads_low = 1,
                        .threads_high = 1,
@@ -201,33 +352,53 @@ static void test_advice_for_idle_cores_names_the_share_of_a_rank(void)
                        .host_ranks = 2,
                        .host_cores = 16,
                        .host_threads = 2};
-  (void)snprintf(asked, sizeof asked, "%s", before != NULL ? before : "1");
-  pretend("2", NULL);
-  unsetenv("OMP_NUM_THREADS");
+  pretend("OMPI_COMM_WORLD_SIZE", "2");
   placement_advice(&p, sizeof line, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "2 threads on the 16 cores of a host:"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -x OMP_NUM_THREADS=8 --bind-to none"));
   setenv("OMP_NUM_THREADS", "1", 1); /* asked for: respected */
   placement_advice(&p, sizeof line, line);
   CU_ASSERT_STRING_EQUAL(line, "");
-  setenv("OMP_NUM_THREADS", asked, 1);
   be_honest();
 }
 
 static void test_advice_for_a_bound_rank_under_srun_is_cpus_per_task(void)
 {
   char line[512];
-  pretend(NULL, "2");
+  pretend("SLURM_STEP_NUM_TASKS", "2");
   advise(1, 4, 1, 2, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "start with srun --cpus-per-task=4"));
   CU_ASSERT_PTR_NULL(strstr(line, "mpirun"));
   be_honest();
 }
 
+static void test_advice_for_a_bound_rank_under_mpiexec_is_its_flag(void)
+{
+  char line[512];
+  pretend("MPI_LOCALNRANKS", "2");
+  advise(1, 4, 1, 2, 8, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "start with mpiexec -bind-to core:4"));
+  pretend("PMI_SIZE", "2"); /* a launcher whose flags are not known */
+  advise(1, 4, 2, 2, 8, line);
+  CU_ASSERT_PTR_NOT_NULL(strstr(line, "on 2 cores: set OMP_NUM_THREADS=2"));
+  CU_ASSERT_PTR_NULL(strstr(line, "bind"));
+  be_honest();
+}
+
+static void test_advice_for_more_threads_than_srun_gave_names_both_ways(void)
+{
+  char line[512];
+  pretend("SLURM_STEP_NUM_TASKS", "2");
+  advise(1, 4, 2, 2, 4, line);
+  CU_ASSERT_PTR_NOT_NULL(
+      strstr(line, "set OMP_NUM_THREADS=2, or start with srun --cpus-per-task=4"));
+  be_honest();
+}
+
 static void test_advice_for_too_many_threads_names_how_many_fit(void)
 {
   char line[512];
-  pretend("4", NULL);
+  pretend("OMPI_COMM_WORLD_SIZE", "4");
   advise(4, 32, 8, 4, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "4 ranks (the first is rank 3) run 32 threads on 8 cores:"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=2 "));
@@ -240,11 +411,11 @@ static void test_advice_for_too_many_threads_names_how_many_fit(void)
 static void test_advice_for_more_ranks_than_cores_names_how_many_fit(void)
 {
   char line[512];
-  pretend("8", NULL);
+  pretend("OMPI_COMM_WORLD_SIZE", "8");
   advise(8, 8, 2, 8, 2, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "at most 2 ranks"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -n 2"));
-  pretend(NULL, "8");
+  pretend("SLURM_STEP_NUM_TASKS", "8");
   advise(8, 16, 2, 8, 2, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "srun --ntasks-per-node=2"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "OMP_NUM_THREADS=1"));
@@ -262,6 +433,16 @@ int main(int argc, char **argv)
       {"new: a core for each thread", test_new_with_a_core_for_each_thread_is_not_crowded},
       {"new: all ranks' threads together",
        test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded},
+      {"new: more threads than srun gave", test_new_with_more_threads_than_srun_gave_is_crowded},
+      {"new: SLURM_CPUS_PER_TASK outside of srun", test_new_outside_of_srun_ignores_cpus_per_task},
+      {"new: more threads than the job has",
+       test_new_with_more_threads_than_the_job_has_is_crowded},
+      {"new: several hosts", test_new_of_several_hosts_judges_each_by_itself},
+      {"threads: bound", test_threads_of_a_bound_rank_are_its_cores},
+      {"threads: unbound", test_threads_of_unbound_ranks_are_their_share},
+      {"threads: nested", test_threads_of_nested_ranks_fit_on_the_host},
+      {"threads: given by srun", test_threads_are_no_more_than_srun_gave},
+      {"threads: asked for", test_threads_that_were_asked_for_are_kept},
       {"advice: all well", test_advice_when_all_is_well_is_empty},
       {"advice: bound, mpirun", test_advice_for_a_bound_rank_under_mpirun_is_to_unbind},
       {"advice: bound, small host",
@@ -269,6 +450,8 @@ int main(int argc, char **argv)
       {"advice: idle cores name the share of a rank",
        test_advice_for_idle_cores_names_the_share_of_a_rank},
       {"advice: bound, srun", test_advice_for_a_bound_rank_under_srun_is_cpus_per_task},
+      {"advice: bound, mpiexec", test_advice_for_a_bound_rank_under_mpiexec_is_its_flag},
+      {"advice: given by srun", test_advice_for_more_threads_than_srun_gave_names_both_ways},
       {"advice: too many threads", test_advice_for_too_many_threads_names_how_many_fit},
       {"advice: too many ranks", test_advice_for_more_ranks_than_cores_names_how_many_fit},
   };
@@ -281,7 +464,11 @@ int main(int argc, char **argv)
     const char *text = getenv(marks[k]);
     marks_before[k] = text != NULL ? strdup(text) : NULL;
   }
-  int status = run_mpi_cases(argc, argv, "placement", sizeof cases / sizeof cases[0], cases);
+  static const struct test_case hosts = {"new: several hosts",
+                                         test_new_of_several_hosts_judges_each_by_itself};
+  bool many = argc > 1 && strcmp(argv[1], "hosts") == 0; /* this case alone, for many ranks */
+  int status = many ? run_mpi_cases(argc, argv, "placement", 1, &hosts)
+                    : run_mpi_cases(argc, argv, "placement", sizeof cases / sizeof cases[0], cases);
   for (size_t k = 0; k < N_MARKS; ++k) { free(marks_before[k]); }
   return status;
 }
