@@ -462,7 +462,8 @@ static void test_vocab_build_of_many_faults_tells_the_first(void)
   memset(bytes, 'a', n);
   for (size_t at = 0; at < n; at += 100) { bytes[at] = ' '; }
   bytes[CORPUS_BLOCK + 777777] = '\xff'; /* deep in its block */
-  bytes[2 * CORPUS_BLOCK + 5] = '\xff';
+  bytes[2 * CORPUS_BLOCK + 555] =
+      '\xff'; /* soon in its block, but not in the word that begins before it */
   const char *const paths[] = {shared_file("faults", bytes, n)};
   corpus *c = opened(1, paths);
   const int threads = omp_get_max_threads();
