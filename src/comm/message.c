@@ -1,6 +1,7 @@
 #include "base/memory.h"
 #include "comm/check.h"
 #include "comm/comm.h"
+#include "comm/watchdog.h"
 
 #include <string.h>
 
@@ -16,10 +17,12 @@ unroll_status comm_send(unroll_comm *comm, const void *bytes, size_t n, int to)
   const char *at = bytes;
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
+    watchdog_begin(to, "sending to another rank");
     UNROLL_TRY_MPI(MPI_Send(at + i, piece_of(n - i), MPI_BYTE, to, COMM_TAG, comm->handle));
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -29,11 +32,13 @@ unroll_status comm_receive(unroll_comm *comm, void *bytes, size_t n, int from)
   char *at = bytes;
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
+    watchdog_begin(from, "receiving from another rank");
     UNROLL_TRY_MPI(MPI_Recv(at + i, piece_of(n - i), MPI_BYTE, from, COMM_TAG, comm->handle,
                             MPI_STATUS_IGNORE));
   }
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -46,13 +51,19 @@ unroll_status comm_deal(unroll_comm *comm, const void *all, size_t n, size_t beg
   UNROLL_TRY(comm_agree(comm, memory_new((size_t)piece_of(n), 1, "a message", &message)));
   for (size_t i = 0; i < n; i += COMM_PIECE) {
     const size_t count = (size_t)piece_of(n - i);
-    if (comm->rank == 0) { memcpy(message, (const unsigned char *)all + i, count); }
+    if (comm->rank == 0) {
+      memcpy(message, (const unsigned char *)all + i, count);
+      watchdog_begin_all("dealing out to all ranks");
+    } else {
+      watchdog_begin(0, "dealing out to all ranks");
+    }
     UNROLL_TRY_MPI(MPI_Bcast(message, (int)count, MPI_BYTE, 0, comm->handle));
     const size_t first = begin > i ? begin : i, last = end < i + count ? end : i + count;
     if (first < last) { memcpy(to + (first - begin), message + (first - i), last - first); }
   }
 
 cleanup:
+  watchdog_end();
   memory_free(&message);
   return st;
 }
