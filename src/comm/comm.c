@@ -260,23 +260,7 @@ unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n)
 
 /* ------------------------------------------------------------------- gather */
 
-/* Send a block to `root` in pieces. */
-static unroll_status send_block(unroll_comm *comm, const char *bytes, size_t n, int root)
-{
-  unroll_status st = UNROLL_OK;
-
-  for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = (int)piece_of(n - i, COMM_PIECE);
-    watchdog_begin(root, "gathering from all ranks");
-    UNROLL_TRY_MPI(MPI_Send(bytes + i, count, MPI_BYTE, root, COMM_TAG, comm->handle));
-  }
-
-cleanup:
-  watchdog_end();
-  return st;
-}
-
-/* Receive what send_block of the other ranks sends, each block of sizes[rank] bytes, beside one's own. */
+/* Receive what comm_send of the other ranks sends, each block of sizes[rank] bytes, beside one's own. */
 static unroll_status receive_blocks(unroll_comm *comm, const void *own, const size_t *sizes,
                                     char *blocks)
 {
@@ -337,7 +321,7 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
   if (comm->rank == collector) {
     UNROLL_TRY(receive_blocks(comm, bytes, each, blocks));
   } else {
-    UNROLL_TRY(send_block(comm, bytes, n, collector));
+    UNROLL_TRY(comm_send(comm, bytes, n, collector));
   }
   if (root < 0) { UNROLL_TRY(comm_broadcast(comm, blocks, total, collector)); }
 
