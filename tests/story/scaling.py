@@ -1,0 +1,170 @@
+"""What jobs/scaling wrote.
+
+    scaling.py schema FILE   the tables of src/runfile/README.md, in both directions, and other tools
+    scaling.py sense FILE    what must hold on any cluster
+    scaling.py known FILE    the model is that of known_cluster.py, on layouts that were never run, too
+"""
+
+import math
+import sys
+
+import h5py
+import numpy as np
+
+import known_cluster as known
+import open_with_tools as tools
+
+check = tools.check
+
+
+# -------------------------------------------------------------------- schema
+
+
+def schema(path):
+    with open(tools.README, encoding="utf-8") as f:
+        readme = f.read()
+    table = [tools.Expected(*row) for row in tools.table_rows(readme, "### Datasets of scaling")]
+    attributes = tools.table_rows(readme, "### Attributes of scaling")
+    check(len(table) >= 50 and len(attributes) >= 20, "the tables of the README are found")
+    header = tools.run_tool(["ncdump", "-h", path])
+    if header is not None:
+        check("phony_dim" not in header, "ncdump finds dimensions without a name")
+        check("step_seconds_all(point, repetition)" in header, "ncdump finds no step_seconds_all(point, repetition)")
+    tools.run_tool(["ncdump", path])
+    tools.run_tool(["h5dump", path])
+    with h5py.File(path, "r") as file:
+        found, groups = [], [file["/"]]
+        file.visititems(lambda _, node: (groups if isinstance(node, h5py.Group) else found).append(node))
+        for node in found:
+            row = tools.find_expected(table, node.name)
+            check(row is not None, f"{node.name} is not documented")
+            if row is not None:
+                tools.check_dataset(node, row, "float64")
+        for row in table:
+            check(row.optional or row.path in file, f"{row.path} is missing")
+        for group in groups:
+            check(tools.tracks_order(group), f"{group.name} keeps no order")
+        tools.check_attributes(file, attributes)
+        tools.check_indices(file)
+        tools.check_netcdf(path, file)
+        check(tools.text_attribute(file, "format") == "unroll-scaling", "format")
+        check(file.attrs["format_version"] == 1, "format_version")
+
+
+# --------------------------------------------------------------------- sense
+
+
+def sense(path):
+    with h5py.File(path, "r") as file:
+        measured = {name: node[:] for name, node in file["measured"].items() if isinstance(node, h5py.Dataset)}
+        configurations = {name: node[:] for name, node in file["configurations"].items()}
+        predicted = {name: node[:] for name, node in file["predicted"].items()}
+    check_measured(measured, configurations)
+    check_predicted(predicted)
+
+
+def check_measured(m, configurations):
+    series = m["series"].astype(str)
+    row_of = {name: i for i, name in enumerate(configurations["configuration"])}
+    rows = np.array([row_of[name] for name in m["configuration"]])
+    own, tokens = configurations["batch"][rows], configurations["steps"][rows] * m["batch"]
+    check(set(series) == {"strong", "weak", "compute"}, "three series")
+    check(np.all(m["batch"][series == "strong"] == own[series == "strong"]), "strong: the batch stays")
+    weak = series == "weak"
+    check(np.all(m["batch"][weak] == (own * m["ranks"])[weak]), "weak: the batch grows with the ranks")
+    check(np.all(m["hosts"][series == "compute"] == 1), "compute: one host")
+    check(np.all(m["hosts"] <= m["ranks"]), "no host without a rank")
+    check(np.allclose(m["step_seconds"], np.median(m["step_seconds_all"], axis=1)), "an odd number of turns: the median of them")
+    phases = "forward output backward exchange wait norm update other".split()
+    check(np.allclose(sum(m[f"{k}_seconds"] for k in phases), m["step_seconds"]), "phases add up to the step")
+    # speed is of the slowest rank, the step is a mean over the ranks
+    check(np.all(m["tokens_per_second"] <= tokens / m["step_seconds"] * (1 + 1e-9)), "speed fits the step")
+    first = weak & (m["ranks"] == m["ranks"].min())
+    check(np.allclose(m["efficiency"][first], 1), "the smallest weak run has efficiency 1")
+
+
+def check_predicted(p):
+    """Arrays over (threads, configuration, series, network, ranks)."""
+    series, ranks = list(p["series"].astype(str)), p["ranks"]
+    check(ranks[0] == 1 and ranks[-1] == 4096 and 16 in ranks, "predicted to 4096 ranks")
+    step, compute, exchange, visible = (p[f"{k}_seconds"] for k in ("step", "compute", "exchange", "visible"))
+    legal = ~np.isnan(step)
+    check(np.all(legal[:, :, series.index("weak")]), "weak series are legal for all ranks")
+    check(np.all(legal[:, :, series.index("strong, large batch")]), "a batch of 4096 is legal for all ranks")
+    check(np.all(step[legal] > 0), "steps take time")
+    check(np.allclose((compute + visible)[legal], step[legal]), "compute and visible exchange are the step")
+    batch = np.broadcast_to(p["batch"][None, :, :, None, :], step.shape)
+    check(np.all((batch % ranks == 0)[legal]), "batches are shared evenly")
+
+    weak = p["efficiency"][:, :, series.index("weak")]
+    many = ranks >= 16
+    check(np.all(np.diff(exchange[:, :, series.index("weak")], axis=-1) >= 0), "weak: more ranks, no shorter exchange")
+    check(np.all(np.diff(weak[..., many], axis=-1) <= 0), "weak: efficiency does not rise with the ranks")
+    strong = step[:, :, series.index("strong, large batch")]
+    fewer = compute[:, :, series.index("strong, large batch")]
+    check(np.all(np.diff(fewer, axis=-1) <= 0), "strong: more ranks, no more to compute for each")
+    check(np.all(fewer <= strong), "strong: no step is shorter than its computing")
+    order = np.lexsort((p["beta"], p["alpha"]))
+    for a in order:
+        for b in order:
+            if p["alpha"][a] <= p["alpha"][b] and p["beta"][a] <= p["beta"][b] and legal_network(p, a) and legal_network(p, b):
+                faster, slower = step[:, :, :, a], step[:, :, :, b]
+                both = ~np.isnan(faster)
+                check(np.all((faster <= slower * (1 + 1e-12))[both]), f"network {a} is not slower than {b}")
+
+
+def legal_network(p, i):
+    """Where beta was measured, it has the adding in it, and cannot be compared with the others."""
+    return p["network"].astype(str)[i] != "as measured"
+
+
+# --------------------------------------------------------------------- known
+
+
+def known_answers(path):
+    with h5py.File(path, "r") as file:
+        m = file["model"]
+        for name, value in [
+            ("alpha", known.ALPHA),
+            ("beta", known.BETA),
+            ("host_latency", known.LATENCY),
+            ("host_cost", known.COST),
+            ("overlap", known.OVERLAP),
+        ]:
+            check(np.allclose(m[name][:], value, rtol=1e-6, atol=0), f"{name} is {m[name][:]}, expected {value}")
+        check(np.abs(m["check/error"][:]).max() < 1e-6, "the model is exact on the points")
+        check(np.abs(m["exchange/error"][:]).max() < 1e-6, "and on the messages")
+        several = file["measured/hosts"][:] > 1
+        check(np.all(m["check/left_out"][:][several] == 1), "points on several hosts are predicted from the others")
+        check_never_run(file)
+
+
+def check_never_run(file):
+    """Predictions for the network as measured, against the cluster itself."""
+    p, c = file["predicted"], file["configurations"]
+    at_network = list(p["network"].asstr()[:]).index("as measured")
+    most, compared = file["measured/ranks"][:].max(), 0
+    for at in np.ndindex(p["step_seconds"].shape):
+        t, k, s, network, r = at
+        value, ranks, batch = p["step_seconds"][at], int(p["ranks"][r]), int(p["batch"][k, s, r])
+        if network != at_network or math.isnan(value) or ranks <= most:
+            continue
+        hosts = math.ceil(ranks / p["ranks_per_host"][t])
+        sizes = [int(c[name][k]) for name in ("vocab", "hidden", "steps")]
+        expected = known.run(ranks, hosts, int(p["threads"][t]), *sizes, batch, ranks)["step_seconds"]
+        check(abs(value / expected - 1) < 1e-6, f"{ranks} ranks, {at}: {value}, expected {expected}")
+        compared += 1
+    check(compared >= 20, f"only {compared} predictions beyond what was run")
+
+
+# ---------------------------------------------------------------------- main
+
+
+def main():
+    what, path = sys.argv[1:]
+    {"schema": schema, "sense": sense, "known": known_answers}[what](path)
+    print("failures:", len(tools.failures))
+    sys.exit(1 if tools.failures else 0)
+
+
+main()
