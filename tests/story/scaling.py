@@ -149,7 +149,7 @@ def check_never_run(file):
         value, ranks, batch = p["step_seconds"][at], int(p["ranks"][r]), int(p["batch"][k, s, r])
         if network != at_network or math.isnan(value) or ranks <= most:
             continue
-        hosts = math.ceil(ranks / p["ranks_per_host"][t])
+        hosts = ranks // int(p["ranks_per_host"][t])
         sizes = [int(c[name][k]) for name in ("vocab", "hidden", "steps")]
         expected = known.run(ranks, hosts, int(p["threads"][t]), *sizes, batch, ranks)["step_seconds"]
         check(abs(value / expected - 1) < 1e-6, f"{ranks} ranks, {at}: {value}, expected {expected}")

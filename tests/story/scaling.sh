@@ -29,7 +29,7 @@ check "the report names what was fitted" grep -q 'alpha 3e-05 *beta 2e-09' <(
   "${on_cluster[@]}" --cores 1 --hosts 2 --repetitions 1 -o again.h5 "${sizes[@]}" 2>/dev/null)
 
 # ------------------------------------------------------------- this program
-check "two ranks here" quiet 0 "${scaling[@]}" --program "$unroll" --launch 'mpirun -n {ranks} -x OMP_NUM_THREADS' \
+check "two ranks here" quiet 0 "${scaling[@]}" --program "$unroll" --launch 'mpirun -n {ranks}' \
   --cores 2 --seconds 0.02 -o here.h5 word=600,24,4,4
 for what in schema sense; do
   check "two ranks here: $what" quiet 0 "${judge[@]}" $what here.h5
@@ -58,10 +58,10 @@ refused() {
   check "no file: $words" [ ! -e never.h5 ]
 }
 refused 'legal are d2l, char128' 2 "${scaling[@]}" char
-refused 'legal are {ranks}, {threads} and {hosts}' 2 "${scaling[@]}" --launch 'mpirun -n {rank}' d2l
+refused 'legal are {ranks}, {threads}, {hosts} and {ranks_per_host}' 2 "${scaling[@]}" --launch 'mpirun -n {rank}' d2l
 refused '3 threads a rank on 2 cores' 2 "${scaling[@]}" --cores 2 --threads 1,3 d2l
 refused 'nowhere: No such file' 1 "${scaling[@]}" --program ./nowhere d2l
-refused 'asked for 2 ranks on 1 hosts, the launcher started 1 on 1' 1 "${scaling[@]}" --program ./cluster --launch env --cores 2 d2l
+refused 'asked for 2 ranks shared evenly by 1 hosts, the launcher started 1 on 1' 1 "${scaling[@]}" --program ./cluster --launch env --cores 2 d2l
 refused 'hand on OMP_NUM_THREADS' 1 "${scaling[@]}" --program "$unroll" --launch 'env OMP_NUM_THREADS=1' --cores 2 --threads 2 \
   --seconds 0.02 char=28,16,8,16
 check "a file is never overwritten" quiet 2 "${on_cluster[@]}" --cores 1 -o known.h5 "${sizes[@]}"
