@@ -9,14 +9,14 @@ P ranks, r of them on each of h hosts, b sequences a rank. A step is
     inside    the ranks of a host add up their gradients in shared memory: host_latency + n * host_cost
     visible   what is left of the exchange between the hosts at the end of the backward pass
 
-The exchange of n bytes between h hosts is an allreduce by recursive halving and doubling (Thakur, Rabenseifner and
-Gropp 2005, section 4.5), a host's ranks sharing its link:
+The exchange of n bytes between h hosts (src/comm/exchange.c) sends and receives n (h - 1) / h bytes out and as many
+back, the ranks of a host sharing its link, in levels of up to 16 hosts:
 
-    between(n) = 2 ceil(log2 h) alpha + n (h - 1) / h (beta + max(beta, add))
+    between(n) = 2 levels(h) alpha + n (h - 1) / h (beta + max(beta, add))
 
 alpha [s] is the latency of a message, beta [s/byte] the time of a byte on the link, add [s/byte] that of adding a byte
-that has come, which runs beside receiving. Parts of the gradient leave as the backward pass completes them, one
-after the other; `overlap` is the share of what could be hidden behind it that is hidden.
+that has come, which runs beside receiving. Parts of the gradient leave as the backward pass completes them, and
+follow each other without a gap; `overlap` is the share of what could be hidden behind it that is hidden.
 
 All of it leaves out that ranks differ in speed, that links are shared with others, and that switches are.
 """
@@ -28,7 +28,8 @@ from typing import NamedTuple
 import numpy as np
 
 REAL = 4  # [bytes] of a parameter
-SLICES = 1  # in which the gradient of W_hh leaves
+RADIX = 16  # hosts of a level of the exchange: RADIX_MAX of src/comm/exchange.c
+SLICE, SLICES = 1 << 16, 8  # [reals] of a part of a matrix that leaves by itself, at least; parts, at most: src/train/step.c
 
 
 class Configuration(NamedTuple):
@@ -95,23 +96,36 @@ def rows_touched(c, batch):
     return c.V * -math.expm1(c.T * batch * math.log1p(-1 / c.V)) if c.V > 1 else 1.0
 
 
-def parts(c, batch):
+def slices(n, hosts):
+    """Shares of a matrix of n reals after which a part of it leaves."""
+    count = min(SLICES, max(1, n // SLICE)) if hosts > 1 else 1
+    return [(k + 1) / count for k in range(count)]
+
+
+def parts(c, batch, hosts):
     """[(bytes, share of the backward pass that is still to come)] in the order in which parts of the gradient leave.
 
-    The shares are those of the operations: 2 H V for dW_qh, then 2 H^2 for the walk back and 2 H^2 for dW_hh.
+    As network_backward of src/model/backward.c; the shares are those of the operations: 2 H V for dW_qh, 2 H^2 for the
+    walk back, 2 H^2 for dW_hh.
     """
     total = c.V + 2 * c.H
-    output = c.V * stride(c.H) + stride(c.V)
-    recurrent = c.H * stride(c.H)
-    leave = [(output, 2 * c.H / total)]
-    leave += [(recurrent / SLICES, c.H / total * (1 - (i + 1) / SLICES)) for i in range(SLICES)]
+    output, recurrent = c.V * stride(c.H), c.H * stride(c.H)
     rows = rows_touched(c, batch) if is_sparse(c, batch) else c.V
-    leave.append((stride(c.H) * (1 + rows), 0.0))
+    out, hidden = slices(output, hosts), slices(recurrent, hosts)
+    leave = [(output / len(out), (c.V * (1 - done) + 2 * c.H) / total) for done in out]
+    leave += [(stride(c.V), 2 * c.H / total), (rows * stride(c.H), c.H / total)]
+    leave += [(recurrent / len(hidden), c.H * (1 - done) / total) for done in hidden]
+    leave += [(stride(c.H), 0.0)]
     return [(REAL * n, share) for n, share in leave]
 
 
 def gradient_bytes(c, batch):
-    return sum(n for n, _ in parts(c, batch))
+    return sum(n for n, _ in parts(c, batch, 1))
+
+
+def meetings(c, hosts):
+    """How often the ranks of a host meet to add up: for each slice of the two products, and for the input table."""
+    return len(slices(c.V * stride(c.H), hosts)) + len(slices(c.H * stride(c.H), hosts)) + 1
 
 
 # ------------------------------------------------------------------ the exchange
@@ -120,14 +134,15 @@ def gradient_bytes(c, batch):
 class Exchange(NamedTuple):
     """What a fit finds; NaN where nothing that was measured tells."""
 
-    alpha: float = math.nan
-    beta: float = math.nan
-    host_latency: float = math.nan
-    host_cost: float = math.nan
+    alpha: float
+    beta: float
+    host_latency: float
+    host_cost: float
 
 
 def levels(hosts):
-    return math.ceil(math.log2(hosts)) if hosts > 1 else 0
+    """Of the exchange; hosts is a power of two."""
+    return math.ceil(math.log2(hosts) / math.log2(RADIX))
 
 
 def terms(n, ranks, hosts):
@@ -136,22 +151,34 @@ def terms(n, ranks, hosts):
     return [2 * levels(hosts), 2 * n * (hosts - 1) / hosts, shared, shared * n]
 
 
+def measured_terms(messages):
+    """Fields of Exchange that take part in the messages, and the matrix of all their terms over their times."""
+    rows = np.array([terms(*m[:3]) for m in messages], float).reshape(-1, 4)
+    relative = rows / np.array([[m[3]] for m in messages], float).reshape(-1, 1)
+    return [k for k in range(4) if np.any(rows[:, k] > 0)], relative
+
+
+def tells_apart(messages):
+    """Is the fit the only one? Not so for example from two and four hosts alone: a latency inside goes with each between."""
+    known, relative = measured_terms(messages)
+    columns = relative[:, known]
+    return bool(known) and np.linalg.matrix_rank(columns / np.linalg.norm(columns, axis=0)) == len(known)
+
+
 def fit_exchange(messages):
     """Exchange with the least sum of squared relative errors and no field below zero.
 
     messages: [(bytes, ranks, hosts, seconds)]. Four fields at most, so every choice of those that are not zero is
     solved, and the best one without a negative is taken: exact, and short.
     """
-    rows = np.array([terms(*m[:3]) for m in messages], float).reshape(-1, 4)
-    seconds = np.array([m[3] for m in messages], float)
-    known = [k for k in range(4) if np.any(rows[:, k] > 0)]
+    known, relative = measured_terms(messages)
     best, least = {}, math.inf
     for count in range(len(known) + 1):
         for chosen in map(list, itertools.combinations(known, count)):
-            relative = rows[:, chosen] / seconds[:, None]
-            scale = np.linalg.norm(relative, axis=0)
-            x = np.linalg.lstsq(relative / scale, np.ones(len(seconds)), rcond=None)[0] / scale
-            error = np.sum((relative @ x - 1) ** 2)
+            columns = relative[:, chosen]
+            scale = np.linalg.norm(columns, axis=0)
+            x = np.linalg.lstsq(columns / scale, np.ones(len(columns)), rcond=None)[0] / scale
+            error = np.sum((columns @ x - 1) ** 2)
             if np.all(x >= 0) and error < least:
                 best, least = dict(zip(chosen, x)), error
     return Exchange(*(best.get(k, 0.0) if k in known else math.nan for k in range(4)))
@@ -164,29 +191,36 @@ def between(network, add, n, hosts):
     return 2 * levels(hosts) * network.alpha + n * (hosts - 1) / hosts * (network.beta + max(network.beta, add))
 
 
-def inside(exchange, n, ranks, hosts):
-    """[s] of n bytes inside each host."""
-    return exchange.host_latency + n * exchange.host_cost if ranks > hosts else 0.0
+def inside(exchange, n, ranks, hosts, times=1):
+    """[s] of n bytes inside each host, in so many parts."""
+    return times * exchange.host_latency + n * exchange.host_cost if ranks > hosts else 0.0
 
 
-def adding(exchange, ranks_per_host):
-    """[s/byte] of adding what has come: r + 1 bytes move in memory for each of `inside`, three for each added here."""
-    return 3 / (ranks_per_host + 1) * exchange.host_cost if ranks_per_host > 1 else 0.0
+def adding(exchange, ranks_per_host, hosts):
+    """[s/byte] of adding what has come, by what moves in memory, where a sum inside a host was measured.
+
+    Inside a host r bytes are read and one is written for each; where g - 1 bytes come, one of each other member of a
+    level of g, g are read and one is written.
+    """
+    if ranks_per_host == 1 or hosts == 1:
+        return 0.0
+    g = min(hosts, RADIX)
+    return (g + 1) / (g - 1) / (ranks_per_host + 1) * exchange.host_cost
 
 
 def all_and_best(c, batch, network, add, backward, hosts):
     """[s] The exchange between hosts if nothing hides it, and what is left of it if all is hidden that can be."""
-    whole, end = 0.0, 0.0
-    for n, share in parts(c, batch):
-        seconds = between(network, add, n, hosts)
-        whole += seconds
-        end = max(end, backward * (1 - share)) + seconds
-    return whole, max(0.0, end - backward)
+    if hosts == 1:
+        return 0.0, 0.0
+    latency, end = between(network, add, 0, hosts), 0.0
+    for n, share in parts(c, batch, hosts):
+        end = max(end, backward * (1 - share)) + between(network, add, n, hosts) - latency
+    return between(network, add, gradient_bytes(c, batch), hosts), end + latency - backward
 
 
 def small_sums(network, c, batch, hosts):
-    """[s] The sum of the losses, and the union of the tokens seen: latency only."""
-    return levels(hosts) * network.alpha * (2 if is_sparse(c, batch) else 1) if hosts > 1 else 0.0
+    """[s] The sum of the losses, and the union of the tokens seen: a message for each power of two."""
+    return math.log2(hosts) * network.alpha * (2 if is_sparse(c, batch) else 1) if hosts > 1 else 0.0
 
 
 # ---------------------------------------------------------------------- the step
@@ -225,7 +259,7 @@ def predict(c, compute, exchange, network, add, overlap, batch, ranks, hosts):
     passes, backward = compute.at(batch / ranks)
     n = gradient_bytes(c, batch)
     whole, best = all_and_best(c, batch, network, add, backward, hosts)
-    local = inside(exchange, n, ranks, hosts)
+    local = inside(exchange, n, ranks, hosts, meetings(c, hosts))
     visible = local + whole - overlap * (whole - best) + small_sums(network, c, batch, hosts)
     work = passes + compute.apply * n
     return Step(work + visible, work, local + whole, visible)

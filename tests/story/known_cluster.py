@@ -20,17 +20,27 @@ FORWARD, OUTPUT, BACKWARD = 0.25, 0.15, 0.6  # of the passes
 NORM, UPDATE = 0.1e-9, 0.3e-9  # [s/byte]
 
 
-def levels(hosts):
+def doublings(hosts):
     return (hosts - 1).bit_length()
 
 
+def latency(hosts):
+    """Out and back through levels of 16 hosts: four doublings each."""
+    return 2 * -(-doublings(hosts) // 4) * ALPHA
+
+
 def wire(n, hosts):
-    """Halving and doubling: 2 ceil(log2 h) messages, 2 (h - 1) / h of the bytes."""
-    return 2 * levels(hosts) * ALPHA + 2 * n * (hosts - 1) / hosts * BETA if hosts > 1 else 0.0
+    """2 (h - 1) / h of the bytes go over the link, and as many come."""
+    return 2 * n * (hosts - 1) / hosts * BETA
 
 
-def memory(n, ranks, hosts):
-    return LATENCY + n * COST if ranks > hosts else 0.0
+def memory(n, ranks, hosts, parts):
+    return parts * LATENCY + n * COST if ranks > hosts else 0.0
+
+
+def slices(n, hosts):
+    """Of a matrix of n numbers: up to eight of at least 65536, or one."""
+    return max(1, min(8, n // 65536)) if hosts > 1 else 1
 
 
 def run(ranks, hosts, threads, V, H, T, B, shards):
@@ -39,24 +49,31 @@ def run(ranks, hosts, threads, V, H, T, B, shards):
     assert shards % ranks == 0 and B % shards == 0, "a batch that the ranks cannot share"
     sparse = V > T * B
     rows = V * (1 - (1 - 1 / V) ** (T * B)) if sparse else V
-    output, recurrent, table = 4 * (V * H + V), 4 * H * H, 4 * (H + rows * H)
-    n = output + recurrent + table
-
+    n = 4 * (V * H + V + rows * H + H * H + H)
     passes = P0 + P1 * B / ranks
     backward = BACKWARD * passes
-    # operations: 2 V H for the gradient of the output, then 2 H^2 to walk back and 2 H^2 for dW_hh
-    left = backward * 2 * H / (V + 2 * H)
-    whole = wire(output, hosts) + wire(recurrent, hosts) + wire(table, hosts)
-    hidden = OVERLAP * min(left, wire(output, hosts))
-    small = levels(hosts) * ALPHA * (2 if sparse else 1)
-    visible = memory(n, ranks, hosts) + whole - hidden + small
+    # operations: 2 V H for the gradient of the output, 2 H^2 to walk back, 2 H^2 for dW_hh
+    unit = backward / (V + 2 * H)
+    first, last = slices(V * H, hosts), slices(H * H, hosts)
+    whole = hidden = small = 0.0
+    if hosts > 1:
+        leaves = [(unit * V * (k + 1) / first, 4 * V * H / first) for k in range(first)]
+        leaves += [(unit * V, 4 * V), (unit * (V + H), 4 * rows * H)]
+        leaves += [(unit * (V + H + H * (k + 1) / last), 4 * H * H / last) for k in range(last)]
+        leaves += [(backward, 4 * H)]
+        whole = wire(n, hosts) + latency(hosts)
+        # the link is busy to the end from the part on that it had to wait for
+        ends = [when + sum(wire(size, hosts) for _, size in leaves[i:]) for i, (when, _) in enumerate(leaves)]
+        hidden = OVERLAP * (whole - (max(ends) + latency(hosts) - backward))
+        small = doublings(hosts) * ALPHA * (2 if sparse else 1)
+    visible = memory(n, ranks, hosts, first + last + 1) + whole - hidden + small
     phases = {
         "forward_seconds": FORWARD * passes, "output_seconds": OUTPUT * passes, "backward_seconds": backward,
         "exchange_seconds": visible / 4, "wait_seconds": visible * 3 / 4,
         "norm_seconds": NORM * n, "update_seconds": UPDATE * n, "other_seconds": 0.0,
     }  # fmt: skip
     step = sum(phases.values())
-    alone = wire(n, hosts) + memory(n, ranks, hosts)
+    alone = wire(n, hosts) + latency(hosts) + memory(n, ranks, hosts, 1)
     return {
         "ranks": ranks, "threads": threads, "step_seconds": step, **phases,
         "tokens_per_second": T * B / step, "peak_gflops": 100.0 * ranks, "exchange_bytes": round(n),
@@ -66,7 +83,7 @@ def run(ranks, hosts, threads, V, H, T, B, shards):
 
 def exchange(ranks, hosts):
     sizes = [4 * 8**k for k in range(9)]
-    seconds = [wire(n, hosts) + memory(n, ranks, hosts) for n in sizes]
+    seconds = [wire(n, hosts) + latency(hosts) + memory(n, ranks, hosts, 1) for n in sizes]
     return [{"bytes": n, "seconds": s, "mpi_seconds": 2 * s} for n, s in zip(sizes, seconds)]
 
 
@@ -82,7 +99,7 @@ def main():
         return
     options = words[3:]
     answer = {"version": "0", "revision": "none", "cpu": "known", "kernels": "known"}
-    if options == ["--exchange"]:
+    if options[0] == "--exchange":
         answer["exchange"] = exchange(ranks, hosts)
     else:
         given = {k[2:]: float(v) for k, v in zip(options[::2], options[1::2])}

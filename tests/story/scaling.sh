@@ -20,7 +20,7 @@ quiet() {
 printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$python" "$source_dir/tests/story/known_cluster.py" >cluster
 chmod +x cluster
 on_cluster=("${scaling[@]}" --program ./cluster --launch './cluster launch {ranks} {hosts} {threads}')
-sizes=("dense=80,144,16,48" "sparse=4080,48,8,16")
+sizes=("dense=80,144,16,48" "sparse=4080,48,8,16" "wide=336,528,16,32")
 check "a known cluster" quiet 0 "${on_cluster[@]}" --cores 4 --hosts 4 --threads 1,2 --repetitions 1 -o known.h5 "${sizes[@]}"
 for what in schema sense known; do
   check "known cluster: $what" quiet 0 "${judge[@]}" $what known.h5
