@@ -2,6 +2,7 @@
 
     scaling.py schema FILE   the tables of src/runfile/README.md, in both directions, and other tools
     scaling.py sense FILE    what must hold on any cluster
+    scaling.py fit FOLDER    the fit of scaling_model.py in that folder, on messages that are not exact
     scaling.py known FILE    the model is that of known_cluster.py, on layouts that were never run, too
 """
 
@@ -160,12 +161,37 @@ def check_never_run(file):
     check(compared >= 20, f"only {compared} predictions beyond what was run")
 
 
+# ----------------------------------------------------------------------- fit
+
+
+def fit(folder):
+    sys.path.insert(0, folder)
+    import scaling_model as model
+
+    sizes = [4 * 4**k for k in range(14)]
+    time = lambda n, ranks, hosts: known.wire(n, hosts) + known.latency(hosts) * (hosts > 1) + known.memory(n, ranks, hosts, 1)
+    random = np.random.default_rng(1)
+    noisy = [(n, 2 * h, h, time(n, 2 * h, h) * random.uniform(0.95, 1.05)) for h in (1, 2, 4) for n in sizes]
+    found = model.fit_exchange(noisy)
+    for name, value in [("alpha", known.ALPHA), ("beta", known.BETA), ("host_latency", known.LATENCY), ("host_cost", known.COST)]:
+        check(abs(getattr(found, name) / value - 1) < 0.1, f"5% of noise: {name} is {getattr(found, name)}, not {value}")
+    check(model.tells_apart(noisy), "one, two and four hosts tell all apart")
+    several = [m for m in noisy if m[2] > 1]
+    check(not model.tells_apart(several), "two and four hosts do not tell the latencies inside and between apart")
+
+    # cheaper by the byte the smaller it is: a line through these has a negative latency
+    bent = [(n, 2, 2, 1e-9 * n**1.2) for n in sizes]
+    found = model.fit_exchange(bent)
+    check(found.alpha >= 0 and found.beta > 0, f"no time is negative: {found}")
+    check(math.isnan(found.host_cost) and math.isnan(found.host_latency), "nothing inside a host was measured")
+
+
 # ---------------------------------------------------------------------- main
 
 
 def main():
     what, path = sys.argv[1:]
-    {"schema": schema, "sense": sense, "known": known_answers}[what](path)
+    {"schema": schema, "sense": sense, "fit": fit, "known": known_answers}[what](path)
     print("failures:", len(tools.failures))
     sys.exit(1 if tools.failures else 0)
 
