@@ -6,7 +6,8 @@ P ranks, r of them on each of h hosts, b sequences a rank. A step is
 
     passes    forward, output, backward: as measured on one host full of ranks, linear between measured b
     apply     norm and update, as measured there, by the bytes n of the gradient
-    inside    the ranks of a host add up their gradients in shared memory: host_latency + n * host_cost
+    inside    the ranks of a host add up their gradients in shared memory: as measured on one host, linear between
+              measured sizes
     visible   what is left of the exchange between the hosts at the end of the backward pass
 
 The exchange of n bytes between h hosts (src/comm/exchange.c) sends and receives n (h - 1) / h bytes out and as many
@@ -21,7 +22,6 @@ follow each other without a gap; `overlap` is the share of what could be hidden 
 All of it leaves out that ranks differ in speed, that links are shared with others, and that switches are.
 """
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -96,10 +96,10 @@ def rows_touched(c, batch):
     return c.V * -math.expm1(c.T * batch * math.log1p(-1 / c.V)) if c.V > 1 else 1.0
 
 
-def slices(n, hosts):
-    """Shares of a matrix of n reals after which a part of it leaves."""
+def slices(n, bias, hosts):
+    """[(reals, share of the product that is done)] of a matrix of n reals; its bias leaves with the last."""
     count = min(SLICES, max(1, n // SLICE)) if hosts > 1 else 1
-    return [(k + 1) / count for k in range(count)]
+    return [(n / count + bias * (k + 1 == count), (k + 1) / count) for k in range(count)]
 
 
 def parts(c, batch, hosts):
@@ -111,11 +111,9 @@ def parts(c, batch, hosts):
     total = c.V + 2 * c.H
     output, recurrent = c.V * stride(c.H), c.H * stride(c.H)
     rows = rows_touched(c, batch) if is_sparse(c, batch) else c.V
-    out, hidden = slices(output, hosts), slices(recurrent, hosts)
-    leave = [(output / len(out), (c.V * (1 - done) + 2 * c.H) / total) for done in out]
-    leave += [(stride(c.V), 2 * c.H / total), (rows * stride(c.H), c.H / total)]
-    leave += [(recurrent / len(hidden), c.H * (1 - done) / total) for done in hidden]
-    leave += [(stride(c.H), 0.0)]
+    leave = [(n, (c.V * (1 - done) + 2 * c.H) / total) for n, done in slices(output, stride(c.V), hosts)]
+    leave += [(rows * stride(c.H), c.H / total)]
+    leave += [(n, c.H * (1 - done) / total) for n, done in slices(recurrent, stride(c.H), hosts)]
     return [(REAL * n, share) for n, share in leave]
 
 
@@ -123,65 +121,77 @@ def gradient_bytes(c, batch):
     return sum(n for n, _ in parts(c, batch, 1))
 
 
-def meetings(c, hosts):
-    """How often the ranks of a host meet to add up: for each slice of the two products, and for the input table."""
-    return len(slices(c.V * stride(c.H), hosts)) + len(slices(c.H * stride(c.H), hosts)) + 1
-
-
 # ------------------------------------------------------------------ the exchange
 
 
-class Exchange(NamedTuple):
-    """What a fit finds; NaN where nothing that was measured tells."""
+class Exchange:
+    """Fitted to messages [(bytes, ranks, hosts, seconds)] of exchanges alone."""
 
-    alpha: float
-    beta: float
-    host_latency: float
-    host_cost: float
+    def __init__(self, messages):
+        self.tables = {}  # of ranks of a host: sizes and times on one host
+        for n, ranks, hosts, seconds in sorted(messages):
+            if hosts == 1:
+                sizes, times = self.tables.setdefault(ranks, ([], []))
+                sizes.append(n)
+                times.append(seconds)
+        between_hosts = [m for m in messages if m[2] > 1 and (m[1] == m[2] or m[1] // m[2] in self.tables)]
+        self.alpha, self.beta = self.fit(between_hosts)
+
+    def knows(self, ranks, hosts):
+        """Was measured what such a layout needs?"""
+        return (hosts == 1 or not math.isnan(self.beta)) and (ranks == hosts or ranks // hosts in self.tables)
+
+    def inside(self, n, ranks, hosts):
+        """[s] of n bytes inside each host."""
+        if ranks == hosts:
+            return 0.0
+        sizes, times = self.tables[ranks // hosts]
+        return max(0.0, line(n, sizes, times))
+
+    def fit(self, messages):
+        """alpha and beta with the least sum of squared relative errors, neither below zero; NaN without a message.
+
+        There are so few choices of which are zero that each is solved, and the best without a negative is taken.
+        """
+        best, least = (math.nan, math.nan), math.inf
+        rows = np.array([[2 * levels(h), 2 * n * (h - 1) / h] for n, _, h, _ in messages]).reshape(-1, 2)
+        seconds = np.array([s for _, _, _, s in messages])
+        aim = seconds - [self.inside(n, ranks, h) for n, ranks, h, _ in messages]
+        for chosen in ([0], [1], [0, 1]) if messages else ():
+            columns = rows[:, chosen] / seconds[:, None]
+            scale = np.linalg.norm(columns, axis=0)
+            x = np.zeros(2)
+            x[chosen] = np.linalg.lstsq(columns / scale, aim / seconds, rcond=None)[0] / scale
+            error = np.sum(((rows @ x - aim) / seconds) ** 2)
+            if np.all(x >= 0) and error < least:
+                best, least = (float(x[0]), float(x[1])), error
+        return best
+
+    def adding(self, ranks_per_host, hosts):
+        """[s/byte] of adding what has come, by what moves in memory, where a sum inside a host was measured.
+
+        Inside a host r bytes are read and one is written for each; where g - 1 bytes come, one of each other member of a
+        level of g, g are read and one is written.
+        """
+        sizes, times = self.tables.get(ranks_per_host, ([], []))
+        if len(sizes) < 2 or hosts == 1:
+            return 0.0
+        cost = (times[-1] - times[-2]) / (sizes[-1] - sizes[-2])  # of the longest: they do not fit into caches
+        g = min(hosts, RADIX)
+        return max(0.0, (g + 1) / (g - 1) / (ranks_per_host + 1) * cost)
+
+
+def line(x, xs, ys):
+    """Through the two nearest of the points, xs rising; through zero where there is but one."""
+    if len(xs) == 1:
+        return ys[0] * x / xs[0]
+    i = int(np.clip(np.searchsorted(xs, x) - 1, 0, len(xs) - 2))
+    return ys[i] + (x - xs[i]) / (xs[i + 1] - xs[i]) * (ys[i + 1] - ys[i])
 
 
 def levels(hosts):
     """Of the exchange; hosts is a power of two."""
     return math.ceil(math.log2(hosts) / math.log2(RADIX))
-
-
-def terms(n, ranks, hosts):
-    """Of the time of one exchange, by the fields of Exchange."""
-    shared = float(ranks > hosts)
-    return [2 * levels(hosts), 2 * n * (hosts - 1) / hosts, shared, shared * n]
-
-
-def measured_terms(messages):
-    """Fields of Exchange that take part in the messages, and the matrix of all their terms over their times."""
-    rows = np.array([terms(*m[:3]) for m in messages], float).reshape(-1, 4)
-    relative = rows / np.array([[m[3]] for m in messages], float).reshape(-1, 1)
-    return [k for k in range(4) if np.any(rows[:, k] > 0)], relative
-
-
-def tells_apart(messages):
-    """Is the fit the only one? Not so for example from two and four hosts alone: a latency inside goes with each between."""
-    known, relative = measured_terms(messages)
-    columns = relative[:, known]
-    return bool(known) and np.linalg.matrix_rank(columns / np.linalg.norm(columns, axis=0)) == len(known)
-
-
-def fit_exchange(messages):
-    """Exchange with the least sum of squared relative errors and no field below zero.
-
-    messages: [(bytes, ranks, hosts, seconds)]. Four fields at most, so every choice of those that are not zero is
-    solved, and the best one without a negative is taken: exact, and short.
-    """
-    known, relative = measured_terms(messages)
-    best, least = {}, math.inf
-    for count in range(len(known) + 1):
-        for chosen in map(list, itertools.combinations(known, count)):
-            columns = relative[:, chosen]
-            scale = np.linalg.norm(columns, axis=0)
-            x = np.linalg.lstsq(columns / scale, np.ones(len(columns)), rcond=None)[0] / scale
-            error = np.sum((columns @ x - 1) ** 2)
-            if np.all(x >= 0) and error < least:
-                best, least = dict(zip(chosen, x)), error
-    return Exchange(*(best.get(k, 0.0) if k in known else math.nan for k in range(4)))
 
 
 def between(network, add, n, hosts):
@@ -191,21 +201,9 @@ def between(network, add, n, hosts):
     return 2 * levels(hosts) * network.alpha + n * (hosts - 1) / hosts * (network.beta + max(network.beta, add))
 
 
-def inside(exchange, n, ranks, hosts, times=1):
-    """[s] of n bytes inside each host, in so many parts."""
-    return times * exchange.host_latency + n * exchange.host_cost if ranks > hosts else 0.0
-
-
-def adding(exchange, ranks_per_host, hosts):
-    """[s/byte] of adding what has come, by what moves in memory, where a sum inside a host was measured.
-
-    Inside a host r bytes are read and one is written for each; where g - 1 bytes come, one of each other member of a
-    level of g, g are read and one is written.
-    """
-    if ranks_per_host == 1 or hosts == 1:
-        return 0.0
-    g = min(hosts, RADIX)
-    return (g + 1) / (g - 1) / (ranks_per_host + 1) * exchange.host_cost
+def all_inside(c, batch, exchange, ranks, hosts):
+    """[s] The parts of the gradient, added up inside each host."""
+    return sum(exchange.inside(n, ranks, hosts) for n, _ in parts(c, batch, hosts))
 
 
 def all_and_best(c, batch, network, add, backward, hosts):
@@ -239,12 +237,8 @@ class Compute:
         self.apply = float(np.median([m[3] for m in measured] / bytes_then))  # [s/byte]
 
     def at(self, b):
-        """passes and backward [s]: a line through the two nearest measured points."""
-        if len(self.b) == 1:
-            return self.passes[0] * b / self.b[0], self.backward[0] * b / self.b[0]
-        i = int(np.clip(np.searchsorted(self.b, b) - 1, 0, len(self.b) - 2))
-        x = (b - self.b[i]) / (self.b[i + 1] - self.b[i])
-        return tuple(y[i] + x * (y[i + 1] - y[i]) for y in (self.passes, self.backward))
+        """passes and backward [s]."""
+        return line(b, self.b, self.passes), line(b, self.b, self.backward)
 
 
 class Step(NamedTuple):
@@ -259,7 +253,7 @@ def predict(c, compute, exchange, network, add, overlap, batch, ranks, hosts):
     passes, backward = compute.at(batch / ranks)
     n = gradient_bytes(c, batch)
     whole, best = all_and_best(c, batch, network, add, backward, hosts)
-    local = inside(exchange, n, ranks, hosts, meetings(c, hosts))
+    local = all_inside(c, batch, exchange, ranks, hosts)
     visible = local + whole - overlap * (whole - best) + small_sums(network, c, batch, hosts)
     work = passes + compute.apply * n
     return Step(work + visible, work, local + whole, visible)

@@ -131,8 +131,6 @@ def known_answers(path):
         for name, value in [
             ("alpha", known.ALPHA),
             ("beta", known.BETA),
-            ("host_latency", known.LATENCY),
-            ("host_cost", known.COST),
             ("overlap", known.OVERLAP),
         ]:
             check(np.allclose(m[name][:], value, rtol=1e-6, atol=0), f"{name} is {m[name][:]}, expected {value}")
@@ -172,18 +170,19 @@ def fit(folder):
     time = lambda n, ranks, hosts: known.wire(n, hosts) + known.latency(hosts) * (hosts > 1) + known.memory(n, ranks, hosts, 1)
     random = np.random.default_rng(1)
     noisy = [(n, 2 * h, h, time(n, 2 * h, h) * random.uniform(0.95, 1.05)) for h in (1, 2, 4) for n in sizes]
-    found = model.fit_exchange(noisy)
-    for name, value in [("alpha", known.ALPHA), ("beta", known.BETA), ("host_latency", known.LATENCY), ("host_cost", known.COST)]:
+    found = model.Exchange(noisy)
+    for name, value in [("alpha", known.ALPHA), ("beta", known.BETA)]:
         check(abs(getattr(found, name) / value - 1) < 0.1, f"5% of noise: {name} is {getattr(found, name)}, not {value}")
-    check(model.tells_apart(noisy), "one, two and four hosts tell all apart")
-    several = [m for m in noisy if m[2] > 1]
-    check(not model.tells_apart(several), "two and four hosts do not tell the latencies inside and between apart")
+    for n in (1000, 1e6, 1e9):
+        check(abs(found.inside(n, 4, 2) / known.memory(n, 4, 2, 1) - 1) < 0.15, f"5% of noise: {n} bytes inside a host")
+    check(found.knows(8, 4) and not found.knows(8, 2), "two ranks of a host were measured, four were not")
 
     # cheaper by the byte the smaller it is: a line through these has a negative latency
     bent = [(n, 2, 2, 1e-9 * n**1.2) for n in sizes]
-    found = model.fit_exchange(bent)
-    check(found.alpha >= 0 and found.beta > 0, f"no time is negative: {found}")
-    check(math.isnan(found.host_cost) and math.isnan(found.host_latency), "nothing inside a host was measured")
+    found = model.Exchange(bent)
+    check(found.alpha >= 0 and found.beta > 0, f"no time is negative: {found.alpha}, {found.beta}")
+    check(found.knows(4, 4) and not found.knows(4, 2), "nothing inside a host was measured")
+    check(not model.Exchange([]).knows(2, 2), "nothing was measured")
 
 
 # ---------------------------------------------------------------------- main

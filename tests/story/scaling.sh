@@ -26,7 +26,7 @@ for what in schema sense known; do
   check "known cluster: $what" quiet 0 "${judge[@]}" $what known.h5
 done
 check "the fit of inexact times" quiet 0 "${judge[@]}" fit "$source_dir/jobs"
-check "the report names what was fitted" grep -q 'alpha 3e-05 *beta 2e-09' <(
+check "the report names what was fitted" grep -q 'alpha 3e-05 s *beta 2e-09 s/byte' <(
   "${on_cluster[@]}" --cores 1 --hosts 2 --repetitions 1 -o again.h5 "${sizes[@]}" 2>/dev/null)
 
 # ------------------------------------------------------------- this program
