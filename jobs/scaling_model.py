@@ -63,8 +63,8 @@ class Network(NamedTuple):
 # TCP segments of 1448 bytes take 1538 on the wire: 20 IP, 32 TCP with time stamps, 14 + 4 Ethernet, 20 preamble and gap.
 FRAMING = 1538 / 1448
 TCP = (
-    "line rate less framing of 1500-byte frames (1448 of 1538 bytes); 15 us: Open MPI's TCP between two nodes, "
-    "nw-grid.ac.uk/LivMPI, taken for every rate since it is the kernel's"
+    "line rate less framing of 1500-byte frames (1448 of 1538 bytes); 15 us: Open MPI over TCP at 1 Gbit/s without "
+    "a switch, nw-grid.ac.uk/LivMPI, taken for every rate since it is the kernel's"
 )
 AZURE = "one-way latency and bandwidth that Microsoft gives for virtual machines of the "
 NETWORKS = [
@@ -72,7 +72,7 @@ NETWORKS = [
     Network("10 Gbit/s Ethernet", 15e-6, 8 / 10e9 * FRAMING, TCP),
     Network("25 Gbit/s Ethernet", 15e-6, 8 / 25e9 * FRAMING, TCP),
     Network("100 Gbit/s Ethernet", 15e-6, 8 / 100e9 * FRAMING, TCP),
-    Network("InfiniBand HDR", 1.2e-6, 8 / 192e9, AZURE + "HBv3 series: 1.2 us, 192 Gbit/s"),
+    Network("InfiniBand HDR", 1.2e-6, 8 / 192e9, AZURE + "HBv3 series: 1.2 us, 192 Gbit/s (written GB/s)"),
     Network("InfiniBand NDR", 2e-6, 8 / 400e9, AZURE + "HBv4 series: less than 2 us, 400 Gbit/s"),
 ]
 
