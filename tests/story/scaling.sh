@@ -8,7 +8,7 @@ scaling=("$python" "$source_dir/jobs/scaling")
 quiet() {
   local expected=$1 status
   shift
-  timeout 120 "$@" >out 2>err
+  timeout 300 "$@" >out 2>err
   status=$?
   [ $status = "$expected" ] && return
   echo "status $status, expected $expected: $*"
