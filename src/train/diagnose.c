@@ -2,8 +2,8 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "comm/watchdog.h"
 #include "comm/comm.h"
+#include "comm/watchdog.h"
 #include "model/gradflow.h"
 
 #include <inttypes.h>

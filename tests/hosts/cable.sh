@@ -2,7 +2,7 @@
 # A cable is pulled while ranks on two hosts train, or a rank hangs: who waits for whom is said in time, the job ends
 # in bounded time, and goes on from its checkpoint; plugged in again in time, it just goes on.
 #
-#   cable.sh SOURCE UNROLL DELAY [slow]    slow: without the settings that make mpirun notice; eight minutes
+#   cable.sh SOURCE UNROLL DELAY
 # shellcheck disable=SC2317 # functions are called by check
 . "$(dirname "$0")/lib.sh" "$@"
 make_text 40000 >text
@@ -15,7 +15,7 @@ start() {
   local file=$1 tries=0
   shift
   rm -f run.* whole.*
-  timeout "$most" "$hosts_tool" exec "$network" h1 mpirun --bind-to none --host h1,h2 "$@" >out 2>errors &
+  timeout 110 "$hosts_tool" exec "$network" h1 mpirun --bind-to none --host h1,h2 "$@" >out 2>errors &
   job=$!
   until [ -s "$file" ]; do
     sleep 0.05
@@ -27,7 +27,6 @@ start() {
   done
 }
 
-most=110
 # Seconds without a checkpoint follow one: while rank 0 writes one, others are patient.
 train=("$unroll" train "${options[@]}" -o run.h5 --checkpoint-every 5s)
 between() { start run.h5 "$@" && sleep 1; }
@@ -73,20 +72,8 @@ ends() {
 # who waits for whom, in a step, with what to do
 named='^unroll: warning: rank 0 on h1 (process [0-9]*) has waited [0-9]* s for rank 1 on h2 (process [0-9]*): [a-z ]*, step [0-9]*'
 advice='the last checkpoint is safe.*--resume.*--mca oob_tcp_keepalive_time 5'
+limited='^unroll: error: rank 0 on h1 .* rank 1 on h2 (process [0-9]*): [a-z ]*, step [0-9]*: --wait-limit'
 is_named() { grep -q "$named" errors; }
-
-if [ "${4:-}" = slow ]; then
-  most=900
-  check "start" between "${train[@]}" --wait-limit 8s
-  net cable h2 down
-  check "the limit ends the rank that waits" waits 60 has_no_rank h1
-  check "the limit ends the rank that is cut off" waits 60 has_no_rank h2
-  check "and it says why" grep -q 'unroll: error: rank 0 on h1 .* rank 1 on h2 .*--wait-limit' errors
-  check "mpirun alone follows in the end" ends "1 205"
-  net cable h2 up
-  check "goes on from the checkpoint" goes_on
-  finish
-fi
 
 # ------------------------------------------- pulled; mpirun is told to look
 check "start" between "${keepalive[@]}" "${train[@]}"
@@ -108,13 +95,21 @@ check "a cable back: all steps were done" [ "$(step_of run.h5)" = 4000 ]
 check "one rank, undisturbed" quiet 0 "$unroll" train "${options[@]}" -o whole.h5 --max-steps 4000
 check "a cable back: the same bits" same_run whole.h5 run.h5
 
+# ---------------------------------- pulled; only the limit ends the job in time
+check "start" between "${train[@]}" --wait-limit 8s
+net cable h2 down
+check "a cable pulled, no settings: the limit ends the job" ends 1
+check "the limit ends the rank that was cut off, too" waits 30 has_no_rank h2
+check "a cable pulled, no settings: the limit is named" grep -q "$limited" errors
+net cable h2 up
+
 # ------------------------------------- a rank hangs; mpirun sees nothing wrong
 check "start" between "${train[@]}" --wait-limit 8s
 id=$(rank_on h2)
 kill -STOP "$id"
 check "a rank hangs: the limit ends the job" ends 1
 check "a rank hangs: it is named" grep -q "unroll: warning: rank 0 on h1 .* for rank 1 on h2 (process $id)" errors
-check "a rank hangs: the limit is named" grep -q 'unroll: error: rank 0 on h1 .* rank 1 on h2 .*--wait-limit' errors
+check "a rank hangs: the limit is named" grep -q "$limited" errors
 check "a rank hangs: it is ended" waits 10 has_no_rank h2
 check "a rank hangs: goes on from the checkpoint" goes_on
 
