@@ -198,8 +198,8 @@ static void test_moving_along_is_no_wait(void)
   if (test_size == 1) { return; }
   start(1.2, 0.0);
   watchdog_step(0);
-  for (int k = 0; k < 7; ++k) {
-    if (test_rank == SLEEPER) { nap(0.25); }
+  for (int k = 0; k < 5; ++k) {
+    if (test_rank == SLEEPER) { nap(0.6); }
     sum();
   }
   watchdog_stop();
