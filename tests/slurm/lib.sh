@@ -81,6 +81,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min
 KillWait=10
 MinJobAge=3600
 SlurmdTimeout=10
+MessageTimeout=3
 SlurmctldTimeout=60
 CONF
   for ((k = 1; k <= nodes; k++)); do
