@@ -196,7 +196,7 @@ await() {
 
 is() { case $(field "$1" JobState) in "$2") true ;; *) false ;; esac }
 has_ended() { case $(field "$1" JobState) in PENDING | RUNNING | COMPLETING | REQUEUED | SUSPENDED) false ;; *) true ;; esac }
-has_restarted() { [ "$(field "$1" Restarts)" = "$2" ] && is "$1" PENDING; }
+has_restarted() { [ "$(field "$1" Restarts)" = "$2" ]; }
 has_saved() { [ -f "$1/run.h5" ]; }
 has_reports() { [ -f "$1/run.jsonl" ] && [ "$(wc -l <"$1/run.jsonl")" -ge 5 ]; }
 
@@ -221,7 +221,7 @@ step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["s
 # further FOLDER [RUN]: the next life of its job is to go 40 steps further, and to end
 further() { echo $(($(step_of "$1/${2:-run.h5}") + 40)) >"$1/goal.new" && mv "$1/goal.new" "$1/goal"; }
 
-# goes_back FOLDER: its job is in the queue for a second life, which is to go 40 steps further
+# goes_back FOLDER: its job went back into the queue for a second life, which is to go 40 steps further
 goes_back() {
   await 100 has_restarted "$1" 1 && further "$1" && return
   show "$1"
