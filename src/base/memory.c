@@ -5,12 +5,16 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* Before a block lies the address that the system gave: malloc aligns to 16 bytes at least, so there is room. */
-_Static_assert(_Alignof(max_align_t) >= sizeof(void *),
-               "room for an address before an aligned block");
+/* What lies before a block: malloc aligns to 16 bytes at least, so there is room. */
+typedef struct head {
+  void *whole;  /* the address that the system gave */
+  size_t bytes; /* of the block */
+} head;
+_Static_assert(_Alignof(max_align_t) >= sizeof(head), "room for a head before an aligned block");
 
 static _Atomic int64_t alive;
 static _Atomic int64_t total;
+static _Atomic uint64_t held;
 
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
 {
@@ -28,8 +32,10 @@ unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
     return unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for %zu bytes", what, bytes);
   }
   unsigned char *block = whole + MEMORY_ALIGNMENT - (uintptr_t)whole % MEMORY_ALIGNMENT;
-  memcpy(block - sizeof whole, &whole, sizeof whole);
+  const head h = {whole, bytes};
+  memcpy(block - sizeof h, &h, sizeof h);
   memcpy(out, &block, sizeof block);
+  held += bytes;
   alive += 1;
   total += 1;
   return UNROLL_OK;
@@ -55,11 +61,12 @@ unroll_status memory_resize(size_t old_count, size_t new_count, size_t size, con
 void memory_free(void *p)
 {
   unsigned char *block = NULL;
-  void *whole = NULL;
+  head h = {0};
   memcpy(&block, p, sizeof block);
   if (block == NULL) { return; }
-  memcpy(&whole, block - sizeof whole, sizeof whole);
-  free(whole);
+  memcpy(&h, block - sizeof h, sizeof h);
+  free(h.whole);
+  held -= h.bytes;
   block = NULL;
   memcpy(p, &block, sizeof block);
   alive -= 1;
@@ -81,6 +88,11 @@ int64_t memory_alive(void)
 int64_t memory_total(void)
 {
   return total;
+}
+
+uint64_t memory_held(void)
+{
+  return held;
 }
 
 uint64_t memory_peak(void)

@@ -48,6 +48,9 @@ int64_t memory_alive(void);
 /** Blocks ever allocated by this process: a hot loop must not raise it. */
 int64_t memory_total(void);
 
+/** [bytes] of the blocks alive, as asked for: whether their pages are in use or not. */
+uint64_t memory_held(void);
+
 /** [bytes] Largest resident set of this process so far. */
 uint64_t memory_peak(void);
 
