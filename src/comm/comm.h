@@ -97,6 +97,18 @@ bool comm_exchange_travels(const comm_exchange *exchange);
 /** [bytes] that this rank has sent to other teams so far. */
 uint64_t comm_exchange_sent(const comm_exchange *exchange);
 
+/*
+ * What the exchange of `ranks` ranks that share no memory would take, as the code above does it; no rank is needed for
+ * it. `wires`: they live on several hosts. Not collective.
+ *
+ *   memory  *held [bytes] of a rank's buffers, for x of so many bytes; UNROLL_OK or UNROLL_ERR_MEMORY
+ *   sends   [bytes] that rank 0 sends for x of n reals; the others send as much, but for the rest of a cut
+ *   depth   messages that wait one for the other
+ */
+unroll_status comm_exchange_memory(int ranks, bool wires, size_t bytes, uint64_t *held);
+uint64_t comm_exchange_sends(int ranks, bool wires, size_t n);
+int comm_exchange_depth(int ranks);
+
 /** The same tree for a few doubles (loss sums), blocking. n <= 64. */
 unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n);
 

@@ -196,10 +196,9 @@ static size_t least(size_t a, size_t b)
   return a < b ? a : b;
 }
 
-/* Lengths of messages and pieces, and room for what is under way. */
-static unroll_status make_room(comm_exchange *e, bool wires)
+/* Lengths of messages and pieces of what has at most so many bytes. */
+static void size_room(comm_exchange *e, bool wires, size_t longest)
 {
-  unroll_status st = UNROLL_OK;
   const size_t bytes = wires ? MESSAGE_WIRE : MESSAGE_HOST, message = bytes / sizeof *e->inbox;
   size_t radix = e->levels[0].fold ? 1 : (size_t)e->levels[0].radix;
 
@@ -212,8 +211,14 @@ static unroll_status make_room(comm_exchange *e, bool wires)
   e->n_slots = UNDER_WAY / (bytes * e->n_partners);
   e->n_slots = e->n_slots > 2 ? e->n_slots : 2;
 
-  size_t most = e->team->each / sizeof *e->inbox; /* a short gradient fills few slots */
+  size_t most = longest / sizeof *e->inbox; /* a short gradient fills few slots */
   e->n_slots = least(e->n_slots, most / e->n_piece + 2);
+}
+
+/* Room for what is under way. */
+static unroll_status make_room(comm_exchange *e)
+{
+  unroll_status st = UNROLL_OK;
   UNROLL_TRY(memory_new(e->n_slots, sizeof *e->slots, "pieces of the exchange", &e->slots));
   for (size_t s = 0; s < e->n_slots; ++s) { e->slots[s].stage = 2 * e->n_levels; }
   UNROLL_TRY(
@@ -226,6 +231,15 @@ static unroll_status make_room(comm_exchange *e, bool wires)
 
 cleanup:
   return st;
+}
+
+static void free_room(comm_exchange *e)
+{
+  memory_free(&e->requests);
+  memory_free(&e->statuses);
+  memory_free(&e->done);
+  memory_free(&e->inbox);
+  memory_free(&e->slots);
 }
 
 unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
@@ -242,7 +256,8 @@ unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
   plan(e);
   if (e->size > 1) {
     UNROLL_TRY(find_wires(team, &wires));
-    UNROLL_TRY(make_room(e, wires));
+    size_room(e, wires, team->each);
+    UNROLL_TRY(make_room(e));
   }
   *out = e;
   e = NULL;
@@ -266,11 +281,7 @@ void comm_exchange_free(comm_exchange **exchange)
     }
   }
   memory_free(&e->terms);
-  memory_free(&e->requests);
-  memory_free(&e->statuses);
-  memory_free(&e->done);
-  memory_free(&e->inbox);
-  memory_free(&e->slots);
+  free_room(e);
   memory_free(exchange);
 }
 
@@ -364,6 +375,15 @@ cleanup:
   return st;
 }
 
+/* What this rank works on of a piece, level by level. */
+static void cut_all(const comm_exchange *e, span whole, span *block)
+{
+  block[0] = whole;
+  for (size_t k = 0; k < e->n_levels; ++k) {
+    block[k + 1] = cut(&e->levels[k], block[k], e->levels[k].index);
+  }
+}
+
 /* Put the next piece of the queue into a slot. */
 static unroll_status begin(comm_exchange *e, size_t slot)
 {
@@ -373,10 +393,7 @@ static unroll_status begin(comm_exchange *e, size_t slot)
 
   *p = (piece){.number = e->number};
   e->number = (e->number + 1) % TAG_PIECES;
-  p->block[0] = whole;
-  for (size_t k = 0; k < e->n_levels; ++k) {
-    p->block[k + 1] = cut(&e->levels[k], p->block[k], e->levels[k].index);
-  }
+  cut_all(e, whole, p->block);
   part->at += whole.n;
   part->n -= whole.n;
   if (part->n == 0) {
@@ -509,6 +526,53 @@ uint64_t comm_exchange_sent(const comm_exchange *exchange)
 {
   return exchange->sent;
 }
+
+/* --------------------------------------------------------------------- cost */
+
+/* Of the first of so many ranks on as many hosts. */
+static comm_exchange planned(int ranks, bool wires, size_t bytes)
+{
+  comm_exchange e = {.size = ranks};
+  plan(&e);
+  if (ranks > 1) { size_room(&e, wires, bytes); }
+  return e;
+}
+
+unroll_status comm_exchange_memory(int ranks, bool wires, size_t bytes, uint64_t *held)
+{
+  unroll_status st = UNROLL_OK;
+  comm_exchange e = planned(ranks, wires, bytes);
+  const uint64_t before = memory_held();
+
+  if (ranks > 1) { UNROLL_TRY(make_room(&e)); }
+  *held = memory_held() - before;
+
+cleanup:
+  free_room(&e);
+  return st;
+}
+
+uint64_t comm_exchange_sends(int ranks, bool wires, size_t n)
+{
+  const comm_exchange e = planned(ranks, wires, n * sizeof *e.inbox);
+  span block[LEVELS_MAX + 1];
+  uint64_t sum = 0; /* [reals] */
+
+  for (size_t at = 0; ranks > 1 && at < n; at += e.n_piece) {
+    cut_all(&e, (span){at, least(n - at, e.n_piece)}, block);
+    for (size_t k = 0; k < e.n_levels; ++k) { /* out: the parts of others; back: mine to each */
+      sum += block[k].n - block[k + 1].n + ((size_t)e.levels[k].radix - 1) * block[k + 1].n;
+    }
+  }
+  return sum * sizeof *e.inbox;
+}
+
+int comm_exchange_depth(int ranks)
+{
+  return 2 * (int)planned(ranks, true, 0).n_levels;
+}
+
+/* ------------------------------------------------------------------- losses */
 
 /* Largest n of comm_tree_sum. */
 #define TREE_MAX 64
