@@ -145,8 +145,8 @@ static unroll_status fail_few(const char *what, uint64_t M, size_t B, size_t P)
  * tokens, the counts give each start its number, and whoever has found the
  * first of a row tells its place. Collective.
  */
-static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B, const char *what,
-                                uint64_t *M, uint64_t *place)
+static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B, size_t ranks,
+                                const char *what, uint64_t *M, uint64_t *place)
 {
   unroll_status st = UNROLL_OK;
   size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
@@ -161,7 +161,7 @@ static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B,
     *M += counts[r];
   }
   if (*M < B) {
-    st = fail_few(what, *M, B, P);
+    st = fail_few(what, *M, B, ranks);
     goto cleanup;
   }
   for (size_t b = 0; b < B; ++b) {
@@ -208,7 +208,7 @@ cleanup:
 
 unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
                             const corpus_part *part, unroll_sequences kind, size_t B, size_t first,
-                            size_t count, const char *what, sequences **out)
+                            size_t count, size_t ranks, const char *what, sequences **out)
 {
   unroll_status st = UNROLL_OK;
   sequences *s = NULL;
@@ -227,7 +227,7 @@ unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_voc
   UNROLL_TRY(comm_agree(comm, memory_new(B + 1, sizeof *place, "places of rows", &place)));
   UNROLL_TRY(comm_agree(comm, find_starts(c, vocab, part, kind, N / P * rank + N % P * rank / P,
                                           N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
-  UNROLL_TRY(place_rows(comm, &mine, B, what, &M, place));
+  UNROLL_TRY(place_rows(comm, &mine, B, ranks, what, &M, place));
   place[B] = N;
   memory_free(&mine.place);
 

@@ -43,6 +43,7 @@ typedef struct sequence_view {
 /**
  * Find the sequences of a counted part and read this rank's.
  *
+ * @param[in] ranks of the run, for the message: those of comm, or as many as are planned
  * @param[in] what  "training" or "validation", for the message
  *
  * @return the same on every rank: UNROLL_OK, or UNROLL_ERR_INPUT: the vocabulary has no line end, or there are
@@ -52,7 +53,7 @@ typedef struct sequence_view {
  */
 unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
                             const corpus_part *part, unroll_sequences kind, size_t B, size_t first,
-                            size_t count, const char *what, sequences **out);
+                            size_t count, size_t ranks, const char *what, sequences **out);
 void sequences_free(sequences **s);
 
 /** The sequence of global row b, one of this rank's, in batch k of an epoch. */

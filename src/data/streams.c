@@ -66,7 +66,7 @@ cleanup:
 
 unroll_status streams_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
                           const corpus_part *part, size_t B, size_t first, size_t count,
-                          size_t least, const char *what, streams **out)
+                          size_t ranks, size_t least, const char *what, streams **out)
 {
   unroll_status st = UNROLL_OK;
   streams *s = NULL;
@@ -74,7 +74,7 @@ unroll_status streams_new(unroll_comm *comm, const corpus *c, const unroll_vocab
   assert(B >= 1 && least >= 1 && first + count <= B);
 
   if (length < least) { /* the same numbers, and so the same message, on every rank */
-    st = fail_short(what, part->tokens, B, least, (size_t)unroll_comm_size(comm));
+    st = fail_short(what, part->tokens, B, least, ranks);
     goto cleanup;
   }
   st = memory_new(1, sizeof *s, "the streams", &s);

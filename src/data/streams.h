@@ -32,6 +32,7 @@ typedef struct streams {
  * Read this rank's streams of a counted part.
  *
  * @param[in] B             sequences over all ranks; first, count: this rank's
+ * @param[in] ranks         of the run, for the message: those of comm, or as many as are planned
  * @param[in] least         [tokens] shortest legal stream: T for training, 1 for validation
  * @param[in] what          "training" or "validation", for the message
  *
@@ -42,7 +43,7 @@ typedef struct streams {
  */
 unroll_status streams_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
                           const corpus_part *part, size_t B, size_t first, size_t count,
-                          size_t least, const char *what, streams **out);
+                          size_t ranks, size_t least, const char *what, streams **out);
 void streams_free(streams **s);
 
 /** Windows of T tokens in an epoch: the same number on every rank. */

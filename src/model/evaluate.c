@@ -103,11 +103,11 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   if (kind == UNROLL_SEQUENCES_STREAM) {
-    UNROLL_TRY(
-        streams_new(comm, text, vocab, &part, n_streams, first, count, 1, "the", &mine.streams));
+    UNROLL_TRY(streams_new(comm, text, vocab, &part, n_streams, first, count,
+                           (size_t)unroll_comm_size(comm), 1, "the", &mine.streams));
   } else {
-    UNROLL_TRY(sequences_new(comm, text, vocab, &part, kind, n_streams, first, count, "the",
-                             &mine.sequences));
+    UNROLL_TRY(sequences_new(comm, text, vocab, &part, kind, n_streams, first, count,
+                             (size_t)unroll_comm_size(comm), "the", &mine.sequences));
   }
   UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
 

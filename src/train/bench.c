@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "data/streams.h"
 #include "kernels/dispatch.h"
+#include "train/bench.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
@@ -27,6 +28,7 @@
 
 typedef struct bench {
   unroll_comm *comm;
+  size_t ranks;         /* of the run: those of comm, or one of so many alone */
   unroll_config config; /* resolved */
   size_t V;
   unroll_params *params;
@@ -135,10 +137,12 @@ static unroll_status set_up(bench *b)
 {
   unroll_status st = UNROLL_OK;
   UNROLL_TRY(unroll_config_resolve(&b->config));
-  UNROLL_TRY(step_share(b->comm, &b->config, &b->text.first, &b->text.count));
+  if (b->config.stride == 0) { b->config.stride = b->config.steps; }
+  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config, &b->text.first,
+                        &b->text.count));
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
-  UNROLL_TRY(
-      step_new(b->comm, &b->config, (size_t)b->config.steps, b->params, b->moments, &b->stepper));
+  UNROLL_TRY(step_new(b->comm, &b->config, b->ranks, (size_t)b->config.steps, b->params, b->moments,
+                      &b->stepper));
 
 cleanup:
   return st;
@@ -169,9 +173,10 @@ static unroll_status step(bench *b)
   unroll_status st = UNROLL_OK;
   stepper *s = b->stepper;
   const token_source source = {fill_window, b};
-  const double tokens = (double)b->config.steps * (double)b->config.batch;
+  const double tokens = (double)b->config.stride * (double)b->config.batch;
   const piece p = {.steps = (size_t)b->config.steps,
-                   .advance = (size_t)b->config.steps,
+                   .scored = (size_t)(b->config.steps - b->config.stride),
+                   .advance = (size_t)b->config.stride,
                    .tokens = tokens,
                    .scale = 1.0 / tokens};
   const double before = clock_seconds();
@@ -306,8 +311,16 @@ cleanup:
 unroll_status unroll_bench(unroll_comm *comm, uint64_t V, const unroll_config *config,
                            double seconds, unroll_bench_result *result)
 {
+  unroll_config whole = *config;
+  whole.stride = 0; /* every token of a window has its loss */
+  return bench_ranks(comm, (size_t)unroll_comm_size(comm), V, &whole, seconds, result);
+}
+
+unroll_status bench_ranks(unroll_comm *comm, size_t ranks, uint64_t V, const unroll_config *config,
+                          double seconds, unroll_bench_result *result)
+{
   unroll_status st = UNROLL_OK;
-  bench b = {.comm = comm, .config = *config, .V = (size_t)V};
+  bench b = {.comm = comm, .ranks = ranks, .config = *config, .V = (size_t)V};
   unroll_bench_result r = {.ranks = (uint64_t)unroll_comm_size(comm)};
   uint64_t most[2] = {(uint64_t)omp_get_max_threads(), 0};
   assert(V >= 1 && seconds > 0.0);

@@ -123,10 +123,10 @@ static unroll_status read_part(trainer *t, const corpus *text, const corpus_part
   const unroll_config *config = &t->run->config;
   if (config->sequences != UNROLL_SEQUENCES_STREAM) {
     return sequences_new(t->comm, text, t->run->vocab, part, config->sequences,
-                         (size_t)config->batch, t->first, t->count, what, as_sequences);
+                         (size_t)config->batch, t->first, t->count, t->ranks, what, as_sequences);
   }
   return streams_new(t->comm, text, t->run->vocab, part, (size_t)config->batch, t->first, t->count,
-                     least, what, as_streams);
+                     t->ranks, least, what, as_streams);
 }
 
 /* What the run is cut into: the same numbers on every rank. */
@@ -348,6 +348,32 @@ static void note_progress(trainer *t)
   p->shards = r->config.shards;
 }
 
+unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_texts,
+                           const char *const *texts, bool *resumed)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_comm *comm = t->comm;
+  const bool root = unroll_comm_rank(comm) == 0;
+
+  UNROLL_TRY(comm_agree(comm, kernels_start()));
+  UNROLL_TRY(comm_agree(comm, open_run(t, config, resumed)));
+  watchdog_last(
+      (double)t->run->config.wait_limit.count); /* of the run file, where it was not given */
+  const uint64_t rank = (uint64_t)unroll_comm_rank(comm) % t->ranks;
+  UNROLL_TRY(comm_agree(comm, step_share(t->ranks, rank, &t->run->config, &t->first, &t->count)));
+  bool may_exist = t->run->config.overwrite || *resumed;
+  UNROLL_TRY(
+      comm_agree(comm, root ? runfile_check_output(t->run->config.out, may_exist) : UNROLL_OK));
+  const uint64_t before = memory_held();
+  UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, *resumed)));
+  t->text_held = memory_held() - before;
+  UNROLL_TRY(comm_agree(comm, *resumed ? UNROLL_OK : new_model(t->run)));
+  if (*resumed) { t->resumed_step = t->run->state.step; }
+
+cleanup:
+  return st;
+}
+
 unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t n_texts,
                           const char *const *texts, const char *command,
                           const unroll_observer *observer, trainer **out)
@@ -360,33 +386,23 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
 
   UNROLL_TRY(memory_new(1, sizeof *t, "trainer", &t));
   t->comm = comm;
+  t->ranks = (size_t)unroll_comm_size(comm);
   t->observer = root ? observer : NULL;
   if (observer != NULL) {
     UNROLL_TRY(watchdog_start(comm, WATCHDOG_FIRST, (double)config->wait_limit.count,
                               observer->stuck, observer->context));
   }
-  UNROLL_TRY(comm_agree(comm, kernels_start()));
   UNROLL_TRY(placement_new(comm, &where));
-  UNROLL_TRY(comm_agree(comm, open_run(t, config, &resumed)));
-  watchdog_last(
-      (double)t->run->config.wait_limit.count); /* of the run file, where it was not given */
-  UNROLL_TRY(comm_agree(comm, step_share(comm, &t->run->config, &t->first, &t->count)));
-  bool may_exist = t->run->config.overwrite || resumed;
-  UNROLL_TRY(
-      comm_agree(comm, root ? runfile_check_output(t->run->config.out, may_exist) : UNROLL_OK));
-
-  UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, resumed)));
-  UNROLL_TRY(comm_agree(comm, resumed ? UNROLL_OK : new_model(t->run)));
+  UNROLL_TRY(trainer_read(t, config, n_texts, texts, &resumed));
   UNROLL_TRY(comm_agree(comm, resumed && root ? put_aside(t->run, read) : UNROLL_OK));
-  UNROLL_TRY(
-      step_new(comm, &t->run->config, t->longest, t->run->params, t->run->moments, &t->stepper));
+  UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->longest, t->run->params, t->run->moments,
+                      &t->stepper));
   UNROLL_TRY(resumed ? deal_model(t, read) : start_model(t));
   UNROLL_TRY(restore_state(t));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
   UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
 
-  t->resumed_step = resumed ? t->run->state.step : 0;
   t->has_checkpoint = resumed;
   t->started = clock_seconds() - t->run->state.seconds;
   t->next_checkpoint = clock_seconds() + (double)t->run->config.checkpoint_every.count;

@@ -21,15 +21,15 @@
 
 /* ------------------------------------------------------------------- make */
 
-unroll_status step_share(const unroll_comm *comm, const unroll_config *config, size_t *first,
+unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *config, size_t *first,
                          size_t *count)
 {
-  uint64_t P = (uint64_t)unroll_comm_size(comm), S = config->shards;
+  const uint64_t P = ranks, S = config->shards;
   char legal[256] = "";
 
   if (S % P == 0) {
     *count = (size_t)(config->batch / P);
-    *first = (size_t)unroll_comm_rank(comm) * *count;
+    *first = (size_t)rank * *count;
     return UNROLL_OK;
   }
   for (uint64_t p = 1, at = 0; p <= S && at + 24 < sizeof legal; ++p) {
@@ -67,10 +67,9 @@ static unroll_status make_team(stepper *s, size_t longest)
   const unroll_params *params = s->params;
   const size_t n = params->n, window = longest * (size_t)s->config->batch;
   const size_t arrays = arrays_of(s);
-  const size_t row = params_tensor(params, 0, PARAMS_W_XH)->ld;
-  const bool rows = network_is_sparse(params, window) && unroll_comm_size(s->comm) > 1;
+  const size_t rows = s->ranks > 1 ? step_exchanged_rows_of(params, window) : 0;
 
-  UNROLL_TRY(comm_team_new(s->comm, (n + (rows ? window * row : 0)) * sizeof *s->sum,
+  UNROLL_TRY(comm_team_new(s->comm, (n + rows) * sizeof *s->sum,
                            arrays * n * sizeof *s->sum + update_norm_blocks(n) * sizeof *s->squares,
                            &s->team));
   s->sum = comm_team_part(s->team, 0);
@@ -88,13 +87,13 @@ static unroll_status make_network(stepper *s, size_t longest)
   const unroll_config *config = s->config;
   const unroll_params *params = s->params;
   size_t first = 0, count = 0, chunk = longest, T = longest, batch = (size_t)config->batch;
-  size_t shards = (size_t)config->shards / (size_t)unroll_comm_size(s->comm);
+  size_t shards = (size_t)config->shards / s->ranks;
   size_t group = shard_tree_group((size_t)config->shards);
   if (shards % group != 0) {
     group = shard_tree_group(shards);
   } /* P is no power of two: a tree of its own */
 
-  UNROLL_TRY(step_share(s->comm, config, &first, &count));
+  UNROLL_TRY(step_share(s->ranks, 0, config, &first, &count));
   if (config->bptt != UNROLL_BPTT_TRUNCATED && longest > segments_chunk(batch, params->V)) {
     chunk = segments_chunk(batch, params->V);
     T = segments_steps(longest, chunk, params->L, count, params->H);
@@ -107,7 +106,7 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .window = longest * batch,
                              .apart = longest > chunk,
                              .gradient = comm_team_part(s->team, s->team->rank),
-                             .rows = unroll_comm_size(s->comm) > 1 ? s->rows : NULL};
+                             .rows = s->ranks > 1 ? s->rows : NULL};
   UNROLL_TRY(network_new(params, config->activation, &size, &s->net));
   if (size.apart) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
   UNROLL_TRY(
@@ -143,16 +142,51 @@ cleanup:
   return st;
 }
 
-unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
+/* All memory of a stepper. */
+static unroll_status make(unroll_comm *comm, const unroll_config *config, size_t ranks,
+                          size_t longest, unroll_params *params, stepper **out)
+{
+  unroll_status st = UNROLL_OK;
+  stepper *s = NULL;
+  assert(ranks == (size_t)unroll_comm_size(comm) || unroll_comm_size(comm) == 1);
+
+  UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *s, "stepper", &s)));
+  *s = (stepper){.comm = comm, .ranks = ranks, .config = config, .params = params};
+  UNROLL_TRY(make_team(s, longest));
+  UNROLL_TRY(comm_agree(comm, make_network(s, longest)));
+  *out = s;
+  s = NULL;
+
+cleanup:
+  step_free(&s);
+  return st;
+}
+
+unroll_status step_measure(unroll_comm *comm, const unroll_config *config, size_t ranks,
+                           size_t longest, unroll_params *params, step_memory *out)
+{
+  unroll_status st = UNROLL_OK;
+  stepper *s = NULL;
+  const uint64_t before = memory_held();
+
+  UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
+  *out = (step_memory){.gradient = s->team->each,
+                       .common = s->team->bytes - (size_t)s->team->size * s->team->each,
+                       .workspace = memory_held() - before};
+
+cleanup:
+  step_free(&s);
+  return st;
+}
+
+unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t ranks, size_t longest,
                        unroll_params *params, unroll_real **moments, stepper **out)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = NULL;
 
-  UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *s, "stepper", &s)));
-  *s = (stepper){.comm = comm, .config = config, .params = params, .moments = moments};
-  UNROLL_TRY(make_team(s, longest));
-  UNROLL_TRY(comm_agree(comm, make_network(s, longest)));
+  UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
+  s->moments = moments;
   UNROLL_TRY(move_in(s));
   network_pack(s->net);
   *out = s;
@@ -223,7 +257,7 @@ void step_forward(stepper *s, const piece *p, token_source source)
 /* Do only some rows of the input table travel between the ranks? */
 static bool rows_travel(const stepper *s)
 {
-  return s->net->sparse && unroll_comm_size(s->comm) > 1;
+  return s->net->sparse && s->ranks > 1;
 }
 
 /* The rows of the input table that this step touches, on any rank. */
@@ -245,6 +279,17 @@ static sparse_rows touched_rows(const stepper *s)
   const unroll_tensor *table = params_tensor(s->params, 0, PARAMS_W_XH);
   return (sparse_rows){
       .begin = table->offset, .ld = table->ld, .n_rows = s->net->n_touched, .row = s->net->touched};
+}
+
+size_t step_exchanged_of(const unroll_params *params, size_t window)
+{
+  return network_is_sparse(params, window) ? params_tensor(params, 0, PARAMS_W_XH)->offset
+                                           : params->n;
+}
+
+size_t step_exchanged_rows_of(const unroll_params *params, size_t window)
+{
+  return network_is_sparse(params, window) ? window * params_tensor(params, 0, PARAMS_W_XH)->ld : 0;
 }
 
 size_t step_exchanged(const stepper *s)

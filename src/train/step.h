@@ -40,6 +40,7 @@ typedef struct step_times {
 
 typedef struct stepper {
   unroll_comm *comm;
+  size_t ranks;                /* of the run */
   const unroll_config *config; /* resolved */
   unroll_params *params;
   unroll_real **moments; /* as many as the optimizer has */
@@ -57,26 +58,44 @@ typedef struct stepper {
 } stepper;
 
 /**
- * This rank's sequences [first, first + count) of the global batch.
+ * The sequences [first, first + count) of the global batch that a rank of so many has.
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: the shards cannot be shared out evenly; the message names what would do
  */
-unroll_status step_share(const unroll_comm *comm, const unroll_config *config, size_t *first,
+unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *config, size_t *first,
                          size_t *count);
 
 /**
  * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed, but
  * params->values and the moments move into memory of the team: they live as long as the stepper, and are NULL after.
  *
+ * @param[in] ranks    of the run: those of comm; or, with a comm of one rank, as many as are planned: that rank then
+ *                     has its share of the batch, and adds up nothing but its own
  * @param[in] longest  [steps] of a piece, the same on every rank
  *
  * Collective; the same status on every rank
  */
-unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t longest,
+unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t ranks, size_t longest,
                        unroll_params *params, unroll_real **moments, stepper **out);
 
-/** Elements of the gradient summed over the ranks in every step, from its begin on; and of the rows behind it, as many
- * as the last step touched. */
+/* [bytes] that the stepper of one rank of many would hold. */
+typedef struct step_memory {
+  uint64_t gradient;  /* in the memory of the team: this rank's part */
+  uint64_t common;    /* in the memory of the team: parameters and moments above all */
+  uint64_t workspace; /* hidden states, logits, packed weights and so on */
+} step_memory;
+
+/**
+ * Count what step_new would allocate, by the same code: nothing is computed and next to no page is used. As step_new;
+ * the parameters and moments stay where they are.
+ */
+unroll_status step_measure(unroll_comm *comm, const unroll_config *config, size_t ranks,
+                           size_t longest, unroll_params *params, step_memory *out);
+
+/** Elements of the gradient summed over the ranks in every step, from its begin on, for pieces of at most so many tokens
+ * of all ranks; and of the rows behind it: at most, and as many as the last step touched. */
+size_t step_exchanged_of(const unroll_params *params, size_t window);
+size_t step_exchanged_rows_of(const unroll_params *params, size_t window);
 size_t step_exchanged(const stepper *s);
 size_t step_exchanged_rows(const stepper *s);
 

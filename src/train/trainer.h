@@ -15,6 +15,7 @@
 
 typedef struct trainer {
   unroll_comm *comm;
+  size_t ranks;                    /* of the run: those of comm, but in a dry run */
   const unroll_observer *observer; /* rank 0 only, else NULL */
   unroll_progress progress;
 
@@ -24,6 +25,7 @@ typedef struct trainer {
   sequences *train_sequences, *valid_sequences;
   double valid_tokens; /* with a loss */
   double valid_tokens_per_character;
+  uint64_t text_held;      /* [bytes] by the text, on this rank */
   size_t first, count;     /* this rank's sequences */
   uint64_t windows, steps; /* per epoch, of the first where they differ; in the whole run */
   size_t longest;          /* [steps] piece */
@@ -50,6 +52,13 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
                           const char *const *texts, const char *command,
                           const unroll_observer *observer, trainer **out);
 void trainer_free(trainer **t);
+
+/**
+ * The first part of it, and all that a dry run needs: options, text, what the run is cut into, memory for the model.
+ * Rank r of comm is rank r modulo t->ranks of the run; t->comm and t->ranks are set.
+ */
+unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_texts,
+                           const char *const *texts, bool *resumed);
 
 /** Tell the observer, if this rank has one. `text` may be NULL. */
 void record_tell(trainer *t, unroll_event event, const char *text);

@@ -120,7 +120,7 @@ static sequences *made(const struct source *src, unroll_sequences kind, size_t B
   size_t first = 0, count = 0;
   share(B, &first, &count);
   CHECK_ALL(test_ok(sequences_new(test_comm, src->c, src->vocab, &src->part, kind, B, first, count,
-                                  "training", &s),
+                                  (size_t)test_size, "training", &s),
                     "sequences_new", __FILE__, __LINE__));
   return s;
 }
@@ -394,7 +394,7 @@ static void test_random_order_is_a_function_of_seed_epoch_and_row(void)
   unroll_comm *self = NULL;
   CHECK_OK(unroll_comm_new(MPI_COMM_SELF, &self));
   struct source own = source_of(self, corpus_file_name(src.c, 0), UNROLL_LEVEL_BYTE);
-  CHECK_OK(sequences_new(self, own.c, own.vocab, &own.part, UNROLL_SEQUENCES_LINE, B, 0, B,
+  CHECK_OK(sequences_new(self, own.c, own.vocab, &own.part, UNROLL_SEQUENCES_LINE, B, 0, B, 1,
                          "training", &alone));
   int same = 1;
   for (size_t b = 0; b < B; ++b) {
@@ -423,7 +423,7 @@ static int fails(const struct source *src, size_t B, const char *what, const cha
   size_t first = 0, count = 0;
   share(B, &first, &count);
   unroll_status st = sequences_new(test_comm, src->c, src->vocab, &src->part, UNROLL_SEQUENCES_LINE,
-                                   B, first, count, what, &out);
+                                   B, first, count, (size_t)test_size, what, &out);
   return test_fails(st, UNROLL_ERR_INPUT, part, __FILE__, __LINE__) && out == NULL;
 }
 

@@ -80,9 +80,9 @@ static streams *made(const struct source *s, size_t B, size_t T)
   size_t first = 0;
   size_t count = 0;
   share(B, &first, &count);
-  CHECK_ALL(test_ok(
-      streams_new(test_comm, s->c, s->vocab, &s->part, B, first, count, T, "training", &out),
-      "streams_new", __FILE__, __LINE__));
+  CHECK_ALL(test_ok(streams_new(test_comm, s->c, s->vocab, &s->part, B, first, count,
+                                (size_t)test_size, T, "training", &out),
+                    "streams_new", __FILE__, __LINE__));
   return out;
 }
 
@@ -245,8 +245,8 @@ static int fails(const struct source *src, size_t B, size_t T, const char *part)
   size_t first = 0;
   size_t count = 0;
   share(B, &first, &count);
-  unroll_status st = streams_new(test_comm, src->c, src->vocab, &src->part, B, first, count, T,
-                                 T == 1 ? "validation" : "training", &out);
+  unroll_status st = streams_new(test_comm, src->c, src->vocab, &src->part, B, first, count,
+                                 (size_t)test_size, T, T == 1 ? "validation" : "training", &out);
   return test_fails(st, UNROLL_ERR_INPUT, part, __FILE__, __LINE__) && out == NULL;
 }
 
