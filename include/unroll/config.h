@@ -115,6 +115,8 @@ typedef struct unroll_config {
   /* parallel */
   uint64_t shards;         /* 0: 16, or the largest power of two below it that divides batch */
   unroll_every wait_limit; /* a time; 0: none */
+  bool dry_run;
+  uint64_t ranks; /* of the dry run; 0: those of the communicator */
   /* not an option: bit k is set when option k of the table was given on the command line */
   uint64_t given;
 } unroll_config;

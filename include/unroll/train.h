@@ -69,7 +69,7 @@ typedef struct unroll_observer {
 /**
  * Train as `config` says on the text of these files and folders; writes config->out.
  *
- * @param[in] config    options; `given` says which were set explicitly, for --resume
+ * @param[in] config    options, without dry_run; `given` says which were set explicitly, for --resume
  * @param[in] texts     (n_texts) files and folders; none with --resume: those of the run file
  * @param[in] command   the command line, for the record
  * @param[in] observer  what is told, and on which ranks, stands above; the same functions on every rank; may be NULL
@@ -87,6 +87,59 @@ typedef struct unroll_observer {
 unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_t n_texts,
                            const char *const *texts, const char *command,
                            const unroll_observer *observer);
+
+/* A link between hosts that is assumed, and what it would make of a run with one rank on each host. */
+typedef struct unroll_plan_link {
+  double gbit_per_second, latency;                    /* [1e9 bits per second], [seconds] */
+  double exchange_seconds, step_seconds, run_seconds; /* [seconds] nothing hidden: upper bounds */
+} unroll_plan_link;
+
+#define UNROLL_PLAN_LINKS 3
+
+/* What a run would be and take. Bytes and seconds are those of one rank. */
+typedef struct unroll_plan {
+  uint64_t ranks, shards, shards_of_rank, sequences_of_rank;
+  uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens;
+  uint64_t windows, steps, resumed_step; /* as in unroll_progress */
+  uint64_t updates;                      /* that are still to be done, --max-steps respected */
+
+  /* [bytes] A rank has the first four for itself; the ranks of a host that share memory have `shared_memory` once. */
+  uint64_t text_memory;      /* its tokens, and the vocabulary */
+  uint64_t gradient_memory;  /* its gradient, and rows on their way */
+  uint64_t workspace_memory; /* hidden states, logits, packed weights and so on */
+  uint64_t buffer_memory;    /* of the exchange, between hosts */
+  uint64_t shared_memory;    /* parameters and moments */
+  uint64_t
+      process_memory; /* resident set now: program, libraries, MPI, and what reading the text took */
+
+  /* [bytes] a step, if no rank shared memory: of the gradient that is summed, and that a rank sends for it. Where it
+   * differs from step to step (rows of a large vocabulary) the most. */
+  uint64_t exchange_bytes, sent_bytes;
+
+  /* Measured here, on this machine's cores, with all ranks of comm at work; the slowest counts. */
+  uint64_t threads;
+  double compute_seconds;   /* of a step without its exchange; 0: not known */
+  double run_seconds;       /* of all updates with no exchange; 0: not known */
+  const char *not_measured; /* why compute_seconds is not known, in a few words; else NULL */
+  unroll_plan_link
+      links[UNROLL_PLAN_LINKS]; /* for more than one rank, and where compute_seconds is known */
+} unroll_plan;
+
+/**
+ * Say what unroll_train would do with config->ranks ranks (0: those of comm), by the same code: options, files and text
+ * are checked, tokens counted, memory counted but not used. A step of one rank's share is run for a second, on made-up
+ * tokens; at least a dozen times, so a slow one takes longer. Nothing is written.
+ *
+ * @param[in]  config, n_texts, texts  as for unroll_train
+ * @param[out] plan                    the same on every rank
+ *
+ * @return the same on every rank: what unroll_train would return before its first step
+ *
+ * Collective: over comm
+ * Threads:    main thread only; opens parallel regions
+ */
+unroll_status unroll_plan_make(unroll_comm *comm, const unroll_config *config, size_t n_texts,
+                               const char *const *texts, unroll_plan *plan);
 
 #ifdef __cplusplus
 }

@@ -364,6 +364,20 @@ static const option rows[] = {
      .help = "a time: when a rank has waited so long for another one within a step, the job ends "
              "with status 1; at the "
              "start, for a validation or a checkpoint 12 times as long; 0: never"},
+    {.name = "dry-run",
+     FLAG(dry_run),
+     .heading = "Parallel",
+     .may_change = true,
+     .help = "only say what the run would take, or why it would be refused: nothing is trained or "
+             "written"},
+    {.name = "ranks",
+     COUNT(ranks),
+     .fallback = "0",
+     .low = 0,
+     .high = 1e6,
+     .heading = "Parallel",
+     .may_change = true,
+     .help = "of the run that --dry-run speaks of; 0: as many as are started now"},
 };
 
 _Static_assert(sizeof rows / sizeof rows[0] <= 64, "unroll_config.given has a bit for each option");
@@ -488,6 +502,17 @@ static unroll_status check_output(const unroll_config *config)
   return UNROLL_OK;
 }
 
+static unroll_status check_dry_run(const unroll_config *config)
+{
+  if (config->ranks > 0 && !config->dry_run) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--ranks %" PRIu64 " is legal with --dry-run only; to train, the launcher "
+                       "starts the ranks: mpirun -n %" PRIu64,
+                       config->ranks, config->ranks);
+  }
+  return UNROLL_OK;
+}
+
 static unroll_status resolve_shards(unroll_config *config)
 {
   if (config->shards == 0) {
@@ -515,6 +540,7 @@ unroll_status unroll_config_resolve(unroll_config *config)
   UNROLL_TRY(check_bptt(config));
   UNROLL_TRY(check_validation(config));
   UNROLL_TRY(check_output(config));
+  UNROLL_TRY(check_dry_run(config));
   if (config->schedule == UNROLL_SCHEDULE_COSINE && config->lr_min > config->lr) {
     st = unroll_fail(UNROLL_ERR_ARG, "--lr-min %g is above --lr %g; legal is at most --lr",
                      config->lr_min, config->lr);
@@ -538,7 +564,9 @@ static bool is_of_this_call(const option *row)
 {
   return row->offset == offsetof(unroll_config, out) ||
          row->offset == offsetof(unroll_config, resume) ||
-         row->offset == offsetof(unroll_config, overwrite);
+         row->offset == offsetof(unroll_config, overwrite) ||
+         row->offset == offsetof(unroll_config, dry_run) ||
+         row->offset == offsetof(unroll_config, ranks);
 }
 
 unroll_status config_resume(unroll_config *config, const unroll_config *file)

@@ -94,8 +94,8 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
 const option_table *config_table(void);
 
 /**
- * Take from `file` every option that `config` was not given; see unroll_config.given. Only out, resume
- * and overwrite stay: they are of this call. To be followed by unroll_config_resolve.
+ * Take from `file` every option that `config` was not given; see unroll_config.given. Only out, resume,
+ * overwrite, dry_run and ranks stay: they are of this call. To be followed by unroll_config_resolve.
  *
  * @param[in] file  as resolved, which is what a run file holds
  *

@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "comm/signals.h"
 
+#include <inttypes.h>
 #include <unroll/config.h>
 
 /* Before MPI starts. What --resume will read from the run file is not known yet: the library checks. */
@@ -17,6 +18,57 @@ static unroll_status check(const cli_call *call)
   return unroll_config_resolve(&config);
 }
 
+/* --------------------------------------------------------------------- dry run */
+
+static void print_plan(const unroll_plan *p)
+{
+  (void)printf("plan ranks %" PRIu64 " shards %" PRIu64 " shards_of_rank %" PRIu64
+               " sequences_of_rank %" PRIu64 "\n",
+               p->ranks, p->shards, p->shards_of_rank, p->sequences_of_rank);
+  (void)printf("text vocab %" PRIu64 " train_tokens %" PRIu64 " valid_tokens %" PRIu64
+               " unknown_tokens %" PRIu64 " windows %" PRIu64 " steps %" PRIu64
+               " resumed_step %" PRIu64 " updates %" PRIu64 "\n",
+               p->V, p->train_tokens, p->valid_tokens, p->unknown_tokens, p->windows, p->steps,
+               p->resumed_step, p->updates);
+  const uint64_t own = p->text_memory + p->gradient_memory + p->workspace_memory + p->buffer_memory;
+  (void)printf("memory parameters %" PRIu64 " rank_bytes %" PRIu64 " text_bytes %" PRIu64
+               " gradient_bytes %" PRIu64 " workspace_bytes %" PRIu64 " buffer_bytes %" PRIu64
+               " shared_bytes %" PRIu64 " process_bytes %" PRIu64 "\n",
+               p->parameters, own, p->text_memory, p->gradient_memory, p->workspace_memory,
+               p->buffer_memory, p->shared_memory, p->process_memory);
+  (void)printf("exchange exchange_bytes %" PRIu64 " sent_bytes %" PRIu64 "\n", p->exchange_bytes,
+               p->sent_bytes);
+  if (p->not_measured != NULL) {
+    (void)printf("time threads %" PRIu64 " compute_seconds unknown: %s\n", p->threads,
+                 p->not_measured);
+    return;
+  }
+  (void)printf("time threads %" PRIu64 " compute_seconds %.4g run_seconds %.4g\n", p->threads,
+               p->compute_seconds, p->run_seconds);
+  for (size_t i = 0; i < UNROLL_PLAN_LINKS && p->ranks > 1; ++i) {
+    const unroll_plan_link *l = &p->links[i];
+    (void)printf("link gbit_per_second %g latency_seconds %g exchange_seconds %.4g "
+                 "step_seconds %.4g run_seconds %.4g\n",
+                 l->gbit_per_second, l->latency, l->exchange_seconds, l->step_seconds,
+                 l->run_seconds);
+  }
+}
+
+static unroll_status run_dry(const cli_call *call, const unroll_config *config)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_plan plan = {0};
+
+  UNROLL_TRY(banner_print(call->comm));
+  UNROLL_TRY(unroll_plan_make(call->comm, config, call->n_operands, call->operands, &plan));
+  if (unroll_comm_rank(call->comm) == 0) { print_plan(&plan); }
+
+cleanup:
+  return st;
+}
+
+/* ---------------------------------------------------------------------- train */
+
 static unroll_status run(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
@@ -25,6 +77,7 @@ static unroll_status run(const cli_call *call)
   const unroll_observer observer = {.context = &p, .tell = progress_tell, .stuck = progress_stuck};
 
   config.given = call->given;
+  if (config.dry_run) { return run_dry(call, &config); }
   progress_start(&p);
   signals_install();
   UNROLL_TRY(banner_print(call->comm));
@@ -59,9 +112,15 @@ const cli_command cli_train = {
              "SIGTERM, SIGUSR1 and SIGINT write a checkpoint and end with status 75; a second\n"
              "signal ends at once. The same command with --resume goes on, to the same bits.\n"
              "\n"
+             "--dry-run prints what a run of --ranks would be (`plan`, `text`), take (`memory`,\n"
+             "`exchange`: bytes a rank) and last (`time`: computing, measured here; `link`: with "
+             "an\n"
+             "exchange between hosts of one rank each, over an assumed network, nothing hidden).\n"
+             "\n"
              "Examples:\n"
              "  mpirun -n 4 unroll train corpus.txt -o run.h5\n"
              "  unroll train --level word --min-count 3 --hidden 650 --valid test/ train/\n"
+             "  unroll train --dry-run --ranks 64 --batch 1024 --shards 64 corpus.txt\n"
              "\n"
              "Exit status: " CLI_EXIT_TEXT "."},
     .table = config_table,

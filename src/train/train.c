@@ -263,6 +263,10 @@ unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_
   unroll_status st = UNROLL_OK;
   trainer *t = NULL;
 
+  if (config->dry_run) {
+    st = unroll_fail(UNROLL_ERR_ARG, "--dry-run trains nothing; legal is unroll_plan_make");
+    goto cleanup;
+  }
   UNROLL_TRY(trainer_new(comm, config, n_texts, texts, command, observer, &t));
   record_tell(t, UNROLL_EVENT_START, NULL);
   UNROLL_TRY(loop(t));

@@ -178,6 +178,7 @@ static void test_resolve_refuses_what_does_not_fit_together(void)
   REFUSE("--lr-min 0.1 is above --lr 0.01", {"lr", "0.01"}, {"lr-min", "0.1"});
   REFUSE("--resume and --overwrite", {"resume", "yes"}, {"overwrite", "yes"});
   REFUSE("--out needs a file name", {"out", ""});
+  REFUSE("--ranks 4 is legal with --dry-run", {"ranks", "4"});
 #undef REFUSE
 }
 
@@ -313,7 +314,8 @@ static void test_resume_every_option_follows_the_rule(void)
     unroll_config_init(&config);
     CHECK_OK(config_resume(&config, &file));
     bool of_call = strcmp(row->name, "out") == 0 || strcmp(row->name, "resume") == 0 ||
-                   strcmp(row->name, "overwrite") == 0;
+                   strcmp(row->name, "overwrite") == 0 || strcmp(row->name, "dry-run") == 0 ||
+                   strcmp(row->name, "ranks") == 0;
     CU_ASSERT_EQUAL(options_equal(row, &config, &file), !of_call);
   }
 }

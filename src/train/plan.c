@@ -1,0 +1,152 @@
+#include "base/check.h"
+#include "base/memory.h"
+#include "comm/placement.h"
+#include "train/bench.h"
+#include "train/diagnose.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <unistd.h>
+
+/* [seconds] to measure a step for. */
+#define SECONDS 1.0
+
+/* Ethernet with TCP of two kinds, and InfiniBand: round numbers. */
+static const unroll_plan_link links[UNROLL_PLAN_LINKS] = {
+    {.gbit_per_second = 1, .latency = 50e-6},
+    {.gbit_per_second = 10, .latency = 20e-6},
+    {.gbit_per_second = 100, .latency = 2e-6},
+};
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+  return a < b ? a : b;
+}
+
+/* ------------------------------------------------------- memory and messages */
+
+/* By the code that would allocate and send, on a communicator of this rank alone. */
+static unroll_status count_rank(const trainer *t, unroll_comm *alone, unroll_plan *p)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_params *params = t->run->params;
+  const size_t window = t->longest * (size_t)t->run->config.batch;
+  const size_t dense = step_exchanged_of(params, window);
+  const size_t rows = step_exchanged_rows_of(params, window);
+  const int ranks = (int)t->ranks;
+  step_memory m = {0};
+
+  UNROLL_TRY(step_measure(alone, &t->run->config, t->ranks, t->longest, t->run->params, &m));
+  UNROLL_TRY(comm_exchange_memory(ranks, true, m.gradient, &p->buffer_memory));
+  p->gradient_memory = m.gradient;
+  p->workspace_memory = m.workspace;
+  p->shared_memory = m.common;
+  p->exchange_bytes = (dense + rows) * sizeof *params->values;
+  p->sent_bytes = comm_exchange_sends(ranks, true, dense) + comm_exchange_sends(ranks, true, rows);
+
+cleanup:
+  return st;
+}
+
+/* ---------------------------------------------------------------------- time */
+
+/* Why a step cannot be measured here, or NULL; the same on every rank. */
+static const char *find_hindrance(const trainer *t, const unroll_plan *p, uint64_t host_ranks)
+{
+  const uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+  const uint64_t half = pages * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+  const uint64_t need = p->gradient_memory + p->workspace_memory + p->shared_memory;
+
+  if (t->run->config.bptt != UNROLL_BPTT_TRUNCATED) { return "its steps differ in length"; }
+  if (need > half / host_ranks) { return "it would take more than half of the memory here"; }
+  return NULL;
+}
+
+/* With nothing hidden behind the computing, and one rank on each host: the others have less to send. */
+static void add_links(unroll_plan *p)
+{
+  const double depth = comm_exchange_depth((int)p->ranks) + ceil(log2((double)p->ranks));
+
+  for (size_t i = 0; i < UNROLL_PLAN_LINKS; ++i) {
+    unroll_plan_link *l = &p->links[i];
+    *l = links[i];
+    l->exchange_seconds =
+        depth * l->latency + (double)p->sent_bytes * 8 / (l->gbit_per_second * 1e9);
+    l->step_seconds = p->compute_seconds + l->exchange_seconds;
+    l->run_seconds = l->step_seconds * (double)p->updates;
+  }
+}
+
+static unroll_status add_time(const trainer *t, unroll_comm *alone, unroll_plan *p)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_bench_result r = {0};
+
+  UNROLL_TRY(comm_agree(t->comm, bench_ranks(alone, t->ranks, p->V, &t->run->config, SECONDS, &r)));
+  UNROLL_TRY(comm_max_double(t->comm, &r.step_seconds, 1));
+  p->compute_seconds = r.step_seconds;
+  p->run_seconds = r.step_seconds * (double)p->updates;
+  if (p->ranks > 1) { add_links(p); }
+
+cleanup:
+  return st;
+}
+
+/* ---------------------------------------------------------------------- plan */
+
+static void describe(const trainer *t, unroll_plan *p)
+{
+  const run *r = t->run;
+  const uint64_t last = r->config.max_steps > 0 ? least(r->config.max_steps, t->steps) : t->steps;
+  p->ranks = t->ranks;
+  p->shards = r->config.shards;
+  p->shards_of_rank = r->config.shards / t->ranks;
+  p->sequences_of_rank = t->count;
+  p->V = unroll_vocab_size(r->vocab);
+  p->parameters = r->params->n_real;
+  p->train_tokens = r->provenance.train_tokens;
+  p->valid_tokens = r->provenance.valid_tokens;
+  p->unknown_tokens = r->provenance.unknown_tokens;
+  p->windows = t->windows;
+  p->steps = t->steps;
+  p->resumed_step = t->resumed_step;
+  p->updates = last > t->resumed_step && !r->state.finished ? last - t->resumed_step : 0;
+}
+
+unroll_status unroll_plan_make(unroll_comm *comm, const unroll_config *config, size_t n_texts,
+                               const char *const *texts, unroll_plan *plan)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config dry = *config;
+  trainer *t = NULL;
+  unroll_comm *alone = NULL;
+  placement *where = NULL;
+  unroll_plan p = {0};
+  bool resumed = false;
+
+  dry.dry_run = true;
+  UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *t, "trainer", &t)));
+  t->comm = comm;
+  t->ranks = config->ranks > 0 ? (size_t)config->ranks : (size_t)unroll_comm_size(comm);
+  UNROLL_TRY(placement_new(comm, &where));
+  UNROLL_TRY(trainer_read(t, &dry, n_texts, texts, &resumed));
+  UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
+  describe(t, &p);
+
+  UNROLL_TRY(comm_agree(comm, unroll_comm_new(MPI_COMM_SELF, &alone)));
+  UNROLL_TRY(comm_agree(comm, count_rank(t, alone, &p)));
+  uint64_t most[] = {t->text_held, memory_peak()};
+  UNROLL_TRY(comm_max_u64(comm, most, 2));
+  p.text_memory = most[0];
+  p.process_memory = most[1];
+  p.threads = (uint64_t)where->threads_high;
+  p.not_measured = find_hindrance(t, &p, (uint64_t)where->host_ranks);
+  if (p.not_measured == NULL) { UNROLL_TRY(add_time(t, alone, &p)); }
+  *plan = p;
+
+cleanup:
+  unroll_comm_free(&alone);
+  placement_free(&where);
+  trainer_free(&t);
+  return st;
+}
