@@ -199,6 +199,27 @@ static void test_exchange_sends_no_more_than_it_must(void)
   bed_free(&b);
 }
 
+/* What is said of ranks that share no memory is what one of them does, with the same buffers. */
+static void test_exchange_costs_what_is_said(void)
+{
+  for (size_t i = 0; i < N_SIZES; ++i) {
+    const uint64_t before = memory_held();
+    bed b = bed_new(sizes[i]);
+    uint64_t held = memory_held() - before, said = 0, others = 0;
+    fill(b.x, sizes[i]);
+    sum_all(&b, sizes[i]);
+    CHECK_OK(comm_exchange_memory(test_size, false, b.team->each, &said));
+    /* Beside the buffers: team, exchange and a list of one part. */
+    others = held - said;
+    if (b.team->size == 1) {
+      CHECK_ALL(held >= said && others < 16384);
+      CHECK_ALL(test_rank > 0 ||
+                comm_exchange_sent(b.e) == comm_exchange_sends(test_size, false, sizes[i]));
+    }
+    bed_free(&b);
+  }
+}
+
 static void test_exchange_repeated_gives_the_same_bits(void)
 {
   static unroll_real first[70000];
@@ -395,6 +416,7 @@ int main(int argc, char **argv)
       {"the oracle tells the tree from rank order", test_oracle_differs_from_rank_order},
       {"many parts at once: the tree", test_exchange_of_many_parts_at_once_equals_the_tree},
       {"bytes sent: the least", test_exchange_sends_no_more_than_it_must},
+      {"bytes sent and held: as said", test_exchange_costs_what_is_said},
       {"repeated: same bits", test_exchange_repeated_gives_the_same_bits},
       {"integers: exact", test_exchange_of_integers_is_exact},
       {"NaN: same bits on all ranks", test_exchange_of_nans_gives_the_same_bits_on_all_ranks},

@@ -1,0 +1,122 @@
+# --dry-run: what it says of a run is what the run then does, what it refuses the run refuses in the same words,
+# and nothing is written.
+. "$(dirname "$0")/lib.sh"
+export OMP_NUM_THREADS=1
+
+mkdir inputs
+cd inputs || exit 1
+make_text 300000 >text
+make_text 3000 >short
+
+snapshot() { find . -printf '%p %y %s %T@\n' | sort | sed 's/^\. d .*//'; }
+
+# said KEY: its value in the answer of a dry run, the first where there are several
+said() { tr ' ' '\n' <../out | grep -A1 -x "$1" | sed -n 2p; }
+
+# dry ARGUMENT...: a dry run that leaves ../out; nothing else
+dry() {
+  snapshot >../before
+  timeout -k 5 120 "$unroll" train --dry-run "$@" >../out 2>../err || fail "$*: $(tail -1 ../err)"
+  snapshot >../after
+  check "$*: nothing is written" cmp -s ../before ../after
+}
+
+# ------------------------------------------------------ what it says, and what a run does
+model=(text --hidden 48 --batch 32 --steps 20 --epochs 2 --max-steps 3)
+for n in 1 4 16; do
+  dry "${model[@]}" --ranks $n
+  check "$n ranks: ranks" [ "$(said ranks)" = $n ]
+  check "$n ranks: shards of a rank" [ "$(said shards_of_rank)" = $((16 / n)) ]
+  check "$n ranks: sequences of a rank" [ "$(said sequences_of_rank)" = $((32 / n)) ]
+  check "$n ranks: a link for each speed" [ "$(grep -c '^link ' ../out)" = $((n > 1 ? 3 : 0)) ]
+  check "$n ranks: time of a step" awk "BEGIN { exit !($(said compute_seconds) > 0) }"
+  mpirun -q -n $n "$unroll" train "${model[@]}" -o ../run.h5 --overwrite >../log 2>../err ||
+    fail "$n ranks: the run failed: $(tail -1 ../err)"
+  check "$n ranks: tokens" grep -q "^text: $(said train_tokens) tokens for training, $(said valid_tokens) for" ../err
+  check "$n ranks: vocabulary" grep -q "vocabulary of $(said vocab)\$" ../err
+  check "$n ranks: parameters" grep -q "^model: $(said parameters) parameters\$" ../err
+  check "$n ranks: steps and windows" \
+    grep -q "^run: $(said updates) updates in 2 epochs of $(said windows), $(said shards) shards\$" ../err
+  check "$n ranks: steps of both epochs" [ "$(said steps)" = $((2 * $(said windows))) ]
+done
+
+# What is left of a run.
+dry --resume -o ../run.h5 --ranks 2 --max-steps 10
+check "resume: from step 3" [ "$(said resumed_step)" = 3 ]
+check "resume: 7 updates more" [ "$(said updates)" = 7 ]
+
+# Without --ranks: as many as there are.
+mpirun -q -n 2 "$unroll" train --dry-run "${model[@]}" >../out 2>../err || fail "two ranks: $(tail -1 ../err)"
+check "the ranks that are there" [ "$(said ranks)" = 2 ]
+
+# Not what bench can run: nothing is made up.
+dry text --bptt full --hidden 8 --ranks 4
+check "full: memory is known" [ "$(said rank_bytes)" -gt 0 ]
+check "full: time is not" grep -q '^time .* compute_seconds unknown: ' ../out
+check_not "full: no link" grep -q '^link ' ../out
+
+# ------------------------------------------------------------------------- memory
+# Resident sets, with 64 MB for what MPI takes between ranks; of the counted bytes nearly all are in use.
+if ! is_sanitized; then
+  cat >../measured <<'SH'
+#!/usr/bin/env python3
+import os, resource, subprocess, sys
+status = subprocess.call(sys.argv[1:])
+with open("../peak." + os.environ["OMPI_COMM_WORLD_RANK"], "w") as file:
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=file)
+sys.exit(status)
+SH
+  chmod +x ../measured
+  large=(text --hidden 512 --batch 256 --steps 256 --valid-fraction 0)
+  dry "${large[@]}" --ranks 4
+  UNROLL_TEAM=1 mpirun -q -n 4 ../measured "$unroll" train "${large[@]}" --max-steps 2 -o ../large.h5 >../log 2>&1 ||
+    fail "the large run failed: $(tail -1 ../log)"
+  counted=$(($(said rank_bytes) + $(said shared_bytes)))
+  most=$((counted + $(said process_bytes) + 64000000))
+  for rank in 0 1 2 3; do
+    peak=$(cat ../peak.$rank)
+    echo "rank $rank: peak $((peak / 1000000)) MB, counted $((counted / 1000000)) MB, at most $((most / 1000000)) MB"
+    check "rank $rank takes no more than was said" [ "$peak" -le $most ]
+    check "rank $rank takes what was counted" [ "$peak" -ge $((counted * 8 / 10)) ]
+  done
+fi
+
+# -------------------------------------------------------------- many ranks, in seconds
+make_text 5500000 >../many
+before=$SECONDS
+dry ../many --hidden 64 --batch 65536 --shards 65536 --ranks 65536
+check "65536 ranks: one sequence each" [ "$(said sequences_of_rank)" = 1 ]
+check "65536 ranks: at most 60 s" [ $((SECONDS - before)) -le 60 ]
+
+# ------------------------------------------------------------------------- refused
+# refused RANKS PART ARGUMENT...: the dry run and the run end with 2 and the same line, which has the part
+refused() {
+  local n=$1 part=$2 status
+  shift 2
+  snapshot >../before
+  timeout -k 5 60 "$unroll" train --dry-run --ranks "$n" "$@" >../out 2>../err
+  status=$?
+  check "$*: exit status $status" [ $status = 2 ]
+  check "$*: nothing is said" [ ! -s ../out ]
+  grep '^unroll: error: ' ../err >../line
+  check "$*: one line with \"$part\": $(cat ../line)" grep -qF -- "$part" ../line
+  timeout -k 5 60 mpirun -q -n "$n" "$unroll" train "$@" >../out 2>../err
+  status=$?
+  check "$*: the run: exit status $status" [ $status = 2 ]
+  check "$*: the run says the same" [ "$(grep '^unroll: error: ' ../err)" = "$(cat ../line)" ]
+  snapshot >../after
+  check "$*: nothing is written" cmp -s ../before ../after
+}
+
+refused 3 'start 1, 2, 4, 8, 16 ranks' text
+refused 4 'largest legal --batch is' short --batch 512 --shards 512
+refused 2 'at least' short --bptt full --sequences paragraph --batch 1000 --shards 1000
+refused 2 'exists already' text -o ../run.h5
+refused 2 'no_such_text' no_such_text
+refused 2 '--hidden 9' -o ../run.h5 --resume --hidden 9
+refused 1 '--stride' text --steps 4 --stride 8
+timeout 20 "$unroll" train text --ranks 4 >../out 2>../err
+status=$?
+check "--ranks alone: exit status $status" [ $status = 2 ]
+check "--ranks alone: where it is legal" grep -q '^unroll: error: --ranks 4 is legal with --dry-run only' ../err
+finish
