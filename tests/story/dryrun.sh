@@ -109,7 +109,7 @@ refused() {
 }
 
 refused 3 'start 1, 2, 4, 8, 16 ranks' text
-refused 4 'largest legal --batch is' short --batch 512 --shards 512
+refused 8 'largest legal --batch is 40 ' short --batch 512 --shards 512
 refused 2 'at least' short --bptt full --sequences paragraph --batch 1000 --shards 1000
 refused 2 'exists already' text -o ../run.h5
 refused 2 'no_such_text' no_such_text
