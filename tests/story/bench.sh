@@ -59,7 +59,7 @@ import math
 KEYS = """name vocab hidden steps batch layers ranks threads shards updates tokens_per_second gflops
     peak_gflops fraction_of_peak step_seconds forward_seconds output_seconds backward_seconds
     exchange_seconds wait_seconds norm_seconds update_seconds other_seconds exchange_bytes
-    exchange_bandwidth peak_memory loss""".split()
+    exchange_bandwidth exchange_hidden peak_memory loss""".split()
 for name, ranks, threads in (("one", 1, 2), ("two", 2, 1)):
     with open(f"{name}.json", encoding="utf-8") as f:
         report = json.load(f)
@@ -74,8 +74,38 @@ for name, ranks, threads in (("one", 1, 2), ("two", 2, 1)):
     phases = sum(v for k, v in r.items() if k.endswith("_seconds") and k != "step_seconds")
     assert math.isclose(phases, r["step_seconds"], rel_tol=1e-9)
     assert (r["exchange_bandwidth"] is None) == (ranks == 1)
+    assert (r["exchange_hidden"] is None) == (ranks == 1)
+    assert ranks == 1 or 0 <= r["exchange_hidden"] <= 1
     assert abs(r["loss"] - math.log(50)) < 0.2
 PYTHON
 check "the JSON object" [ $? -eq 0 ]
+
+# Of a large vocabulary the rows of at most 4 x 16 tokens travel, not all 5000: of as many reals as there are rows of 48.
+run 0 env OMP_NUM_THREADS=1 mpirun -n 2 "$unroll" bench --json --vocab 5000 --hidden 48 --steps 4 --batch 16 --seconds 0.1
+python3 - <<'PYTHON'
+import json
+
+with open("out", encoding="utf-8") as f:
+    (r,) = json.load(f)["configurations"]
+dense = 5000 * 48 + 5000 + 48 * 48 + 48  # W_qh, b_q, W_hh, b_h; rows are padded to 16, b_q to 5008
+assert dense < r["exchange_bytes"] / 4 <= (dense + 64 * 48) * 1.01, r["exchange_bytes"]
+PYTHON
+check "bytes of the exchange: rows of the tokens seen" [ $? -eq 0 ]
+
+# ----------------------------------------------------------- the sum alone
+run 2 "$unroll" bench --exchange char128
+check "no names with --exchange" grep -q 'legal is no NAME' err
+run 0 env OMP_NUM_THREADS=1 UNROLL_TEAM=1 mpirun -n 2 "$unroll" bench --exchange --json --seconds 0.01
+python3 - <<'PYTHON'
+import json
+
+with open("out", encoding="utf-8") as f:
+    rows = json.load(f)["exchange"]
+assert [r["bytes"] for r in rows] == [4**k for k in range(1, 15)], rows
+for r in rows:
+    assert r["seconds"] > 0 and r["mpi_seconds"] > 0 and abs(r["bandwidth"] * r["seconds"] / r["bytes"] - 1) < 1e-9
+    assert r["sent_bytes"] == r["bytes"], r  # 2 n (P - 1) / P
+PYTHON
+check "the exchange, from 4 bytes to 256 MiB" [ $? -eq 0 ]
 
 finish
