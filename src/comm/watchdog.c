@@ -29,8 +29,8 @@
 
 /* Who a rank is: one slot of the table. */
 typedef struct resident {
-  char host[60];
-  int32_t process;
+  char host[56];
+  int32_t process, rank; /* as the launcher counts */
 } resident;
 _Static_assert(sizeof(resident) == 64, "what watchdog_start says it holds");
 
@@ -142,7 +142,7 @@ typedef struct sight {
 static void name_one(int rank, size_t size, char *line)
 {
   const resident *r = &dog.residents[rank];
-  APPEND(line, size, "rank %d on %s (process %" PRId32 ")", rank, r->host, r->process);
+  APPEND(line, size, "rank %" PRId32 " on %s (process %" PRId32 ")", r->rank, r->host, r->process);
 }
 
 /* "rank 1 on h1 (process 12), rank 3 on h1 (process 14)": those of a team that are late. */
@@ -165,7 +165,6 @@ static void name_team(int first, int count, int mine, const watchdog_mark *marks
 /* What the main thread waits for. False: not in this turn any more. */
 static bool describe(const sight *s, size_t size, char *line)
 {
-  const resident *self = &dog.residents[dog.rank];
   const int first = atomic_load_explicit(&record.first, memory_order_relaxed);
   const int count = atomic_load_explicit(&record.count, memory_order_relaxed);
   const int mine = atomic_load_explicit(&record.mine, memory_order_relaxed);
@@ -176,8 +175,9 @@ static bool describe(const sight *s, size_t size, char *line)
   atomic_thread_fence(memory_order_acquire);
   if (atomic_load_explicit(&record.turn, memory_order_relaxed) != s->turn) { return false; }
 
-  (void)snprintf(line, size, "rank %d on %s (process %" PRId32 ") has waited %.0f s for ", dog.rank,
-                 self->host, self->process, s->waited);
+  line[0] = '\0';
+  name_one(dog.rank, size, line);
+  APPEND(line, size, " has waited %.0f s for ", s->waited);
   if (count == 0) {
     APPEND(line, size, "others, it cannot know for which");
   } else if (marks != NULL) {
@@ -298,6 +298,7 @@ static unroll_status meet(unroll_comm *comm)
   }
   self->host[sizeof self->host - 1] = '\0';
   self->process = (int32_t)getpid();
+  self->rank = (int32_t)comm->parent_rank;
   UNROLL_TRY_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, (int)sizeof *all, MPI_BYTE,
                                comm->handle));
 
