@@ -23,8 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define FRAME  2048 /* [bytes] the longest: 1500 and headers */
-#define FRAMES 8192 /* on their way at most, each way: 12 ms of 1 Gbit/s hold 1000; more are lost, as in a switch */
+#define FRAME 2048 /* [bytes] the longest: 1500 and headers */
+#define FRAMES                                                                                     \
+  8192 /* on their way at most, each way: 12 ms of 1 Gbit/s hold 1000; more are lost, as in a switch */
 
 typedef struct frame {
   int64_t due; /* [ns] */

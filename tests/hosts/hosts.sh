@@ -89,15 +89,17 @@ exec_on() {
     sh "$h" "$dir/hosts" "$@"
 }
 
-# A token bucket at both ends; a packet that would wait longer than the latency is dropped.
+# A token bucket at both ends, of a few milliseconds, which the timers of a busy machine may come late; a packet that
+# would wait longer than the latency is dropped.
 limit() {
-  local rate=$1 h end
+  local rate=$1 burst=64kb h end
+  case $rate in *gbit) burst=256kb ;; esac
   for h in $(hosts); do
     for end in "$prefix$h eth0" "$bridge eth-$h"; do
       # shellcheck disable=SC2086 # two words
       set -- $end
       ip netns exec "$1" tc qdisc del dev "$2" root 2>/dev/null || true
-      [ "$rate" = off ] || ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$rate" burst 64kb latency 200ms
+      [ "$rate" = off ] || ip netns exec "$1" tc qdisc add dev "$2" root tbf rate "$rate" burst "$burst" latency 200ms
     done
   done
 }

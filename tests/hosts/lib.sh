@@ -13,7 +13,7 @@ if ! ip netns add "unroll$$-probe" || ! ip netns exec "unroll$$-probe" true; the
   skip "this container may not make network namespaces"
 fi
 ip netns del "unroll$$-probe"
-mpirun --version 2>/dev/null | grep -q 'Open MPI' || skip "hosts.sh knows how to start ranks with Open MPI's mpirun alone"
+mpirun --version 2>/dev/null | grep -q -e 'Open MPI' -e OpenRTE || skip "hosts.sh knows how to start ranks with Open MPI's mpirun alone"
 python=$(find_python) || skip "no python3 with h5py and NumPy"
 
 trap '[ ! -e "$network" ] || "$hosts_tool" clean "$network"; rm -rf "$work"' EXIT
