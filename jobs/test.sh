@@ -5,7 +5,8 @@
 #   jobs/test.sh --slow          those too
 #   jobs/test.sh --sanitize      the same in build-sanitize/, with address and undefined sanitizers
 #
-# Further arguments go to ctest, for example -R story. Ends with ctest's summary, and its exit status.
+# Two tests run at a time: many only wait for something. Further arguments go to ctest, for example -R story. Ends with
+# ctest's summary, and its exit status.
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -27,5 +28,5 @@ done
 install_missing "$needs_of_build$needs_of_tests"
 (install_missing "$needs_of_some_tests") || echo "tests that need these will be skipped, or a part of them" >&2
 build "$folder" all -DUNROLL_BUILD_TESTS=ON -DUNROLL_SANITIZE=$sanitize
-exec ctest --test-dir "$folder" --output-on-failure ${exclude[@]+"${exclude[@]}"} \
+exec ctest --test-dir "$folder" --output-on-failure --parallel 2 ${exclude[@]+"${exclude[@]}"} \
   ${arguments[@]+"${arguments[@]}"}
