@@ -100,8 +100,8 @@ const cli_command cli_train = {
              "\n"
              "TEXT is files and folders, read as one text. The result is the same for every\n"
              "number of ranks (a power of two that divides --shards) and of threads. Threads\n"
-             "come from OMP_NUM_THREADS or the binding. With --resume TEXT may be left out: it\n"
-             "is then read from the run file.",
+             "come from OMP_NUM_THREADS, else from the cores that the rank was granted. With\n"
+             "--resume TEXT may be left out: it is then read from the run file.",
          .notes =
              "Standard output has a line of `key value` pairs for each report interval, which\n"
              "begins with `train`, for each validation, `valid`, and for each layer where the\n"
