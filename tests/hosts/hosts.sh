@@ -104,6 +104,23 @@ limit() {
   done
 }
 
+# A link that is up again works up to a second later, and what waited for an answer of the other host until then may be
+# told that there is no such host.
+cable() {
+  local h=$1 state=$2 end
+  ip -n "$bridge" link set "eth-$h" "$state"
+  [ "$state" = up ] || return 0
+  for end in "$prefix$h eth0" "$bridge eth-$h"; do
+    # shellcheck disable=SC2086 # two words
+    set -- $end
+    for _ in $(seq 100); do
+      [ "$(ip netns exec "$1" cat "/sys/class/net/$2/operstate")" != up ] || break
+      sleep 0.05
+    done
+  done
+  ip -n "$prefix$h" neigh flush dev eth0
+}
+
 # End the program that is the cable of a host, if there is one; its interfaces go with it.
 end_delay() {
   local id
@@ -161,7 +178,7 @@ make) make "$@" ;;
 exec) exec_on "$@" ;;
 limit) limit "$@" ;;
 delay) delay "$@" ;;
-cable) ip -n "$bridge" link set "eth-$1" "$2" ;;
+cable) cable "$@" ;;
 bytes) bytes "$@" ;;
 clean) clean ;;
 *) fail "$command: no such command" ;;
