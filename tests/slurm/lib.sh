@@ -212,7 +212,7 @@ ends() {
 
 show() {
   echo "job of $1: $(field "$1" JobState), exit $(field "$1" ExitCode), restarts $(field "$1" Restarts)"
-  tail -n 30 "$1/out"
+  if [ "$(wc -l <"$1/out")" -le 80 ]; then cat "$1/out"; else head -n 40 "$1/out" && echo ... && tail -n 40 "$1/out"; fi
   grep -h "[^0-9]${job[$1]}[^0-9]" "$slurm/slurmctld.log" "$slurm"/*/log | tail -n 40
 }
 
@@ -221,9 +221,9 @@ step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["s
 # further FOLDER [RUN]: the next life of its job is to go 40 steps further, and to end
 further() { echo $(($(step_of "$1/${2:-run.h5}") + 40)) >"$1/goal.new" && mv "$1/goal.new" "$1/goal"; }
 
-# goes_back FOLDER: its job went back into the queue for a second life, which is to go 40 steps further
+# goes_back FOLDER [LIFE]: its job went back into the queue for a second or later life, which is to go 40 steps further
 goes_back() {
-  await 100 has_restarted "$1" 1 && further "$1" && return
+  await 100 has_restarted "$1" "${2:-1}" && further "$1" && return
   show "$1"
   return 1
 }
