@@ -32,19 +32,3 @@ on() {
   timeout 120 "$hosts_tool" exec "$network" h1 mpirun --bind-to none --host "$where" "$@"
 }
 
-# quiet STATUS COMMAND...: it ends with this status; what it said is in `out`
-quiet() {
-  local expected=$1 status
-  shift
-  "$@" >out 2>&1
-  status=$?
-  [ $status = "$expected" ] && return
-  echo "status $status, expected $expected: $*"
-  cat out
-  return 1
-}
-
-# All but times is the same, bit for bit.
-same_run() { "$python" "$source_dir/tests/story/same_run.py" "$@"; }
-
-step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }

@@ -60,7 +60,7 @@ for launcher in srun mpirun; do
   check "$launcher: after want of memory" ends $launcher.memory COMPLETED 0:0
   check "$launcher: it was wanted" grep -q 'no memory for [0-9]* bytes' $launcher.memory/out
   check "$launcher: restarted once" [ "$(field $launcher.memory Restarts)" = 1 ]
-  check "$launcher: the bits of an undisturbed run" "$python" "$source_dir/tests/story/same_run.py" large.h5 $launcher.memory/run.h5
+  check "$launcher: the bits of an undisturbed run" same_run large.h5 $launcher.memory/run.h5
 done
 check "memory never enough" ends always FAILED 1:0
 check "in two lives" [ "$(field always Restarts) $(grep -c 'no memory for' always/out)" = "1 2" ]

@@ -216,8 +216,6 @@ show() {
   grep -h "[^0-9]${job[$1]}[^0-9]" "$slurm/slurmctld.log" "$slurm"/*/log | tail -n 40
 }
 
-step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }
-
 # further FOLDER [RUN]: the next life of its job is to go 40 steps further, and to end
 further() { echo $(($(step_of "$1/${2:-run.h5}") + 40)) >"$1/goal.new" && mv "$1/goal.new" "$1/goal"; }
 
@@ -232,7 +230,7 @@ goes_back() {
 same_bits() {
   local run=$1/${2:-run.h5}
   "$unroll" train corpus.txt --overwrite -o whole.h5 "${model[@]}" --max-steps "$(step_of "$run")" >whole 2>&1 &&
-    "$python" "$source_dir/tests/story/same_run.py" whole.h5 "$run"
+    same_run whole.h5 "$run"
 }
 
 mkdir bin

@@ -46,6 +46,18 @@ check_not() {
   if "$@"; then fail "$what"; fi
 }
 
+# quiet STATUS COMMAND...: it ends with this status; what it said is in `out`
+quiet() {
+  local expected=$1 status
+  shift
+  "$@" >out 2>&1
+  status=$?
+  [ $status = "$expected" ] && return
+  echo "status $status, expected $expected: $*"
+  cat out
+  return 1
+}
+
 finish() {
   echo "$checks checks, $failures failures"
   [ "$checks" -gt 0 ] && [ "$failures" = 0 ]
@@ -63,6 +75,10 @@ find_python() {
   done
   return 1
 }
+
+# What a run file with $python tells: the step of its checkpoint, and whether two are the same, bit for bit, but for times.
+step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }
+same_run() { "$python" "$source_dir/tests/story/same_run.py" "$@"; }
 
 # Sanitizers change how much memory a program takes, and valgrind cannot run them.
 is_sanitized() { nm "$unroll" | grep -q -e __asan_init -e __tsan_init; }

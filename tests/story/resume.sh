@@ -4,27 +4,12 @@
 #   resume.sh SOURCE UNROLL
 . "$(dirname "$0")/lib.sh" "$@"
 python=$(find_python) || skip "no python3 with h5py and NumPy"
-same=("$python" "$source_dir/tests/story/same_run.py")
 export OMP_NUM_THREADS=1
 make_text 40000 >text
 
 # Long enough never to end by itself; reports and validations often, so that stops fall between them.
 options=(--hidden 48 --batch 16 --steps 20 --epochs 1000 --warmup 10)
 often=(--log-every 3 --valid-every 25 --diagnose-every 7)
-
-step_of() { "$python" -c 'import sys, h5py; print(h5py.File(sys.argv[1], "r")["state"].attrs["step"])' "$1"; }
-
-# quiet STATUS COMMAND...: it ends with this status; what it said is in `out`
-quiet() {
-  local expected=$1 status
-  shift
-  "$@" >out 2>&1
-  status=$?
-  [ $status = "$expected" ] && return
-  echo "status $status, expected $expected: $*"
-  cat out
-  return 1
-}
 
 # goes_on FILE RANKS OPTION...: 40 more steps equal a run of one rank that never stopped
 goes_on() {
@@ -33,7 +18,7 @@ goes_on() {
   last=$(($(step_of "$file") + 40))
   quiet 0 mpirun -n "$ranks" "$unroll" train text --resume -o "$file" --max-steps $last &&
     quiet 0 "$unroll" train text --overwrite -o whole.h5 --max-steps $last "${options[@]}" "$@" &&
-    "${same[@]}" whole.h5 "$file"
+    same_run whole.h5 "$file"
 }
 
 output=() # or a command that runs a rank with its output elsewhere
