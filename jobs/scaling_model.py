@@ -182,9 +182,17 @@ class Exchange:
 
 
 def line(x, xs, ys):
-    """Through the two nearest of the points, xs rising; through zero where there is but one."""
+    """Through the two nearest of the points, xs rising; through zero where there is but one.
+
+    Beyond the last point through the first and the last: the noise of two near points would decide, of a rank's sequences
+    far beyond what was measured even whether they take more time or less. And at least half of what the last point takes
+    for each: more than a factor of two is not to be won by larger work.
+    """
     if len(xs) == 1:
         return ys[0] * x / xs[0]
+    if x > xs[-1]:
+        slope = max((ys[-1] - ys[0]) / (xs[-1] - xs[0]), ys[-1] / xs[-1] / 2)
+        return ys[-1] + (x - xs[-1]) * slope
     i = int(np.clip(np.searchsorted(xs, x) - 1, 0, len(xs) - 2))
     return ys[i] + (x - xs[i]) / (xs[i + 1] - xs[i]) * (ys[i + 1] - ys[i])
 
