@@ -114,8 +114,10 @@ cable() {
     # shellcheck disable=SC2086 # two words
     set -- $end
     for _ in $(seq 100); do
-      [ "$(ip netns exec "$1" cat "/sys/class/net/$2/operstate")" != up ] || break
-      sleep 0.05
+      case $(ip netns exec "$1" cat "/sys/class/net/$2/operstate") in
+      *down) sleep 0.05 ;;
+      *) break ;; # up, or unknown: that of delay.c
+      esac
     done
   done
   ip -n "$prefix$h" neigh flush dev eth0

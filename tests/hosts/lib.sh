@@ -31,4 +31,3 @@ on() {
   shift
   timeout 120 "$hosts_tool" exec "$network" h1 mpirun --bind-to none --host "$where" "$@"
 }
-

@@ -219,7 +219,7 @@ show() {
 # further FOLDER [RUN]: the next life of its job is to go 40 steps further, and to end
 further() { echo $(($(step_of "$1/${2:-run.h5}") + 40)) >"$1/goal.new" && mv "$1/goal.new" "$1/goal"; }
 
-# goes_back FOLDER [LIFE]: its job went back into the queue for a second or later life, which is to go 40 steps further
+# goes_back FOLDER [RESTARTS]: its job went back into the queue, for the first time unless told; this life is to go 40 steps further
 goes_back() {
   await 100 has_restarted "$1" "${2:-1}" && further "$1" && return
   show "$1"
