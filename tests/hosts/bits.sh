@@ -40,7 +40,7 @@ two=h1,h2 four=h1:2,h2:2,h3:2,h4:2
 check "four hosts" net make 4
 as_one "2 hosts of 1 rank" chars $two
 as_one "4 hosts of 2 ranks" chars $four
-check "and the banner knows the hosts" grep -q '^8 ranks .* 4 hosts: h1,h2,h3,h4$' out
+check "and the banner knows the hosts" grep -q '^8 ranks .* 4 hosts: h1,h2,h3,h4$' err
 as_one "4 hosts of 2 ranks" words $four
 as_one "4 hosts of 2 ranks, dealt out in turns" chars $four --map-by node
 repeats "3 hosts of 1 rank" h1,h2,h3

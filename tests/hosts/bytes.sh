@@ -17,7 +17,7 @@ sent() {
   rm -f run.*
   quiet 0 on "$where" "$unroll" train "${options[@]}" --max-steps "$steps" -o run.h5 || return
   for h in h1 h2 h3 h4; do echo "$h $(($(net bytes "$h") - before[$h]))"; done >"$file"
-  sed -n 's/^model: \([0-9]*\) parameters$/parameters \1/p' out >>"$file"
+  sed -n 's/^model: \([0-9]*\) parameters$/parameters \1/p' err >>"$file"
 }
 
 # optimal WHAT HOSTS: the difference of a long and a short run is what the steps between them sent

@@ -78,7 +78,7 @@ EnforcePartLimits=ALL
 # quick
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2,batch_sched_delay=0,sched_min_interval=0
-KillWait=10
+KillWait=30
 MinJobAge=3600
 SlurmdTimeout=10
 MessageTimeout=3
@@ -198,6 +198,9 @@ is() { case $(field "$1" JobState) in "$2") true ;; *) false ;; esac }
 has_ended() { case $(field "$1" JobState) in PENDING | RUNNING | COMPLETING | REQUEUED | SUSPENDED) false ;; *) true ;; esac }
 has_restarted() { [ "$(field "$1" Restarts)" = "$2" ]; }
 has_saved() { [ -f "$1/run.h5" ]; }
+
+# says FOLDER PATTERN: a line of what its job says, within 20 seconds
+says() { await 20 grep -q "$2" "$1/out" || { show "$1"; return 1; }; }
 has_reports() { [ -f "$1/run.jsonl" ] && [ "$(wc -l <"$1/run.jsonl")" -ge 5 ]; }
 
 # reports FOLDER: its job has started and written some

@@ -21,7 +21,7 @@ done
 for launcher in srun mpirun; do
   check "$launcher: the second life ends it" ends $launcher COMPLETED 0:0
   check "$launcher: restarted once" [ "$(field $launcher Restarts)" = 1 ]
-  check "$launcher: saved when told to" grep -q '^unroll: stopped on a signal at step' $launcher/out
+  check "$launcher: saved when told to" says $launcher '^unroll: stopped on a signal at step'
   check "$launcher: the bits of an undisturbed run" same_bits $launcher
 done
 check "the urgent job ran" grep -q 'was here' urgent
@@ -36,7 +36,7 @@ for launcher in srun mpirun; do
 done
 for launcher in srun mpirun; do
   check "$launcher: cancelled" await 60 is $launcher.cancelled CANCELLED
-  check "$launcher: has saved" await 20 grep -q '^unroll: stopped on a signal at step' $launcher.cancelled/out
+  check "$launcher: has saved" says $launcher.cancelled '^unroll: stopped on a signal at step'
   check "$launcher: stays away" [ "$(field $launcher.cancelled Restarts)" = 0 ]
 done
 finish

@@ -4,7 +4,6 @@
 #   contract.sh SOURCE UNROLL
 . "$(dirname "$0")/lib.sh" "$@"
 python=$(find_python) || skip "no python3 with h5py and NumPy"
-same=("$python" "$source_dir/tests/story/same_run.py")
 make_text 20000 | sed 's/stone/Straße/g' >text
 
 isas=()
@@ -42,7 +41,7 @@ contract() {
       train "$ranks-$threads.h5" "$ranks" "$threads" "$isa" "$team" "$@"
     files+=("$ranks-$threads.h5")
   done
-  check "the same bits: $*" "${same[@]}" one.h5 "${files[@]}"
+  check "the same bits: $*" same_run one.h5 "${files[@]}"
 }
 
 contract --hidden 24 --batch 16 --steps 9 --max-steps 60
@@ -76,13 +75,13 @@ check_not "another seed draws another text" cmp -s drawn other
 odd=(--hidden 24 --batch 48 --shards 12 --steps 9 --max-steps 30)
 check "three ranks" train a.h5 3 1 "${isas[0]}" 6 "${odd[@]}"
 check "three ranks, each alone" train b.h5 3 2 "${isas[0]}" 1 "${odd[@]}"
-check "three ranks repeat themselves" "${same[@]}" a.h5 b.h5
+check "three ranks repeat themselves" same_run a.h5 b.h5
 check "six ranks" train a.h5 6 1 "${isas[0]}" 6 "${odd[@]}"
 check "six ranks, again" train b.h5 6 1 "${isas[0]}" 6 "${odd[@]}"
-check "six ranks repeat themselves" "${same[@]}" a.h5 b.h5
+check "six ranks repeat themselves" same_run a.h5 b.h5
 
 # ------------------------------------------------------- the comparison can fail
 check "another seed" train b.h5 1 1 "${isas[0]}" 6 "${odd[@]}" --seed 2
-check_not "another seed is another run" "${same[@]}" a.h5 b.h5 >/dev/null
+check_not "another seed is another run" same_run a.h5 b.h5 >/dev/null
 
 finish

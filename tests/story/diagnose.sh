@@ -5,24 +5,11 @@
 . "$(dirname "$0")/lib.sh" "$@"
 python=$(find_python) || skip "no python3 with h5py and NumPy"
 oracle=("$python" "$source_dir/tests/story/gradflow.py")
-same=("$python" "$source_dir/tests/story/same_run.py")
 
 make_text 20000 >text
 make_text 24001 | tail -c 4001 | sed 's/walks/wälks/' | head -c 4001 >valid
 characters=$(LC_ALL=C.UTF-8 wc -m <valid)
 head -c $(($(wc -c <valid) - (characters - 1) % 16)) valid >even # no token is left over in 16 streams
-
-# quiet STATUS COMMAND...: it ends with this status; what it said is in `out` and `err`
-quiet() {
-  local expected=$1 status
-  shift
-  timeout 120 "$@" >out 2>err
-  status=$?
-  [ $status = "$expected" ] && return
-  echo "status $status, expected $expected: $*"
-  cat err
-  return 1
-}
 
 train=("$unroll" train text --batch 16 --steps 12 --max-steps 30 --lr 5e-3)
 rows() { "$python" -c 'import sys, h5py; print(*h5py.File(sys.argv[1])["diagnostics/step"][:])' "$1"; }
@@ -48,15 +35,15 @@ for item in 1:3 2:1 4:2 8:1; do
   check "$ranks ranks, $threads threads" quiet 0 env OMP_NUM_THREADS="$threads" OPENBLAS_NUM_THREADS="$threads" \
     mpirun -n "$ranks" "${many[@]}" -o "$ranks-$threads.h5"
 done
-check "the same bits" "${same[@]}" 1.h5 1-3.h5 2-1.h5 4-2.h5 8-1.h5
+check "the same bits" same_run 1.h5 1-3.h5 2-1.h5 4-2.h5 8-1.h5
 check "to step 16" quiet 0 mpirun -n 4 "${many[@]/#30/16}" -o part.h5
 check "one row so far" [ "$(rows part.h5)" = 10 ]
 mv part.best.h5 best.h5 # of step 10: the row of that step is in it
 echo '{"kind": "diagnose", "step": 20' >>part.jsonl # as a crash leaves it
 check "and on" quiet 0 mpirun -n 2 "$unroll" train text --resume --max-steps 30 -o part.h5
-check "the bits of a run that never stopped" "${same[@]}" 1.h5 part.h5
+check "the bits of a run that never stopped" same_run 1.h5 part.h5
 check "from the best model's file" quiet 0 "$unroll" train text --resume --max-steps 30 -o best.h5
-check "the same bits from there" "${same[@]}" 1.h5 best.h5
+check "the same bits from there" same_run 1.h5 best.h5
 
 # ------------------------------------------------- off, and what it leaves alone
 check "without" quiet 0 "${many[@]/#--diagnose-every/--keep}" -o off.h5
@@ -92,7 +79,7 @@ for way in full randomized; do
   check "--bptt $way against NumPy" "${oracle[@]}" along $way.h5 valid
   check "--bptt $way to step 3" quiet 0 mpirun -n 2 "${some[@]/#4/3}" -o part.h5 --overwrite
   check "--bptt $way and on" quiet 0 "$unroll" train --resume --max-steps 4 -o part.h5
-  check "--bptt $way: the same bits" "${same[@]}" $way.h5 part.h5
+  check "--bptt $way: the same bits" same_run $way.h5 part.h5
 done
 
 # ------------------------------------------------- mistakes

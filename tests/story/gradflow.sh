@@ -9,18 +9,6 @@ oracle=("$python" "$source_dir/tests/story/gradflow.py")
 make_text 20000 >text
 make_text 3000 | sed 's/stone/strönd/g' >other # with what was never seen
 
-# quiet STATUS COMMAND...: it ends with this status; what it said is in `out` and `err`
-quiet() {
-  local expected=$1 status
-  shift
-  timeout 120 "$@" >out 2>err
-  status=$?
-  [ $status = "$expected" ] && return
-  echo "status $status, expected $expected: $*"
-  cat err
-  return 1
-}
-
 # --------------------------------------------------------- against NumPy
 for model in "--hidden 10 --layers 2 --lr 1e-2" "--hidden 13 --activation relu"; do
   # shellcheck disable=SC2086 # words are meant

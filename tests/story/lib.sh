@@ -46,15 +46,15 @@ check_not() {
   if "$@"; then fail "$what"; fi
 }
 
-# quiet STATUS COMMAND...: it ends with this status; what it said is in `out`
+# quiet STATUS COMMAND...: it ends with this status; what it said is in `out` and `err`
 quiet() {
   local expected=$1 status
   shift
-  "$@" >out 2>&1
+  "$@" >out 2>err
   status=$?
   [ $status = "$expected" ] && return
   echo "status $status, expected $expected: $*"
-  cat out
+  tail -n 50 out err
   return 1
 }
 

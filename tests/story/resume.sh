@@ -104,13 +104,13 @@ for option in "hidden 49" "layers 2" "activation relu" "batch 32" "steps 21" "ep
   "valid-every 24" "valid-fraction 0.1" "min-count 3" "beta1 0.8"; do
   read -r name value <<<"$option"
   check "--$option is refused" quiet 2 "$unroll" train text --resume -o d.h5 "--$name" "$value"
-  check "--$option is named" grep -q -- "--$name .*: the run to resume has" out
+  check "--$option is named" grep -q -- "--$name .*: the run to resume has" err
 done
 make_text 40010 >longer
 check "another text is refused" quiet 2 "$unroll" train longer --resume -o d.h5
-check "another text is named" grep -q 'longer: not the text' out
+check "another text is named" grep -q 'longer: not the text' err
 check "an existing file is no new run" quiet 2 "$unroll" train text -o d.h5 "${options[@]}" "${often[@]}"
-check "and both ways on are named" grep -q -- '--resume.*--overwrite\|--overwrite.*--resume' out
+check "and both ways on are named" grep -q -- '--resume.*--overwrite\|--overwrite.*--resume' err
 check "nothing was written" cmp d.h5 kept.h5
 check "what may change" quiet 0 "$unroll" train text --resume -o d.h5 --log-every 5 --keep 1 --checkpoint-every 20 \
   --max-steps 60
@@ -119,7 +119,7 @@ check "what may change" quiet 0 "$unroll" train text --resume -o d.h5 --log-ever
 check "to the end" quiet 0 "$unroll" train text -o e.h5 --hidden 8 --batch 16 --steps 60 --epochs 1
 cp e.h5 kept.h5
 check "a finished run resumed" quiet 0 mpirun -n 2 "$unroll" train text --resume -o e.h5
-check "says so" grep -q 'ended: all epochs done' out
+check "says so" grep -q 'ended: all epochs done' err
 check "and is left alone" cmp e.h5 kept.h5
 
 finish

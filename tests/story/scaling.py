@@ -3,10 +3,13 @@
     scaling.py schema FILE   the tables of src/runfile/README.md, in both directions, and other tools
     scaling.py sense FILE    what must hold on any cluster
     scaling.py fit FOLDER    the fit of scaling_model.py in that folder, on messages that are not exact
+    scaling.py constants SOURCE   its constants are those of the program
     scaling.py known FILE    the model is that of known_cluster.py, on layouts that were never run, too
 """
 
 import math
+import os
+import re
 import sys
 
 import h5py
@@ -184,13 +187,43 @@ def fit(folder):
     check(found.knows(4, 4) and not found.knows(4, 2), "nothing inside a host was measured")
     check(not model.Exchange([]).knows(2, 2), "nothing was measured")
 
+    # More sequences took less time, twice: seen of word650 with 16 and 20. No prediction may believe it.
+    c = model.Configuration("falling", 10000, 650, 35, 20)
+    measured = [(1, 0.040, 0.020), (4, 0.095, 0.050), (16, 0.313, 0.160), (20, 0.287, 0.150)]
+    falling = model.Compute(c, 1, [(b, passes, backward, 0.01) for b, passes, backward in measured])
+    previous = falling.at(20)
+    for b in (21, 64, 256, 4096):
+        now = falling.at(b)
+        for k in range(2):
+            check(now[k] > previous[k], f"falling times: {b} sequences take {now}, fewer took {previous}")
+            check(0.5 <= now[k] / falling.at(20)[k] / (b / 20) <= 1.01, f"falling times: {b} sequences take {now}")
+        previous = now
+
+
+# ----------------------------------------------------------------- constants
+
+
+def constants(source):
+    """What the model says of the exchange is what the program does."""
+    sys.path.insert(0, os.path.join(source, "jobs"))
+    import scaling_model as model
+
+    for file, pattern, value in [
+        ("src/comm/exchange.c", r"define RADIX_MAX (\d+)", model.RADIX),
+        ("src/train/step.c", r"define SLICE \(\(size_t\)1 << (\d+)\)", int(math.log2(model.SLICE))),
+        ("src/model/network.h", r"define SLICES_MAX (\d+)", model.SLICES),
+    ]:
+        with open(os.path.join(source, file), encoding="utf-8") as f:
+            found = re.findall(pattern, f.read())
+        check(len(found) == 1 and found[0] == str(value), f"{file}: {found}, the model has {value}")
+
 
 # ---------------------------------------------------------------------- main
 
 
 def main():
     what, path = sys.argv[1:]
-    {"schema": schema, "sense": sense, "fit": fit, "known": known_answers}[what](path)
+    {"schema": schema, "sense": sense, "fit": fit, "constants": constants, "known": known_answers}[what](path)
     print("failures:", len(tools.failures))
     sys.exit(1 if tools.failures else 0)
 

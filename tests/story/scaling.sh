@@ -4,18 +4,6 @@ python=$(find_python) || skip "no python3 with h5py and NumPy"
 judge=("$python" "$source_dir/tests/story/scaling.py")
 scaling=("$python" "$source_dir/jobs/scaling")
 
-# quiet STATUS COMMAND...: it ends with this status; what it said is in `out` and `err`
-quiet() {
-  local expected=$1 status
-  shift
-  timeout 300 "$@" >out 2>err
-  status=$?
-  [ $status = "$expected" ] && return
-  echo "status $status, expected $expected: $*"
-  tail -n 5 out err
-  return 1
-}
-
 # ------------------------------------------------- a cluster with known times
 printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$python" "$source_dir/tests/story/known_cluster.py" >cluster
 chmod +x cluster
@@ -26,6 +14,7 @@ for what in schema sense known; do
   check "known cluster: $what" quiet 0 "${judge[@]}" $what known.h5
 done
 check "the fit of inexact times" quiet 0 "${judge[@]}" fit "$source_dir/jobs"
+check "the constants of the exchange" quiet 0 "${judge[@]}" constants "$source_dir"
 check "the report names what was fitted" grep -q 'alpha 3e-05 s *beta 2e-09 s/byte' <(
   "${on_cluster[@]}" --cores 1 --hosts 2 --repetitions 1 -o again.h5 "${sizes[@]}" 2>/dev/null)
 
