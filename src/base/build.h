@@ -5,14 +5,14 @@
 #ifndef UNROLL_VERSION
 #define UNROLL_VERSION "unknown"
 #endif
-#ifndef UNROLL_REVISION
-#define UNROLL_REVISION "unknown"
-#endif
 #ifndef UNROLL_COMPILER
 #define UNROLL_COMPILER "unknown"
 #endif
 #ifndef UNROLL_FLAGS
 #define UNROLL_FLAGS "unknown"
 #endif
+
+/* The commit, or "unknown"; a file of its own (CMakeLists.txt), as nothing else changes with each. */
+extern const char build_revision[];
 
 #endif

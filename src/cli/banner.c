@@ -59,7 +59,7 @@ unroll_status banner_print(unroll_comm *comm)
 
   UNROLL_TRY(placement_new(comm, &p));
   if (unroll_comm_rank(comm) == 0) {
-    (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, UNROLL_REVISION);
+    (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
     print_places(p);
     print_libraries();
     print_advice(p);

@@ -279,7 +279,7 @@ static unroll_status print_json(const char *key, json_t *results, bool lost)
   char cpu[256];
   cpu_name(sizeof cpu, cpu);
   json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision",
-                             UNROLL_REVISION, "cpu", cpu, "kernels", kernels_name(), key, results);
+                             build_revision, "cpu", cpu, "kernels", kernels_name(), key, results);
   if (object == NULL || lost) {
     st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
     goto cleanup;

@@ -55,8 +55,8 @@ static void print_usage(FILE *out)
 
 static void print_version(void)
 {
-  (void)printf("unroll %s (revision %s)\ncompiler: %s\nflags: %s\n", UNROLL_VERSION,
-               UNROLL_REVISION, UNROLL_COMPILER, UNROLL_FLAGS);
+  (void)printf("unroll %s (revision %s)\ncompiler: %s\nflags: %s\n", UNROLL_VERSION, build_revision,
+               UNROLL_COMPILER, UNROLL_FLAGS);
 }
 
 /* ------------------------------------------------------------ command line */

@@ -196,7 +196,7 @@ static unroll_status put_provenance(const h5_file *file, const run *r)
 
   UNROLL_TRY(h5_put_group(file, object));
   UNROLL_TRY(h5_put_text(file, object, "version", UNROLL_VERSION));
-  UNROLL_TRY(h5_put_text(file, object, "revision", UNROLL_REVISION));
+  UNROLL_TRY(h5_put_text(file, object, "revision", build_revision));
   UNROLL_TRY(h5_put_text(file, object, "compiler", UNROLL_COMPILER));
   UNROLL_TRY(h5_put_text(file, object, "flags", UNROLL_FLAGS));
   UNROLL_TRY(h5_put_text(file, object, "hdf5", version));
