@@ -87,7 +87,7 @@ def stride(n):
 
 
 def is_sparse(c, batch):
-    """Do only rows of the input table travel? As network_is_sparse of src/model/network.h."""
+    """Do only rows of the input table travel? As network_is_sparse of src/net/network.h."""
     return c.V > c.T * batch
 
 
@@ -105,7 +105,7 @@ def slices(n, bias, hosts):
 def parts(c, batch, hosts):
     """[(bytes, share of the backward pass that is still to come)] in the order in which parts of the gradient leave.
 
-    As network_backward of src/model/backward.c; the shares are those of the operations: 2 H V for dW_qh, 2 H^2 for the
+    As network_backward of src/net/backward.c; the shares are those of the operations: 2 H V for dW_qh, 2 H^2 for the
     walk back, 2 H^2 for dW_hh.
     """
     total = c.V + 2 * c.H

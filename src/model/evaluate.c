@@ -5,7 +5,7 @@
 #include "comm/comm.h"
 #include "data/vocab.h"
 #include "model/model.h"
-#include "model/score.h"
+#include "net/score.h"
 
 #include <math.h>
 

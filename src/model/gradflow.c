@@ -5,10 +5,10 @@
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "data/corpus.h"
-#include "model/lags.h"
 #include "model/model.h"
-#include "model/params.h"
-#include "model/spectrum.h"
+#include "net/lags.h"
+#include "net/params.h"
+#include "net/spectrum.h"
 
 #include <assert.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
 #include "data/corpus.h"
 #include "data/vocab.h"
 #include "model/model.h"
-#include "model/network.h"
+#include "net/network.h"
 
 #include <math.h>
 #include <string.h>

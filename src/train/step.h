@@ -14,13 +14,13 @@
  * The ranks of a team (comm/team.h) have parameters and moments once and share norm and update: each
  * takes some of the elements, and a fence ends what all must have done.
  *
- * A piece longer than the network's chunk is walked back with its states recomputed (model/segments.h);
+ * A piece longer than the network's chunk is walked back with its states recomputed (net/segments.h);
  * losses and dL/do are then part of step_backward. Each phase adds its seconds to `times`. Nothing is
  * allocated after step_new.
  */
 #include "comm/comm.h"
 #include "comm/team.h"
-#include "model/segments.h"
+#include "net/segments.h"
 #include "train/piece.h"
 #include <unroll/config.h>
 

@@ -3,7 +3,7 @@
 #include "comm/signals.h"
 #include "comm/watchdog.h"
 #include "kernels/shard_tree.h"
-#include "model/score.h"
+#include "net/score.h"
 #include "train/diagnose.h"
 #include "train/schedule.h"
 #include "train/trainer.h"

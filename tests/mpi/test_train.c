@@ -89,7 +89,7 @@ static const char *text_of(size_t n)
 
 /*
  * Lines of words that differ more and more: 0 to 700 bytes long, some empty, so that there are paragraphs; a few are
- * longer than a chunk (model/segments.h). All distinct words together are more than a piece of 4 rows may have.
+ * longer than a chunk (net/segments.h). All distinct words together are more than a piece of 4 rows may have.
  */
 static const char *lines_text(void)
 {

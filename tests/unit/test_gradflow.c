@@ -4,9 +4,9 @@
 #include "base/random.h"
 #include "kernels/dispatch.h"
 #include "model/gradflow.h"
-#include "model/lags.h"
-#include "model/params.h"
-#include "model/spectrum.h"
+#include "net/lags.h"
+#include "net/params.h"
+#include "net/spectrum.h"
 
 #include <math.h>
 #include <omp.h>

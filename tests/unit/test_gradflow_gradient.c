@@ -11,8 +11,8 @@
 
 #include "base/random.h"
 #include "kernels/dispatch.h"
-#include "model/lags.h"
-#include "model/network.h"
+#include "net/lags.h"
+#include "net/network.h"
 
 #include <math.h>
 #include <stdio.h>

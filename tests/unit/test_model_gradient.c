@@ -13,7 +13,7 @@
 #include "kernels/dispatch.h"
 #include "kernels/gradient.h"
 #include "kernels/shard_tree.h"
-#include "model/network.h"
+#include "net/network.h"
 
 #include <math.h>
 #include <omp.h>

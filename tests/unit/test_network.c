@@ -1,7 +1,7 @@
 #include "support.h"
 
 #include "kernels/dispatch.h"
-#include "model/network.h"
+#include "net/network.h"
 
 /* Tokens of a rank are numbered in 32 bits; a network of more would mix them up, where there is memory for it. */
 static void test_network_new_of_too_many_tokens_fails_before_it_takes_memory(void)

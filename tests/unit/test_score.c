@@ -2,7 +2,7 @@
 
 #include "base/random.h"
 #include "kernels/dispatch.h"
-#include "model/score.h"
+#include "net/score.h"
 
 #include <math.h>
 #include <omp.h>

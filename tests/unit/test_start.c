@@ -1,7 +1,7 @@
 #include "support.h"
 
 #include "base/memory.h"
-#include "model/params.h"
+#include "net/params.h"
 
 #include <math.h>
 #include <omp.h>

@@ -1,5 +1,5 @@
-#ifndef MODEL_NETWORK_H
-#define MODEL_NETWORK_H
+#ifndef NET_NETWORK_H
+#define NET_NETWORK_H
 
 /*
  * The network of one rank at work: parameters in the kernels' packed form, the
@@ -18,7 +18,7 @@
  * network_output and network_backward_chunk for each, network_combine at the end.
  */
 #include "kernels/recurrence.h"
-#include "model/params.h"
+#include "net/params.h"
 #include <stdbool.h>
 #include <unroll/params.h>
 

@@ -1,5 +1,5 @@
-#ifndef MODEL_PARAMS_H
-#define MODEL_PARAMS_H
+#ifndef NET_PARAMS_H
+#define NET_PARAMS_H
 
 /* Tensors of a model by place instead of by name: the table's order is that of unroll/params.h. */
 #include <unroll/params.h>

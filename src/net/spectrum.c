@@ -1,4 +1,4 @@
-#include "model/spectrum.h"
+#include "net/spectrum.h"
 
 #include "base/check.h"
 #include "base/memory.h"

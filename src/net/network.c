@@ -1,4 +1,4 @@
-#include "model/network.h"
+#include "net/network.h"
 
 #include "base/check.h"
 #include "base/memory.h"

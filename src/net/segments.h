@@ -1,5 +1,5 @@
-#ifndef MODEL_SEGMENTS_H
-#define MODEL_SEGMENTS_H
+#ifndef NET_SEGMENTS_H
+#define NET_SEGMENTS_H
 
 /*
  * The exact gradient of sequences of any length, in memory that grows as the
@@ -20,7 +20,7 @@
  *
  * Source: Chen, Xu, Zhang and Guestrin 2016, "Training deep nets with sublinear memory cost", section 3
  */
-#include "model/network.h"
+#include "net/network.h"
 
 /* Fills x and y (T, B) of a network with steps [first, first + T) of this rank's sequences. */
 typedef struct token_source {

@@ -1,4 +1,4 @@
-#include "model/segments.h"
+#include "net/segments.h"
 
 #include "base/check.h"
 #include "base/memory.h"

@@ -1,4 +1,4 @@
-#include "model/params.h"
+#include "net/params.h"
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"

@@ -1,8 +1,8 @@
-#ifndef MODEL_LAYER_H
-#define MODEL_LAYER_H
+#ifndef NET_LAYER_H
+#define NET_LAYER_H
 
 /* Layer l of a network as the kernels take it; shared by forward.c and backward.c. */
-#include "model/network.h"
+#include "net/network.h"
 
 static inline recurrence layer_recurrence(network *net, size_t l, size_t T)
 {

@@ -1,10 +1,10 @@
-#ifndef MODEL_SCORE_H
-#define MODEL_SCORE_H
+#ifndef NET_SCORE_H
+#define NET_SCORE_H
 
 /* Losses of whole streams, window after window, with the state carried: validation and `eval`. */
 #include "data/sequences.h"
 #include "data/streams.h"
-#include "model/network.h"
+#include "net/network.h"
 
 /* Told the losses of each window: nll (T * B) in the order of network.nll, targets y (T, B). */
 typedef struct score_listener {

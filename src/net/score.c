@@ -1,4 +1,4 @@
-#include "model/score.h"
+#include "net/score.h"
 
 #include "kernels/gradient.h"
 

@@ -1,5 +1,5 @@
-#ifndef MODEL_SPECTRUM_H
-#define MODEL_SPECTRUM_H
+#ifndef NET_SPECTRUM_H
+#define NET_SPECTRUM_H
 
 /* Eigenvalues and singular values of a square matrix, by LAPACK. */
 #include <stddef.h>

@@ -1,9 +1,9 @@
-#include "model/lags.h"
+#include "net/lags.h"
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "model/network.h"
+#include "net/network.h"
 
 #include <assert.h>
 #include <math.h>

@@ -1,5 +1,5 @@
-#ifndef MODEL_LAGS_H
-#define MODEL_LAGS_H
+#ifndef NET_LAGS_H
+#define NET_LAGS_H
 
 /*
  * How far the gradient of one loss reaches back: n windows of T steps, each from the zero state, and of

@@ -1,5 +1,5 @@
-#include "model/layer.h"
-#include "model/network.h"
+#include "net/layer.h"
+#include "net/network.h"
 
 #include "kernels/output.h"
 

@@ -2,7 +2,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "model/params.h"
+#include "net/params.h"
 
 #include <math.h>
 #include <string.h>
