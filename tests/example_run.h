@@ -147,7 +147,7 @@ static void example_state(const example *e, run_state *s)
 static void example_flow(run *r, uint64_t step)
 {
   unroll_gradflow *f = NULL;
-  const size_t L = r->params->L, H = r->params->H, K = H + 2;
+  const size_t L = r->params->shape.L, H = r->params->shape.H, K = H + 2;
   if (gradflow_new(L, H, 64, K, &f) != UNROLL_OK) { abort(); }
   double *const curves[] = {f->norm_mean, f->norm_q10, f->norm_q50, f->norm_q90, f->norm_log10};
   double *const spectra[] = {f->eigenvalue_re, f->eigenvalue_im, f->singular_value};
@@ -203,7 +203,8 @@ static run *example_run(example e)
 {
   run *r = NULL;
   if (e.level == UNROLL_LEVEL_BYTE) { e.V = 256; }
-  if (run_new(&r) != UNROLL_OK || unroll_params_new(e.V, e.H, e.L, &r->params) != UNROLL_OK) {
+  if (run_new(&r) != UNROLL_OK ||
+      unroll_params_new(&(unroll_shape){.V = e.V, .H = e.H, .L = e.L}, &r->params) != UNROLL_OK) {
     abort();
   }
 

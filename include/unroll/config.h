@@ -32,6 +32,12 @@ typedef enum unroll_sequences {
   UNROLL_SEQUENCES_LINE,
   UNROLL_SEQUENCES_PARAGRAPH
 } unroll_sequences;
+typedef enum unroll_cell {
+  UNROLL_CELL_RNN,
+  UNROLL_CELL_LSTM,
+  UNROLL_CELL_GRU,
+  UNROLL_CELL_MINGRU
+} unroll_cell;
 typedef enum unroll_activation { UNROLL_ACTIVATION_TANH, UNROLL_ACTIVATION_RELU } unroll_activation;
 typedef enum unroll_init {
   UNROLL_INIT_UNIFORM,
@@ -76,9 +82,11 @@ typedef struct unroll_config {
   /* model */
   uint64_t hidden;
   uint64_t layers;
-  unroll_activation activation;
+  unroll_cell cell;
+  unroll_activation activation; /* of cell rnn */
   unroll_init init;
-  double init_scale; /* factor of the orthogonal or identity W_hh */
+  double init_scale;  /* factor of the orthogonal or identity W_hh */
+  double forget_bias; /* of an lstm, at the start */
   /* back-propagation through time */
   unroll_bptt bptt;
   uint64_t steps;

@@ -4,15 +4,19 @@
 /*
  * Parameters of a model: one flat array and one table of named views.
  *
- *   V vocabulary, H hidden units, L layers.
+ *   V vocabulary, H hidden units, L layers; G blocks of rows, one for each gate: the same table for every cell.
  *
- *   | group     | name | shape in the file and the equations | in memory           |
- *   | output    | W_qh | (V, H)                              | (V, H)              |
- *   | output    | b_q  | (V)                                 | (V)                 |
- *   | layer{k}  | W_hh | (H, H)                              | (H, H)              |
- *   | layer{k}  | b_h  | (H)                                 | (H)                 |
- *   | layer{k}  | W_xh | (H, H)                              | (H, H)              |
- *   | layer0    | W_xh | (H, V)                              | (V, H): gathered    |
+ *   | group     | name | shape in the file and the equations | in memory             | rnn | lstm | gru | mingru |
+ *   | output    | W_qh | (V, H)                              | (V, H)                |     |      |     |        |
+ *   | output    | b_q  | (V)                                 | (V)                   |     |      |     |        |
+ *   | layer{k}  | W_hh | (G H, H)                            | (G H, H)              | G 1 | 4    | 3   | -      |
+ *   | layer{k}  | b_h  | (G H)                               | (G H)                 | 1   | 4    | 3   | 2      |
+ *   | layer{k}  | b_hn | (H)                                 | (H)                   | -   | -    | 1   | -      |
+ *   | layer{k}  | W_xh | (G H, H)                            | (G H, H)              | 1   | 4    | 3   | 2      |
+ *   | layer0    | W_xh | (G H, V)                            | (V, G H): gathered    | 1   | 4    | 3   | 2      |
+ *
+ * Blocks in the file: lstm i f g o, gru r z n, mingru z n (design.md section 1). In memory each block but a single one
+ * is padded to whole vectors, and those of W_xh and b_h of a gru are in the order n r z.
  *
  * Rows in memory are `ld` elements apart, a multiple of 16, and the padding is
  * zero in parameters, gradients and moments alike, so that norm, update,
@@ -35,6 +39,13 @@
 extern "C" {
 #endif
 
+/** What a model is: all that shapes its parameters and equations. */
+typedef struct unroll_shape {
+  size_t V, H, L;
+  unroll_cell cell;
+  unroll_activation activation; /* of cell rnn */
+} unroll_shape;
+
 typedef struct unroll_tensor {
   char group[16];        /* "layer0", "output" */
   char name[8];          /* "W_xh" */
@@ -42,13 +53,16 @@ typedef struct unroll_tensor {
   const char *row_dim;   /* name of the first dimension: "hidden", "vocab" */
   const char *col_dim;   /* of the second; NULL for a vector */
   size_t rows, cols;     /* shape in the file; a vector has cols 1 */
-  bool transposed;       /* memory holds cols rows of `rows` elements */
+  size_t blocks;         /* of the rows */
+  size_t block;          /* rows from one block to the next in memory */
+  size_t turn;           /* block k of the file is block (k + turn) % blocks in memory */
+  bool transposed;       /* memory holds cols rows of `blocks` * `block` elements */
   size_t ld;             /* elements from one row in memory to the next */
   size_t offset;         /* first element in the flat array */
 } unroll_tensor;
 
 typedef struct unroll_params {
-  size_t V, H, L;
+  unroll_shape shape;
   size_t n_tensors;
   unroll_tensor *tensors; /* (n_tensors) in memory order */
   size_t n;               /* elements of the flat array, padding included */
@@ -57,8 +71,8 @@ typedef struct unroll_params {
   unroll_real *values;    /* (n) */
 } unroll_params;
 
-/** Lay out a model of L layers, all values zero. The caller owns *out. */
-unroll_status unroll_params_new(size_t V, size_t H, size_t L, unroll_params **out);
+/** Lay out a model, all values zero. The caller owns *out. */
+unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out);
 void unroll_params_free(unroll_params **params);
 
 /** The tensor of that group and name, for example ("layer0", "W_hh"), or NULL. */
@@ -68,21 +82,34 @@ const unroll_tensor *unroll_params_find(const unroll_params *params, const char 
 /** Index in the flat array of element (row, col) of the file's shape. */
 static inline size_t unroll_tensor_index(const unroll_tensor *t, size_t row, size_t col)
 {
+  if (t->blocks > 1) {
+    const size_t H = t->rows / t->blocks;
+    row = (row / H + t->turn) % t->blocks * t->block + row % H;
+  }
   if (t->col_dim == NULL) { return t->offset + row; }
   return t->offset + (t->transposed ? col * t->ld + row : row * t->ld + col);
 }
 
+/* How the values start. */
+typedef struct unroll_start {
+  unroll_init init;
+  double scale;       /* of W_hh with init orthogonal and identity */
+  double forget_bias; /* of an lstm */
+  uint64_t seed;
+} unroll_start;
+
 /**
  * Initial values, a function of the seed and the index alone.
  *
- *   uniform     every parameter uniform in +-1/sqrt(H), as torch.nn.RNN and torch.nn.Linear
- *   orthogonal  the same, but W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
+ *   uniform     every parameter uniform in +-1/sqrt(H), as torch.nn.RNN, LSTM, GRU and Linear
+ *   orthogonal  the same, but each block of W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
  *   identity    the same, but W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
+ *
+ * but for the forget block of b_h of an lstm, which is forget_bias.
  *
  * Threads: opens regions
  */
-unroll_status unroll_params_start(unroll_params *params, unroll_init init, double scale,
-                                  uint64_t seed);
+unroll_status unroll_params_start(unroll_params *params, const unroll_start *start);
 
 #ifdef __cplusplus
 }

@@ -162,9 +162,9 @@ static json_t *pack_numbers(size_t n, const number *numbers, const void *base, b
 static json_t *pack_model(const run *r, bool *bad)
 {
   json_t *object = json_object();
-  put_whole(object, "vocab", r->params->V, bad);
-  put_whole(object, "hidden", r->params->H, bad);
-  put_whole(object, "layers", r->params->L, bad);
+  put_whole(object, "vocab", r->params->shape.V, bad);
+  put_whole(object, "hidden", r->params->shape.H, bad);
+  put_whole(object, "layers", r->params->shape.L, bad);
   put_whole(object, "parameters", r->params->n_real, bad);
   return object;
 }
@@ -367,6 +367,21 @@ static void print_numbers(const char *title, size_t n, const number *numbers, co
   (void)printf("\n");
 }
 
+static const char *name_of_units(const unroll_shape *shape)
+{
+  switch (shape->cell) {
+  case UNROLL_CELL_RNN:
+    break;
+  case UNROLL_CELL_LSTM:
+    return "LSTM";
+  case UNROLL_CELL_GRU:
+    return "GRU";
+  case UNROLL_CELL_MINGRU:
+    return "minGRU";
+  }
+  return shape->activation == UNROLL_ACTIVATION_RELU ? "ReLU" : "tanh";
+}
+
 static void print_model(const char *path, const run *r)
 {
   const char *levels[] = {"byte", "character", "word"};
@@ -374,8 +389,8 @@ static void print_model(const char *path, const run *r)
   const char *level = (size_t)r->config.level < N_OF(levels) ? levels[r->config.level] : "unknown";
 
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, vocabulary of %zu, %zu parameters\n",
-               path, level, p->L, p->L == 1 ? "" : "s", p->H,
-               r->config.activation == UNROLL_ACTIVATION_RELU ? "ReLU" : "tanh", p->V, p->n_real);
+               path, level, p->shape.L, p->shape.L == 1 ? "" : "s", p->shape.H,
+               name_of_units(&p->shape), p->shape.V, p->n_real);
   (void)printf("%s after step %" PRIu64 " in epoch %" PRIu64 " of %" PRIu64 ", %.0f seconds",
                r->state.finished ? "finished" : "not finished, stands", r->state.step,
                r->state.epoch < r->config.epochs ? r->state.epoch + 1 : r->config.epochs,

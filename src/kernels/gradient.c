@@ -49,7 +49,7 @@ static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t t
             .panels = panel_count(p->N),
             .tiles = (end - begin + k->mr - 1) / k->mr,
             .tokens = p->T * (p->B / p->shards)};
-  if (p->apart > 0) { /* each shard is a part, and its own result */
+  if (p->per_shard > 0) { /* each shard is a part, and its own result */
     c.parts = p->shards;
     return c;
   }
@@ -75,9 +75,9 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
   size_t ldc = p->ld_dW, shard_rows = (p->panel_T + 1) * in_shard;
   const unroll_real *h = p->h + panel * state_panels_stride(p->panel_T, p->B);
 
-  if (p->apart > 0) {
-    C += part * p->apart;
-    if (sums != NULL) { sums += part * p->apart; }
+  if (p->per_shard > 0) {
+    C += part * p->per_shard;
+    if (sums != NULL) { sums += part * p->per_shard; }
   } else if (c->parts > 1) {
     unroll_real *mine = p->scratch + part * c->part_elements;
     size_t rows = c->end - c->begin, in_part = row - c->begin;
@@ -90,12 +90,12 @@ static void gradient_piece(const weight_gradient *p, const plan *c, size_t part,
                               c->begin + last * k->mr < c->end ? c->begin + last * k->mr : c->end,
                           .columns = width,
                           .shards = shards,
-                          .group = p->apart > 0 ? 1 : p->group,
+                          .group = p->per_shard > 0 ? 1 : p->group,
                           .tokens = c->tokens,
                           .B = h + (part * shards * shard_rows + p->slot * in_shard) * width,
                           .ldb = width,
                           .shard_B = shard_rows * width,
-                          .add = p->apart > 0,
+                          .add = p->per_shard > 0,
                           .C = C,
                           .ldc = ldc,
                           .sums = p->db != NULL && panel == 0 ? sums : NULL};
@@ -166,23 +166,13 @@ static void combine_parts(const weight_gradient *p, const plan *c)
   }
 }
 
-size_t weight_gradient_tile(void)
-{
-  return kernels()->mr;
-}
-
-void weight_gradient_run(const weight_gradient *p)
-{
-  weight_gradient_rows(p, 0, p->M);
-}
-
 void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end)
 {
   size_t most = (size_t)omp_get_max_threads();
   plan c = plan_of(p, begin, end, most);
   assert(begin < end && end <= p->M);
   assert(kernels()->mr <= MAX_MR && kernels()->nr <= MAX_NR);
-  assert(c.parts == 1 || p->apart > 0 ||
+  assert(c.parts == 1 || p->per_shard > 0 ||
          (c.row_tiles == 0 && c.parts * c.part_elements <= gradient_scratch(most)));
 
 #pragma omp parallel default(none) shared(p, c)
@@ -194,10 +184,15 @@ void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end)
       run_by_panel(p, &c, thread, threads);
     }
   }
-  if (c.parts > 1 && p->apart == 0) { combine_parts(p, &c); }
+  if (c.parts > 1 && p->per_shard == 0) { combine_parts(p, &c); }
 }
 
 /* ------------------------------------------------------------ token gradient */
+
+static size_t token_of(const token_gradient *p, size_t n)
+{
+  return p->x != NULL ? (size_t)p->x[n] : 0;
+}
 
 /* Lists of the rows of each (token, shard), in the order of the shard: a counting sort. */
 static void sort_tokens(const token_gradient *p)
@@ -206,9 +201,7 @@ static void sort_tokens(const token_gradient *p)
   memset(p->start, 0, (keys + 1) * sizeof *p->start);
   for (size_t t = 0; t < p->T; ++t) {
     for (size_t s = 0; s < p->shards; ++s) {
-      for (size_t b = 0; b < in_shard; ++b) {
-        p->start[(size_t)p->x[n++] * p->shards + s + 1] += 1;
-      }
+      for (size_t b = 0; b < in_shard; ++b) { p->start[token_of(p, n++) * p->shards + s + 1] += 1; }
     }
   }
   for (size_t i = 0; i < keys; ++i) { p->start[i + 1] += p->start[i]; }
@@ -216,7 +209,7 @@ static void sort_tokens(const token_gradient *p)
   for (size_t t = 0; t < p->T; ++t) {
     for (size_t s = 0; s < p->shards; ++s) {
       for (size_t b = 0; b < in_shard; ++b, ++n) {
-        p->list[p->start[(size_t)p->x[n] * p->shards + s]++] = (uint32_t)n;
+        p->list[p->start[token_of(p, n) * p->shards + s]++] = (uint32_t)n;
       }
     }
   }
@@ -234,9 +227,9 @@ static void add_tokens(const token_gradient *p)
     size_t first = units * thread / threads * KERNELS_PAD;
     size_t last = units * (thread + 1) / threads * KERNELS_PAD;
     for (size_t n = 0; n < p->T * p->B && first < last; ++n) {
-      unroll_real *table = p->dW + n % p->B / in_shard * p->apart;
+      unroll_real *table = p->dW + n % p->B / in_shard * p->per_shard;
       kernels()->add(last - first, p->dZ + n * p->ld + first,
-                     table + (size_t)p->x[n] * p->ld_dW + first);
+                     table + token_of(p, n) * p->ld_dW + first);
     }
   }
 }
@@ -244,7 +237,7 @@ static void add_tokens(const token_gradient *p)
 void token_gradient_run(const token_gradient *p)
 {
   const kernel_table *k = kernels();
-  if (p->apart > 0) {
+  if (p->per_shard > 0) {
     add_tokens(p);
     return;
   }
@@ -270,9 +263,9 @@ void token_gradient_run(const token_gradient *p)
   }
 }
 
-/* ------------------------------------------------------------ shards apart */
+/* ------------------------------------------------------------ gradients per shard */
 
-void shards_combine(size_t shards, size_t group, size_t n, size_t apart, unroll_real *x,
+void shards_combine(size_t shards, size_t group, size_t n, size_t per_shard, unroll_real *x,
                     unroll_real *out)
 {
   const size_t block =
@@ -281,18 +274,18 @@ void shards_combine(size_t shards, size_t group, size_t n, size_t apart, unroll_
   size_t blocks = (n + block - 1) / block;
 
 #pragma omp parallel for default(none) schedule(static)                                            \
-    shared(k, shards, group, n, apart, x, out, block, blocks)
+    shared(k, shards, group, n, per_shard, x, out, block, blocks)
   for (size_t i = 0; i < blocks; ++i) {
     size_t first = i * block, count = n - first < block ? n - first : block;
     unroll_real *mine = x + first;
     for (size_t unit = 0; unit < shards; unit += group) {
       for (size_t s = 1; s < group; ++s) {
-        k->add(count, mine + (unit + s) * apart, mine + unit * apart);
+        k->add(count, mine + (unit + s) * per_shard, mine + unit * per_shard);
       }
     }
     for (size_t step = group; step < shards; step *= 2) {
       for (size_t s = 0; s + step < shards; s += 2 * step) {
-        k->add(count, mine + (s + step) * apart, mine + s * apart);
+        k->add(count, mine + (s + step) * per_shard, mine + s * per_shard);
       }
     }
     memcpy(out + first, mine, count * sizeof *mine);

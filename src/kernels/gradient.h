@@ -8,7 +8,7 @@
  *
  *   dW = sum_n dZ_n h_n^T,  db = sum_n dZ_n      n: shard by shard, within one by (t, b)
  *
- * Or `apart`: the sum of each shard is added to what the shard has already, and shards_combine runs the
+ * Or `per_shard`: the sum of each shard is added to what the shard has already, and shards_combine runs the
  * tree at the end. So a piece of text too long for one window is summed chunk by chunk.
  */
 #include "kernels/recurrence.h"
@@ -33,7 +33,7 @@ typedef struct weight_gradient {
   size_t ld_dW;
   unroll_real *db; /* (M) or NULL */
   size_t
-      apart; /* elements from the dW and db of one shard to those of the next; 0: the tree is run */
+      per_shard; /* elements from the dW and db of one shard to those of the next; 0: the tree is run */
   unroll_real *scratch; /* gradient_scratch(...) elements */
   kernel_poll poll;
 } weight_gradient;
@@ -44,12 +44,6 @@ size_t gradient_scratch(size_t threads);
 /** Rows [begin, end) of dW and db; the bits do not depend on the cut. Opens a region. */
 void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end);
 
-/** All rows. */
-void weight_gradient_run(const weight_gradient *p);
-
-/** Rows that make whole tiles: cuts at multiples of it waste nothing. */
-size_t weight_gradient_tile(void);
-
 /*
  * The gradient of a table whose rows were gathered by token: dW[v] = sum over the tokens n with x_n = v
  * of dZ_n, the same tree. Rows of tokens that do not occur are left alone: the caller keeps them zero.
@@ -57,24 +51,24 @@ size_t weight_gradient_tile(void);
 typedef struct token_gradient {
   size_t T, B, shards, group;
   size_t V, H;
-  const int32_t *x;      /* (T, B) */
+  const int32_t *x;      /* (T, B); NULL: all are token 0, and dW is the sum of all dZ */
   const unroll_real *dZ; /* (T, B, ld) */
   size_t ld;
   unroll_real *dW; /* (V, H), ld_dW */
   size_t ld_dW;
-  size_t apart;    /* as above */
-  uint32_t *start; /* (V * shards + 1) */
-  uint32_t *list;  /* (T * B) */
+  size_t per_shard; /* as above */
+  uint32_t *start;  /* (V * shards + 1) */
+  uint32_t *list;   /* (T * B) */
 } token_gradient;
 
 /** Opens a region. */
 void token_gradient_run(const token_gradient *p);
 
 /**
- * out (n) = the tree over shards of their own sums x (shards, apart); destroys x. n is a multiple of
+ * out (n) = the tree over shards of their own sums x (shards, per_shard); destroys x. n is a multiple of
  * KERNELS_PAD. Opens a region.
  */
-void shards_combine(size_t shards, size_t group, size_t n, size_t apart, unroll_real *x,
+void shards_combine(size_t shards, size_t group, size_t n, size_t per_shard, unroll_real *x,
                     unroll_real *out);
 
 /** sums[s] += the nll of shard s, tokens ascending; nll (shards * tokens_in_shard), ordered as above. */

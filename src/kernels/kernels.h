@@ -19,6 +19,7 @@
  *
  * Letters: M rows of the result, N columns, K the summed dimension.
  */
+#include "kernels/cell.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/config.h>
@@ -43,17 +44,8 @@ static inline size_t kernels_ld(size_t n)
   return ld % 256 == 0 && ld != 0 ? ld + KERNELS_PAD : ld;
 }
 
-/* What happens to a tile of sums s before it is stored to C: the fused end of a recurrence step. */
-typedef enum rows_end {
-  ROWS_STORE,     /* C = s */
-  ROWS_CELL_TANH, /* C = tanh((s + input[index[m]]) + bias)                a_t, h_t */
-  ROWS_CELL_RELU, /* C = max(0, (s + input[index[m]]) + bias) */
-  ROWS_BACK_TANH, /* C = (s + C) * (1 - state^2)                          dL/da_t in place of dL/dh_t */
-  ROWS_BACK_RELU, /* C = state > 0 ? s + C : 0 */
-} rows_end;
-
 /*
- * C (M, N) = end(A (M, K) * B (K, N)), B packed in panels: activations times weights.
+ * C (M, N) = A (M, K) * B (K, N), B packed in panels: activations times weights.
  *
  *   panels: panel p holds columns [p * nr, p * nr + nr) of B as K rows of nr elements (of `lanes` elements in
  *   the last panel when one vector is enough); panels are nr * kernels_pad(K) elements apart. Only panels
@@ -67,19 +59,57 @@ typedef struct rows_product {
   size_t first, last;
   unroll_real *C;
   size_t ldc;
-  rows_end end;
-  const unroll_real
-      *input; /* rows added in CELL: W_xh^T gathered by token, or the product of the layer below */
-  size_t ld_input;
-  const int32_t *index;     /* (M) row of `input` for each row of C; NULL: row m */
-  const unroll_real *bias;  /* (N) in CELL */
-  const unroll_real *state; /* (M, N) h_t in BACK */
-  size_t ld_state;
-  unroll_real *copy;        /* CELL: C once more, in state panels (recurrence.h); NULL: no */
-  size_t copy_panel;        /* elements from one of them to the next */
-  const uint32_t *copy_row; /* (M) row there of each row of C, from row copy_first on */
-  size_t copy_first;
 } rows_product;
+
+/*
+ * One step of a cell (cell.h) for M sequences and the units of panels [first, last): the product with the states
+ * before, and what the cell makes of its sums while they are in the first-level cache.
+ *
+ *   panels: as above of each block of W_hh^T, the blocks of a panel of units behind each other
+ *   blocks of input, bias and gates are kernels_pad(H) elements apart
+ */
+typedef struct cell_step {
+  size_t M, H;
+  size_t first, last;
+  size_t ld; /* of the states */
+  const unroll_real *h_before, *c_before;
+  unroll_real *h, *c; /* c of a cell with memory */
+  const unroll_real *panels;
+  const unroll_real
+      *input; /* rows added: W_xh^T gathered by token, or the product of the layer below */
+  size_t ld_input;
+  const int32_t *index;           /* (M) row of `input` for each sequence; NULL: row m */
+  const unroll_real *bias;        /* (inputs, H) */
+  const unroll_real *hidden_bias; /* (H) b_hn of a gru */
+  unroll_real *gates;             /* (M, kept, H) for the backward pass; NULL: none will come */
+  size_t ld_gates;
+  unroll_real *copy;        /* h once more, in state panels (recurrence.h); NULL: no */
+  size_t copy_panel;        /* elements from one of them to the next */
+  const uint32_t *copy_row; /* (M) row there of each sequence, from row copy_first on */
+  size_t copy_first;
+} cell_step;
+
+/*
+ * The same step backwards: dL/dh_t (from above, and through the product from the deltas of step t + 1) becomes the
+ * deltas of step t.
+ *
+ *   panels: of W_hh, the blocks behind each other in K
+ */
+typedef struct cell_back {
+  size_t M, H;
+  size_t first, last;
+  size_t K;                 /* of the product: 0 where nothing comes from a step behind */
+  const unroll_real *after; /* (M, K) deltas of W_hh of step t + 1, ld_deltas apart */
+  const unroll_real *panels;
+  size_t ld; /* of states and their gradients */
+  const unroll_real *h, *h_before, *c, *c_before;
+  const unroll_real *dh; /* from above */
+  unroll_real *deltas; /* in: what was kept; out: deltas. Of a cell that keeps nothing: may be dh */
+  size_t ld_deltas;
+  unroll_real *dc;     /* dL/dc_t from step t + 1 in, dL/dc_{t-1} out */
+  unroll_real *bypass; /* what of dL/dh_t came past the product in, what so reaches h_{t-1} out */
+  unroll_real xi;      /* factor of both on their way out; of the product it is in the weights */
+} cell_back;
 
 /*
  * The output layer keeps tokens in the vector lanes: a token panel is a matrix
@@ -159,6 +189,8 @@ typedef struct kernel_table {
   size_t mr;        /* most rows of a register tile */
 
   void (*rows)(const rows_product *p);
+  void (*forward[CELL_COUNT])(const cell_step *p);
+  void (*backward[CELL_COUNT])(const cell_back *p);
   void (*panels)(const panels_product *p);
   void (*gradient)(const gradient_block *p);
   void (*softmax)(const softmax_panel *p);
@@ -194,6 +226,7 @@ typedef struct kernel_table {
   /* The vector functions themselves, for tests: y = f(x). */
   void (*exp)(size_t n, const unroll_real *x, unroll_real *y);
   void (*tanh)(size_t n, const unroll_real *x, unroll_real *y);
+  void (*sigmoid)(size_t n, const unroll_real *x, unroll_real *y);
 } kernel_table;
 
 #endif

@@ -23,12 +23,13 @@ size_t panel_width(size_t n, size_t panel)
   return left < k->nr ? left : k->nr;
 }
 
-void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
-                  unroll_real *panels)
+/* Every `every`-th panel of the result is one of W; see weights_pack. */
+static void pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
+                 size_t every, unroll_real *panels)
 {
   const kernel_table *k = kernels();
   size_t n = transposed ? rows : cols, summed = transposed ? cols : rows;
-  size_t count = panel_count(n), stride = k->nr * kernels_pad(summed);
+  size_t count = panel_count(n), stride = every * k->nr * kernels_pad(summed);
 
 #pragma omp parallel for default(none) schedule(static)                                            \
     shared(k, n, summed, count, stride, rows, W, ld, transposed, panels)
@@ -46,6 +47,20 @@ void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int
         memcpy(panel + i * width, W + i * ld + first, width * sizeof *W);
       }
     }
+  }
+}
+
+void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
+                  unroll_real *panels)
+{
+  pack(rows, cols, W, ld, transposed, 1, panels);
+}
+
+void recurrent_pack(size_t blocks, size_t H, const unroll_real *W, size_t ld, unroll_real *panels)
+{
+  for (size_t k = 0; k < blocks; ++k) {
+    pack(H, H, W + k * kernels_pad(H) * ld, ld, 1, blocks,
+         panels + k * kernels()->nr * kernels_pad(H));
   }
 }
 
@@ -120,8 +135,7 @@ void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
                               .first = 0,
                               .last = panel_count(N),
                               .C = C,
-                              .ldc = ldc,
-                              .end = ROWS_STORE};
+                              .ldc = ldc};
   if (M * N * K < REGION_WORK) {
     linear_share(&whole, (grid){1, 1}, 0);
     return;
@@ -151,12 +165,12 @@ typedef struct share {
 /* Bytes of W_hh up to which a thread keeps all of it in its second-level cache. */
 #define WHOLE_BYTES ((size_t)1 << 19)
 
-static share share_of(size_t B, size_t H, size_t thread, size_t threads)
+static share share_of(const recurrence *r, size_t thread, size_t threads)
 {
   const kernel_table *k = kernels();
-  size_t panels = panel_count(H);
-  int by_columns = threads > 1 && panels >= threads &&
-                   (B < threads * k->mr || H * H * sizeof(unroll_real) > WHOLE_BYTES);
+  const size_t B = r->B, H = r->H, panels = panel_count(H);
+  const size_t bytes = r->cell->recurrent * H * H * sizeof(unroll_real);
+  int by_columns = threads > 1 && panels >= threads && (B < threads * k->mr || bytes > WHOLE_BYTES);
   share s = {.row = 0, .rows = B, .first = 0, .last = panels, .in_step = by_columns};
   if (by_columns) {
     s.first = panels * thread / threads;
@@ -201,33 +215,36 @@ void recurrence_forward(const recurrence *r)
 
 #pragma omp parallel default(none) shared(k, r, in_shard)
   {
-    share s = share_of(r->B, r->H, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
-    rows_product p = {.M = s.rows,
-                      .K = r->H,
-                      .N = r->H,
-                      .lda = r->ld,
-                      .panels = r->forward,
-                      .first = s.first,
-                      .last = s.last,
-                      .ldc = r->ld,
-                      .ld_input = r->ld_input,
-                      .bias = r->bias,
-                      .end = r->activation == UNROLL_ACTIVATION_TANH ? ROWS_CELL_TANH
-                                                                     : ROWS_CELL_RELU};
+    const share s = share_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    cell_step p = {.M = s.rows,
+                   .H = r->H,
+                   .first = s.first,
+                   .last = s.last,
+                   .ld = r->ld,
+                   .panels = r->forward,
+                   .ld_input = r->ld_input,
+                   .bias = r->bias,
+                   .hidden_bias = r->hidden_bias,
+                   .ld_gates = r->ld_deltas};
     if (r->state_panels != NULL) {
       copy_carried(r, &s);
       p.copy_panel = state_panels_stride(r->panel_T, r->B);
       p.copy_row = r->panel_row + s.row;
     }
     for (size_t t = 0; t < r->T && (s.rows > 0 || s.in_step); ++t) {
-      size_t row = t * r->B + s.row;
-      p.A = r->h + row * r->ld;
-      p.C = r->h + (row + r->B) * r->ld;
+      const size_t row = t * r->B + s.row;
+      p.h_before = r->h + row * r->ld;
+      p.h = r->h + (row + r->B) * r->ld;
+      if (r->cell->memory) {
+        p.c_before = r->c + row * r->ld;
+        p.c = r->c + (row + r->B) * r->ld;
+      }
+      p.gates = r->deltas != NULL ? r->deltas + row * r->ld_deltas : NULL;
       p.index = r->index != NULL ? r->index + row : NULL;
       p.input = r->index != NULL ? r->input : r->input + row * r->ld_input;
       p.copy = r->state_panels;
       p.copy_first = (t + 1) * in_shard;
-      k->rows(&p);
+      k->forward[r->cell->id](&p);
       if (s.in_step) {
 #pragma omp barrier
       }
@@ -238,7 +255,9 @@ void recurrence_forward(const recurrence *r)
 void recurrence_clear(const recurrence *r, size_t slot, size_t b)
 {
   const size_t in_shard = r->B / r->shards;
-  memset(r->h + (slot * r->B + b) * r->ld, 0, kernels_pad(r->H) * sizeof *r->h);
+  const size_t at = (slot * r->B + b) * r->ld, bytes = kernels_pad(r->H) * sizeof *r->h;
+  memset(r->h + at, 0, bytes);
+  if (r->cell->memory) { memset(r->c + at, 0, bytes); }
   for (size_t p = 0; p < panel_count(r->H) && r->state_panels != NULL; ++p) {
     size_t width = panel_width(r->H, p), row = r->panel_row[b] + slot * in_shard;
     memset(r->state_panels + p * state_panels_stride(r->panel_T, r->B) + row * width, 0,
@@ -249,28 +268,41 @@ void recurrence_clear(const recurrence *r, size_t slot, size_t b)
 void recurrence_backward(const recurrence *r, kernel_poll poll)
 {
   const kernel_table *k = kernels();
-#pragma omp parallel default(none) shared(k, r, poll)
+  const cell *c = r->cell;
+  const size_t flow =
+      r->B * r->ld * sizeof *r->dh; /* bytes that cross the edge of a step past the product */
+  if (r->after == NULL && c->memory) { memset(r->dc, 0, flow); }
+  if (r->after == NULL && c->bypass) { memset(r->bypass, 0, flow); }
+
+#pragma omp parallel default(none) shared(k, r, c, poll)
   {
-    share s = share_of(r->B, r->H, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
-    rows_product p = {.M = s.rows,
-                      .N = r->H,
-                      .lda = r->ld,
-                      .panels = r->backward,
-                      .first = s.first,
-                      .last = s.last,
-                      .ldc = r->ld,
-                      .ld_state = r->ld,
-                      .end = r->activation == UNROLL_ACTIVATION_TANH ? ROWS_BACK_TANH
-                                                                     : ROWS_BACK_RELU};
+    const share s = share_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    const size_t first = s.row * r->ld;
+    cell_back p = {.M = s.rows,
+                   .H = r->H,
+                   .first = s.first,
+                   .last = s.last,
+                   .panels = r->backward,
+                   .ld = r->ld,
+                   .ld_deltas = r->ld_deltas,
+                   .dc = c->memory ? r->dc + first : NULL,
+                   .bypass = c->bypass ? r->bypass + first : NULL,
+                   .xi = (unroll_real)r->xi};
     for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.in_step);) {
-      size_t row = t * r->B + s.row;
-      const unroll_real *after = r->after != NULL ? r->after + s.row * r->ld : NULL;
-      if (t + 1 < r->T) { after = r->dh + (row + r->B) * r->ld; }
-      p.K = after != NULL ? r->H : 0;
-      p.A = after != NULL ? after : r->dh;
-      p.C = r->dh + row * r->ld;
-      p.state = r->h + (row + r->B) * r->ld;
-      k->rows(&p);
+      const size_t row = t * r->B + s.row, at = row * r->ld, next = at + r->B * r->ld;
+      const unroll_real *after = r->after != NULL ? r->after + s.row * r->ld_deltas : NULL;
+      p.deltas = r->deltas + row * r->ld_deltas;
+      if (t + 1 < r->T) { after = p.deltas + r->B * r->ld_deltas; }
+      p.K = after != NULL && c->recurrent > 0 ? blocks_size(c->recurrent, r->H) : 0;
+      p.after = p.K > 0 ? after + c->from * kernels_pad(r->H) : p.deltas;
+      p.dh = r->dh + at;
+      p.h_before = r->h + at;
+      p.h = r->h + next;
+      if (c->memory) {
+        p.c_before = r->c + at;
+        p.c = r->c + next;
+      }
+      k->backward[c->id](&p);
       if (s.in_step) {
 #pragma omp barrier
       }

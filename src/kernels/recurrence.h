@@ -6,8 +6,10 @@
  * (design.md sections 1 and 6), and the product of a layer with the one below.
  *
  *   B sequences of this rank, H hidden units, time-major, rows of `ld` elements:
- *   H_t = phi(X_t + H_{t-1} W_hh^T + b_h)               a batch's rows are sequences
- *   dA_t = (dH_t + dA_{t+1} W_hh) * phi'(A_t)
+ *   H_t = cell(X_t + H_{t-1} W_hh^T + b_h)              a batch's rows are sequences
+ *   dA_t from dH_t + dA_{t+1} W_hh                      by the cell (cell.h)
+ *
+ * What has blocks, one for each gate, has them kernels_pad(H) elements (or rows) apart; one block alone is H.
  *
  * A row never depends on another row, so any split over threads gives the same
  * bits. Weights are packed once per update (weights_pack).
@@ -34,6 +36,18 @@ size_t weights_packed_size(size_t n, size_t k);
 void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
                   unroll_real *panels);
 
+/** Rows of a matrix in memory, or elements of a row of activations, of so many blocks of H. */
+static inline size_t blocks_size(size_t blocks, size_t H)
+{
+  return blocks == 1 ? H : blocks * kernels_pad(H);
+}
+
+/**
+ * Pack W_hh (blocks, H; H) for the step forward: panels of W_hh^T, those of all blocks of the same units behind each
+ * other. The step backward takes weights_pack(blocks_size(...), H, W, ld, 0, ...).
+ */
+void recurrent_pack(size_t blocks, size_t H, const unroll_real *W, size_t ld, unroll_real *panels);
+
 /** Multiply packed weights by a factor. Opens a region. */
 void weights_scale(size_t n, double factor, unroll_real *panels);
 
@@ -54,31 +68,40 @@ size_t state_panels_stride(size_t T, size_t B);
 
 typedef struct recurrence {
   size_t T, B, H;
-  unroll_activation activation;
-  size_t ld;                   /* of h and dh */
-  unroll_real *h;              /* (T + 1, B, ld): slot 0 is the state carried in */
-  const unroll_real *forward;  /* packed W_hh^T */
-  const unroll_real *backward; /* packed W_hh */
+  const cell *cell;
+  size_t ld;           /* of h, c, dh, dc and bypass */
+  unroll_real *h;      /* (T + 1, B, ld): slot 0 is the state carried in */
+  unroll_real *c;      /* the same of a cell with memory */
+  unroll_real *deltas; /* (T, B, ld_deltas): what the cell keeps, then dL/da. Of a cell that keeps
+                                  nothing: dh. NULL: no backward pass will come */
+  size_t ld_deltas;
+  const unroll_real *forward;  /* recurrent_pack */
+  const unroll_real *backward; /* packed W_hh, times xi */
+  double xi;                   /* factor of what flows to the step before past the product, too */
   const unroll_real *input;    /* rows to add: table of W_xh^T with `index`, or (T, B, ld_input) */
   size_t ld_input;
-  const int32_t *index;      /* (T, B) tokens, or NULL */
-  const unroll_real *bias;   /* (H) padded */
-  unroll_real *state_panels; /* filled by the forward pass; NULL: not wanted */
-  size_t panel_T;            /* their T, which may be more than this window's */
-  size_t shards;             /* their shards */
-  uint32_t *panel_row;       /* (B) scratch */
-  unroll_real *dh;           /* (T, B, ld): dL/dh from above in, dL/da out */
-  const unroll_real
-      *after; /* (B, ld): dL/da of the step behind the last; NULL: no gradient comes from there */
+  const int32_t *index;           /* (T, B) tokens, or NULL */
+  const unroll_real *bias;        /* (inputs, H) padded */
+  const unroll_real *hidden_bias; /* (H) padded, of a gru */
+  unroll_real *state_panels;      /* filled by the forward pass; NULL: not wanted */
+  size_t panel_T;                 /* their T, which may be more than this window's */
+  size_t shards;                  /* their shards */
+  uint32_t *panel_row;            /* (B) scratch */
+  unroll_real *dh;                /* (T, B, ld): dL/dh from above */
+  const unroll_real *
+      after; /* (B, ld_deltas): deltas of the step behind the last; NULL: no gradient comes from there */
+  unroll_real *dc,
+      *bypass; /* (B, ld) of a cell that has them: from the step behind the last, unless `after` is
+                               NULL; then to the step before the first */
 } recurrence;
 
 /** Slots 1..T of h from slot 0. Opens a region. */
 void recurrence_forward(const recurrence *r);
 
-/** Set one sequence's state of a slot to zero, wherever recurrence_forward has put it. */
+/** Set one sequence's states of a slot to zero, wherever recurrence_forward has put them. */
 void recurrence_clear(const recurrence *r, size_t slot, size_t b);
 
-/** dh from dL/dh (of the layers above alone) to dL/da, from the last step to the first. Opens a region. */
+/** dL/da of all steps, from dL/dh of the layers above alone, from the last step to the first. Opens a region. */
 void recurrence_backward(const recurrence *r, kernel_poll poll);
 
 #endif

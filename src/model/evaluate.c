@@ -52,7 +52,7 @@ static unroll_status score_mine(unroll_model *model, const scored *text, size_t 
 
   if (count == 0) { goto cleanup; }
   const network_size size = {.T = T, .chunk = T, .B = count, .shards = count, .group = 1};
-  UNROLL_TRY(network_new(model->run->params, model->run->config.activation, &size, &net));
+  UNROLL_TRY(network_new(model->run->params, &size, &net));
   network_pack(net);
   if (text->streams != NULL) {
     score_streams(net, text->streams, listener, sums);

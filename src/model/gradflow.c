@@ -228,30 +228,28 @@ uint64_t gradflow_window(uint64_t tokens, size_t T, uint64_t n, uint64_t i)
 }
 
 /* The records of windows [first, first + n). */
-static unroll_status measure_mine(const unroll_params *params, unroll_activation activation,
-                                  size_t T, size_t K, uint64_t first, size_t n,
-                                  const int32_t *tokens, double **records)
+static unroll_status measure_mine(const unroll_params *params, size_t T, size_t K, uint64_t first,
+                                  size_t n, const int32_t *tokens, double **records)
 {
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(memory_new(n, LAGS_RECORD(params->L, K) * sizeof **records, "norms", records));
-  if (n > 0) { UNROLL_TRY(lags_measure(params, activation, n, T, K, tokens, first, *records)); }
+  UNROLL_TRY(memory_new(n, LAGS_RECORD(params->shape.L, K) * sizeof **records, "norms", records));
+  if (n > 0) { UNROLL_TRY(lags_measure(params, n, T, K, tokens, first, *records)); }
 
 cleanup:
   return st;
 }
 
-unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params,
-                               unroll_activation activation, size_t T, uint64_t first, size_t n,
-                               const int32_t *tokens, unroll_gradflow *f)
+unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params, size_t T,
+                               uint64_t first, size_t n, const int32_t *tokens, unroll_gradflow *f)
 {
   unroll_status st = UNROLL_OK;
   const size_t K = (size_t)f->lags;
   double *mine = NULL, *records = NULL;
   size_t *sizes = NULL;
 
-  UNROLL_TRY(comm_agree(comm, measure_mine(params, activation, T, K, first, n, tokens, &mine)));
-  UNROLL_TRY(comm_gather_bytes(comm, mine, n * LAGS_RECORD(params->L, K) * sizeof *mine, -1, &sizes,
-                               (void **)&records));
+  UNROLL_TRY(comm_agree(comm, measure_mine(params, T, K, first, n, tokens, &mine)));
+  UNROLL_TRY(comm_gather_bytes(comm, mine, n * LAGS_RECORD(params->shape.L, K) * sizeof *mine, -1,
+                               &sizes, (void **)&records));
   UNROLL_TRY(comm_agree(comm, gradflow_summarize(records, f)));
   UNROLL_TRY(find_spectra(comm, params, f));
   f->context = T - 1 - K;
@@ -325,10 +323,11 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   UNROLL_TRY(window_steps(plan, part.tokens, &T));
-  UNROLL_TRY(comm_agree(comm, gradflow_new(params->L, params->H, plan->positions, plan->lags, &f)));
+  UNROLL_TRY(comm_agree(
+      comm, gradflow_new(params->shape.L, params->shape.H, plan->positions, plan->lags, &f)));
   UNROLL_TRY(
       comm_agree(comm, read_windows(model, text, &part, plan->positions, T, first, n, &tokens)));
-  UNROLL_TRY(gradflow_measure(comm, params, model->run->config.activation, T, first, n, tokens, f));
+  UNROLL_TRY(gradflow_measure(comm, params, T, first, n, tokens, f));
   f->tokens = part.tokens;
   f->unknown = part.unknown;
   f->step = model->run->state.step;

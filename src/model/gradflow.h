@@ -37,8 +37,8 @@ uint64_t gradflow_window(uint64_t tokens, size_t T, uint64_t n, uint64_t i);
  *
  * Collective: over comm; the same result on every rank, whatever their number
  */
-unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params,
-                               unroll_activation activation, size_t T, uint64_t first, size_t n,
-                               const int32_t *tokens, unroll_gradflow *flow);
+unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params, size_t T,
+                               uint64_t first, size_t n, const int32_t *tokens,
+                               unroll_gradflow *flow);
 
 #endif

@@ -17,14 +17,14 @@
 static void logits_of(const unroll_params *p, const network *net, double *o)
 {
   const unroll_tensor *W_qh = params_output(p, PARAMS_W_QH), *b_q = params_output(p, PARAMS_B_Q);
-  const unroll_real *h = net->h[p->L - 1], *W = p->values + W_qh->offset,
+  const unroll_real *h = network_top(net)->h, *W = p->values + W_qh->offset,
                     *b = p->values + b_q->offset;
 
 #pragma omp parallel for default(none) shared(p, W_qh, W, b, h, o) schedule(static)
-  for (size_t first = 0; first < p->V; first += CHAINS) {
+  for (size_t first = 0; first < p->shape.V; first += CHAINS) {
     double sum[CHAINS] = {0};
-    size_t n = p->V - first < CHAINS ? p->V - first : CHAINS;
-    for (size_t j = 0; j < p->H; ++j) {
+    size_t n = p->shape.V - first < CHAINS ? p->shape.V - first : CHAINS;
+    for (size_t j = 0; j < p->shape.H; ++j) {
       for (size_t i = 0; i < n; ++i) {
         sum[i] += (double)W[(first + i) * W_qh->ld + j] * (double)h[j];
       }
@@ -99,7 +99,7 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
   const unroll_vocab *vocab = model->run->vocab;
   const unroll_params *params = model->run->params;
   unroll_level level = unroll_vocab_rules(vocab).level;
-  size_t V = params->V, first = level == UNROLL_LEVEL_BYTE ? 0 : 1, n_prime = 0, unknown = 0;
+  size_t V = params->shape.V, first = level == UNROLL_LEVEL_BYTE ? 0 : 1, n_prime = 0, unknown = 0;
   const char *prime = how->prime != NULL && how->prime[0] != '\0' ? how->prime
                       : unroll_vocab_rules(vocab).letters         ? " "
                                                                   : "\n";
@@ -119,7 +119,7 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
   }
   UNROLL_TRY(vocab_encode(vocab, prime, strlen(prime), &n_prime, &tokens, &unknown));
   const network_size size = {.T = 1, .chunk = 1, .B = 1, .shards = 1, .group = 1};
-  UNROLL_TRY(network_new(params, model->run->config.activation, &size, &net));
+  UNROLL_TRY(network_new(params, &size, &net));
   UNROLL_TRY(memory_new(V, sizeof *o, "logits", &o));
   UNROLL_TRY(memory_new(V, sizeof *weight, "probabilities", &weight));
   UNROLL_TRY(memory_new(V, sizeof *index, "order of tokens", &index));

@@ -155,19 +155,18 @@ static void transpose(const unroll_params *params, size_t l, unroll_real *out)
 }
 
 /* Frees nothing on error: batch_free is safe then. */
-static unroll_status batch_start(const unroll_params *params, unroll_activation activation,
-                                 size_t n, size_t K, batch *b)
+static unroll_status batch_start(const unroll_params *params, size_t n, size_t K, batch *b)
 {
   unroll_status st = UNROLL_OK;
-  size_t H = params->H, L = params->L, most = MOST_STATES / (L * (K + 1) * H);
+  size_t H = params->shape.H, L = params->shape.L, most = MOST_STATES / (L * (K + 1) * H);
   double *mantissas = NULL;
 
-  *b = (batch){.params = params, .H = H, .L = L, .V = params->V, .K = K};
+  *b = (batch){.params = params, .H = H, .L = L, .V = params->shape.V, .K = K};
   b->B = most < 1 ? 1 : most < MOST_WINDOWS ? most : MOST_WINDOWS;
   b->B = n < b->B ? n : b->B;
   b->groups = (b->B + GROUP - 1) / GROUP;
   const network_size size = {.T = 1, .chunk = 1, .B = b->B, .shards = 1, .group = 1};
-  UNROLL_TRY(network_new(params, activation, &size, &b->net));
+  UNROLL_TRY(network_new(params, &size, &b->net));
   network_pack(b->net);
   UNROLL_TRY(memory_new(L * (K + 1), b->B * H * sizeof *b->states, "states", &b->states));
   UNROLL_TRY(memory_new(L * H, H * sizeof *b->transposed, "weights", &b->transposed));
@@ -195,9 +194,9 @@ static size_t window_of(const batch *b, size_t group, size_t r)
 /* Of a unit, from its state, as the backward kernels take it. */
 static double derivative(const batch *b, unroll_real h)
 {
-  return b->net->activation == UNROLL_ACTIVATION_TANH ? 1.0 - (double)h * (double)h
-         : h > 0                                      ? 1.0
-                                                      : 0.0;
+  return b->params->shape.activation == UNROLL_ACTIVATION_TANH ? 1.0 - (double)h * (double)h
+         : h > 0                                               ? 1.0
+                                                               : 0.0;
 }
 
 /* a *= phi'(a_t), given the states h_t, rows ld apart; adds up phi' in sums (GROUP) unless NULL. */
@@ -241,7 +240,8 @@ static void tangents_step(batch *b, size_t group)
   for (size_t l = 0; l < b->L; ++l) {
     rows *u = &b->tangent[group * b->L + l];
     multiply(b->H, u, b->transposed + l * b->H * b->H, b->H, next);
-    differentiate(b, group, net->h[l] + b->B * net->ld, net->ld, next, NULL);
+    differentiate(b, group, net->layers[l].h + b->B * net->layers[l].ld, net->layers[l].ld, next,
+                  NULL);
     normalize(b->H, next);
     memcpy(u->m, next->m, GROUP * b->H * sizeof *u->m);
     memcpy(u->e, next->e, sizeof u->e);
@@ -273,7 +273,7 @@ static void keep_states(batch *b, size_t group, size_t lag)
     for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
       size_t window = group * GROUP + r;
       memcpy(b->states + ((l * (b->K + 1) + lag) * b->B + window) * b->H,
-             net->h[l] + (b->B + window) * net->ld, b->H * sizeof *b->states);
+             net->layers[l].h + (b->B + window) * net->layers[l].ld, b->H * sizeof *b->states);
     }
   }
 }
@@ -375,15 +375,15 @@ static void backward(batch *b, size_t group, size_t T, const int32_t *tokens, do
 
 /* ------------------------------------------------------------------------ all */
 
-unroll_status lags_measure(const unroll_params *params, unroll_activation activation, size_t n,
-                           size_t T, size_t K, const int32_t *tokens, uint64_t first, double *out)
+unroll_status lags_measure(const unroll_params *params, size_t n, size_t T, size_t K,
+                           const int32_t *tokens, uint64_t first, double *out)
 {
   assert(n >= 1 && K >= 1 && K < T);
   unroll_status st = UNROLL_OK;
   batch made;
   batch *b = &made;
 
-  UNROLL_TRY(batch_start(params, activation, n, K, b));
+  UNROLL_TRY(batch_start(params, n, K, b));
   for (size_t done = 0; done < n; done += b->B) {
     /* The last batch reaches back over windows done before: to the same numbers. */
     size_t begin = done + b->B <= n ? done : n - b->B;

@@ -43,7 +43,7 @@
  *
  * Threads: opens regions. Collective: no
  */
-unroll_status lags_measure(const unroll_params *params, unroll_activation activation, size_t n,
-                           size_t T, size_t K, const int32_t *tokens, uint64_t first, double *out);
+unroll_status lags_measure(const unroll_params *params, size_t n, size_t T, size_t K,
+                           const int32_t *tokens, uint64_t first, double *out);
 
 #endif

@@ -2,9 +2,6 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "kernels/dispatch.h"
-#include "kernels/gradient.h"
-#include "kernels/output.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -16,55 +13,45 @@ static unroll_status new_reals(size_t n, const char *what, unroll_real **out)
   return memory_new(n, sizeof **out, what, out);
 }
 
-static unroll_status new_layers(size_t L, unroll_real ***out)
-{
-  return memory_new(L, sizeof **out, "layers", out);
-}
-
 /* What the backward pass needs beside what inference has. */
-static unroll_status new_backward(network *net, const network_size *size)
+static unroll_status start_backward(network *net)
 {
   unroll_status st = UNROLL_OK;
-  const unroll_params *params = net->params;
-  size_t threads = (size_t)omp_get_max_threads(), rows = net->chunk * net->B;
+  const network_size *size = &net->size;
+  const size_t n = net->params->n, tokens = size->chunk * size->B;
+  gradient_sink *sink = &net->sink;
 
-  UNROLL_TRY(memory_new(net->L, sizeof *net->after, "layers", &net->after));
-  for (size_t i = 0; i < (net->L > 1 ? 2 : 1); ++i) {
-    UNROLL_TRY(new_reals(rows * net->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
+  for (size_t i = 0; i < (net->params->shape.L > 1 ? 2 : 1); ++i) {
+    UNROLL_TRY(
+        new_reals(tokens * network_top(net)->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
   }
-  if (size->gradient == NULL) { UNROLL_TRY(new_reals(params->n, "gradient", &net->own_gradient)); }
+  if (size->gradient == NULL) { UNROLL_TRY(new_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
-  UNROLL_TRY(new_reals(gradient_scratch(threads), "gradient scratch", &net->gradient_scratch));
-  UNROLL_TRY(memory_new(net->V * net->shards + 1, sizeof *net->start, "token lists", &net->start));
-  UNROLL_TRY(memory_new(rows, sizeof *net->list, "token lists", &net->list));
-  UNROLL_TRY(memory_new(net->B, sizeof *net->panel_row, "panel rows", &net->panel_row));
-  if (size->apart) {
-    UNROLL_TRY(memory_new(net->shards, params->n * sizeof *net->apart, "gradients of the shards",
-                          &net->apart));
-    for (size_t l = 0; l < net->L; ++l) {
-      UNROLL_TRY(new_reals(net->B * net->ld, "hidden gradients", &net->after[l]));
-    }
-  }
-  if (net->sparse) {
-    UNROLL_TRY(memory_new(network_seen_words(net), sizeof *net->seen, "tokens seen", &net->seen));
-    UNROLL_TRY(memory_new(size->window, sizeof *net->touched, "rows touched", &net->touched));
+  *sink = (gradient_sink){.size = &net->size, .gradient = net->gradient};
+  UNROLL_TRY(new_reals(gradient_scratch((size_t)omp_get_max_threads()), "gradient scratch",
+                       &sink->scratch));
+  UNROLL_TRY(memory_new(net->params->shape.V * size->shards + 1, sizeof *sink->start, "token lists",
+                        &sink->start));
+  UNROLL_TRY(memory_new(tokens, sizeof *sink->list, "token lists", &sink->list));
+  net->chunks = *sink;
+  net->chunks.gradient = NULL;
+  net->chunks.per_shard = n;
+  if (size->per_shard) {
+    UNROLL_TRY(memory_new(size->shards, n * sizeof *net->gradient, "gradients of the shards",
+                          &net->chunks.gradient));
   }
 
 cleanup:
   return st;
 }
 
-unroll_status network_new(const unroll_params *params, unroll_activation activation,
-                          const network_size *size, network **out)
+unroll_status network_new(const unroll_params *params, const network_size *size, network **out)
 {
   unroll_status st = UNROLL_OK;
   network *net = NULL;
-  size_t T = size->T, chunk = size->chunk, B = size->B, shards = size->shards;
-  size_t V = params->V, H = params->H, L = params->L, threads = (size_t)omp_get_max_threads();
-  size_t ld = kernels_ld(H), rows = T * B;
-  bool training = size->window > 0;
-  assert(T >= 1 && chunk >= 1 && chunk <= T && B >= 1);
-  assert(shards >= 1 && B % shards == 0 && shards % size->group == 0);
+  const size_t T = size->T, B = size->B, L = params->shape.L;
+  assert(T >= 1 && size->chunk >= 1 && size->chunk <= T && B >= 1);
+  assert(size->shards >= 1 && B % size->shards == 0 && size->shards % size->group == 0);
 
   if (T >= UINT32_MAX / B) { /* below it no product of sizes exceeds 64 bits: V has 31, L B H 42 */
     st = unroll_fail(UNROLL_ERR_ARG,
@@ -74,48 +61,18 @@ unroll_status network_new(const unroll_params *params, unroll_activation activat
     goto cleanup;
   }
   UNROLL_TRY(memory_new(1, sizeof *net, "network", &net));
-  *net = (network){.T = T,
-                   .chunk = chunk,
-                   .B = B,
-                   .V = V,
-                   .H = H,
-                   .L = L,
-                   .shards = shards,
-                   .group = size->group,
-                   .ld = ld,
-                   .xi = 1.0,
-                   .activation = activation,
-                   .params = params,
-                   .training = training,
-                   .sparse = training && network_is_sparse(params, size->window),
-                   .rows = size->rows};
-  UNROLL_TRY(new_layers(L, &net->recur_forward));
-  UNROLL_TRY(new_layers(L, &net->recur_backward));
-  UNROLL_TRY(new_layers(L, &net->below_forward));
-  UNROLL_TRY(new_layers(L, &net->below_backward));
-  UNROLL_TRY(new_layers(L, &net->h));
-  UNROLL_TRY(new_layers(L, &net->state_panels));
-  for (size_t l = 0; l < L; ++l) {
-    size_t packed = weights_packed_size(H, H);
-    UNROLL_TRY(new_reals(packed, "packed weights", &net->recur_forward[l]));
-    if (training) { UNROLL_TRY(new_reals(packed, "packed weights", &net->recur_backward[l])); }
-    if (l > 0) { UNROLL_TRY(new_reals(packed, "packed weights", &net->below_forward[l])); }
-    if (l > 0 && training) {
-      UNROLL_TRY(new_reals(packed, "packed weights", &net->below_backward[l]));
-    }
-    UNROLL_TRY(new_reals((T + 1) * B * ld, "hidden states", &net->h[l]));
-    if (training) {
-      UNROLL_TRY(new_reals(state_panels_size(T, B, H), "hidden states", &net->state_panels[l]));
-    }
+  *net = (network){.params = params, .size = *size};
+  UNROLL_TRY(memory_new(T * B, sizeof *net->x, "input tokens", &net->x));
+  UNROLL_TRY(memory_new(T * B, sizeof *net->y, "target tokens", &net->y));
+  UNROLL_TRY(embedding_start(params, size, &net->embedding));
+  UNROLL_TRY(memory_new(L, sizeof *net->layers, "layers", &net->layers));
+  for (size_t l = 0; l < L; ++l) { UNROLL_TRY(layer_start(params, l, size, &net->layers[l])); }
+  UNROLL_TRY(head_start(params, size, &net->head));
+  if (L > 1) {
+    UNROLL_TRY(
+        new_reals(T * B * layer_input_ld(network_top(net)), "layer inputs", &net->from_below));
   }
-  UNROLL_TRY(memory_new(rows, sizeof *net->x, "input tokens", &net->x));
-  UNROLL_TRY(memory_new(rows, sizeof *net->y, "target tokens", &net->y));
-  UNROLL_TRY(memory_new(chunk * B, sizeof *net->y_panel, "target tokens", &net->y_panel));
-  UNROLL_TRY(memory_new(chunk * B, sizeof *net->nll, "losses", &net->nll));
-  if (L > 1) { UNROLL_TRY(new_reals(rows * ld, "layer inputs", &net->from_below)); }
-  UNROLL_TRY(new_reals(output_panels(chunk, B, shards) * V * kernels()->nr, "logits", &net->O));
-  UNROLL_TRY(new_reals(threads * output_scratch(H), "output scratch", &net->output_scratch));
-  if (training) { UNROLL_TRY(new_backward(net, size)); }
+  if (size_trains(size)) { UNROLL_TRY(start_backward(net)); }
   *out = net;
   net = NULL;
 
@@ -124,132 +81,155 @@ cleanup:
   return st;
 }
 
-static void free_layers(size_t L, unroll_real ***layers)
-{
-  for (size_t l = 0; l < L && *layers != NULL; ++l) { memory_free(&(*layers)[l]); }
-  memory_free(layers);
-}
-
 void network_free(network **p)
 {
   network *net = *p;
   if (net == NULL) { return; }
-  memory_free(&net->touched);
-  memory_free(&net->seen);
-  memory_free(&net->panel_row);
-  memory_free(&net->list);
-  memory_free(&net->start);
-  memory_free(&net->gradient_scratch);
+  memory_free(&net->chunks.gradient);
+  memory_free(&net->sink.list);
+  memory_free(&net->sink.start);
+  memory_free(&net->sink.scratch);
   memory_free(&net->own_gradient);
-  memory_free(&net->apart);
-  free_layers(net->L, &net->after);
   memory_free(&net->dh[0]);
   memory_free(&net->dh[1]);
-  memory_free(&net->output_scratch);
-  memory_free(&net->O);
   memory_free(&net->from_below);
-  memory_free(&net->nll);
-  memory_free(&net->y_panel);
+  head_end(&net->head);
+  for (size_t l = 0; l < net->params->shape.L && net->layers != NULL; ++l) {
+    layer_end(&net->layers[l]);
+  }
+  memory_free(&net->layers);
+  embedding_end(&net->embedding);
   memory_free(&net->y);
   memory_free(&net->x);
-  free_layers(net->L, &net->state_panels);
-  free_layers(net->L, &net->h);
-  free_layers(net->L, &net->below_backward);
-  free_layers(net->L, &net->below_forward);
-  free_layers(net->L, &net->recur_backward);
-  free_layers(net->L, &net->recur_forward);
   memory_free(p);
+}
+
+void network_set_xi(network *net, double xi)
+{
+  for (size_t l = 0; l < net->params->shape.L; ++l) { net->layers[l].xi = xi; }
 }
 
 void network_pack(network *net)
 {
-  const unroll_params *params = net->params;
-  for (size_t l = 0; l < net->L; ++l) {
-    const unroll_tensor *W_hh = params_tensor(params, l, PARAMS_W_HH);
-    const unroll_tensor *W_xh = params_tensor(params, l, PARAMS_W_XH);
-    const unroll_real *recur = params->values + W_hh->offset,
-                      *below = params->values + W_xh->offset;
-    weights_pack(net->H, net->H, recur, W_hh->ld, 1, net->recur_forward[l]);
-    if (net->training) { weights_pack(net->H, net->H, recur, W_hh->ld, 0, net->recur_backward[l]); }
-    if (net->training && net->xi != 1.0) { /* once here, instead of at every step */
-      weights_scale(weights_packed_size(net->H, net->H), net->xi, net->recur_backward[l]);
+  for (size_t l = 0; l < net->params->shape.L; ++l) { layer_pack(&net->layers[l]); }
+}
+
+/* -------------------------------------------------------------------- forward */
+
+/* Behind the end of a sequence its state is zero, so that what goes on there can neither grow nor count. */
+static void clear_masked(const network *net, layer *l, size_t T)
+{
+  const size_t B = net->size.B;
+  for (size_t n = 0; n < T * B; ++n) {
+    if (net->y[n] < 0) { layer_clear(l, n / B, n % B); }
+  }
+}
+
+void network_forward(network *net, size_t T)
+{
+  for (size_t i = 0; i < net->params->shape.L; ++i) {
+    layer *l = &net->layers[i];
+    layer_input input = i == 0 ? embedding_forward(&net->embedding, net->x)
+                               : layer_from_below(l, l - 1, T, net->from_below);
+    layer_forward(l, input, T);
+    if (net->masked) { clear_masked(net, l, T); }
+  }
+}
+
+void network_output(network *net, network_span span, double scale, bool only_loss)
+{
+  assert(span.begin <= span.scored && span.scored < span.end);
+  assert(span.end <= net->size.T && span.end - span.begin <= net->size.chunk);
+  head_forward(&net->head, span, network_top(net), net->y, scale, only_loss ? NULL : net->dh[0]);
+}
+
+/* ------------------------------------------------------------------- backward */
+
+/* From the loss to the input; a chunk's neighbours cross at its edges. */
+static unroll_status backward(network *net, network_span span, const gradient_sink *sink, bool last)
+{
+  unroll_status st = UNROLL_OK;
+  const kernel_poll poll = sink->ready != NULL ? sink->ready->poll : (kernel_poll){0};
+  const size_t L = net->params->shape.L, T = span.end - span.begin;
+
+  UNROLL_TRY(head_backward(&net->head, span, network_top(net), sink));
+  for (size_t i = L; i-- > 0;) {
+    layer *l = &net->layers[i];
+    const size_t turn = (L - 1 - i) % 2; /* the two buffers take turns from layer to layer */
+    const layer_deltas d = layer_backward(l, span, net->dh[turn], last, poll);
+    if (i == 0) {
+      embedding_backward(&net->embedding, T, net->x + span.begin * net->size.B, d.rows, d.ld, sink);
+      UNROLL_TRY(embedding_notify(&net->embedding, sink));
     }
-    if (l > 0) { weights_pack(net->H, net->H, below, W_xh->ld, 1, net->below_forward[l]); }
-    if (l > 0 && net->training) {
-      weights_pack(net->H, net->H, below, W_xh->ld, 0, net->below_backward[l]);
-    }
+    UNROLL_TRY(layer_gradients(l, span, d, sink));
+    if (i > 0) { UNROLL_TRY(layer_gradients_below(l, l - 1, span, d, net->dh[1 - turn], sink)); }
+    if (sink->per_shard > 0) { layer_keep_edge(l, d); }
   }
+
+cleanup:
+  return st;
 }
 
-/* ---------------------------------------------- rows of the input table touched */
-
-void network_see(network *net, size_t T, bool first)
+unroll_status network_backward(network *net, network_span span, const network_ready *ready)
 {
-  if (first) { memset(net->seen, 0, network_seen_words(net) * sizeof *net->seen); }
-  for (size_t n = 0; n < T * net->B; ++n) {
-    net->seen[(size_t)net->x[n] / 64] |= UINT64_C(1) << ((size_t)net->x[n] % 64);
-  }
+  gradient_sink sink = net->sink;
+  sink.ready = ready;
+  return backward(net, span, &sink, true);
 }
 
-/* Where row i of those touched begins in a gradient. */
-static size_t touched_at(const network *net, size_t i)
+void network_backward_chunk(network *net, network_span span, bool last)
 {
-  const unroll_tensor *table = params_tensor(net->params, 0, PARAMS_W_XH);
-  return table->offset + net->touched[i] * table->ld;
+  gradient_sink *sink = &net->chunks;
+  assert(sink->gradient != NULL);
+  if (last) {
+    memset(sink->gradient, 0, net->size.shards * sink->per_shard * sizeof *sink->gradient);
+  }
+  (void)backward(net, span, sink, last); /* only a notification can fail, and none is sent */
 }
 
-void network_touch(network *net)
+unroll_status network_combine(network *net, const network_ready *ready)
 {
-  size_t bytes = params_tensor(net->params, 0, PARAMS_W_XH)->ld * sizeof *net->gradient;
-  for (size_t i = 0; i < net->n_touched; ++i) {
-    memset(net->gradient + touched_at(net, i), 0, bytes);
-  }
-  net->n_touched = 0;
-  for (size_t word = 0; word < network_seen_words(net); ++word) {
-    for (uint64_t bits = net->seen[word], bit = 0; bits != 0; bits >>= 1, ++bit) {
-      if (bits & 1) { net->touched[net->n_touched++] = (uint32_t)(word * 64 + bit); }
-    }
-  }
+  unroll_status st = UNROLL_OK;
+  const size_t n = net->params->n;
+  gradient_sink sink = net->sink;
+  sink.ready = ready;
+
+  shards_combine(net->size.shards, net->size.group, n, n, net->chunks.gradient, net->gradient);
+  UNROLL_TRY(sink_notify(&sink, 0, net->embedding.table->offset));
+  UNROLL_TRY(embedding_notify(&net->embedding, &sink));
+
+cleanup:
+  return st;
 }
 
-void network_rows_out(const network *net)
-{
-  size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
-  for (size_t i = 0; i < net->n_touched; ++i) {
-    memcpy(net->rows + i * ld, net->gradient + touched_at(net, i), ld * sizeof *net->rows);
-  }
-}
-
-void network_rows_in(const network *net, const unroll_real *rows, size_t begin, size_t end,
-                     unroll_real *g)
-{
-  size_t ld = params_tensor(net->params, 0, PARAMS_W_XH)->ld;
-  for (size_t i = begin; i < end; ++i) {
-    memcpy(g + touched_at(net, i), rows + i * ld, ld * sizeof *g);
-  }
-}
-
-/* --------------------------------------------------------- the carried state */
+/* -------------------------------------------------------------- carried state */
 
 void network_reset(network *net)
 {
-  for (size_t l = 0; l < net->L; ++l) { memset(net->h[l], 0, net->B * net->ld * sizeof **net->h); }
+  for (size_t l = 0; l < net->params->shape.L; ++l) { layer_reset(&net->layers[l]); }
 }
 
 void network_carry(network *net, size_t T)
 {
-  size_t slot = net->B * net->ld;
-  if (T == 0) { return; } /* the state stays what it is */
-  for (size_t l = 0; l < net->L; ++l) {
-    memcpy(net->h[l], net->h[l] + T * slot, slot * sizeof **net->h);
-  }
+  for (size_t l = 0; l < net->params->shape.L; ++l) { layer_carry(&net->layers[l], T); }
+}
+
+size_t network_state_of(const unroll_params *params, size_t B)
+{
+  return params_states(params) * params->shape.L * B * params->shape.H;
+}
+
+size_t network_state_size(const network *net)
+{
+  return network_state_of(net->params, net->size.B);
 }
 
 void network_get_slot(const network *net, size_t slot, unroll_real *state)
 {
-  for (size_t l = 0; l < net->L; ++l) {
-    for (size_t b = 0; b < net->B; ++b, state += net->H) {
-      memcpy(state, net->h[l] + (slot * net->B + b) * net->ld, net->H * sizeof *state);
+  for (size_t which = 0; which < params_states(net->params); ++which) {
+    for (size_t l = 0; l < net->params->shape.L; ++l) {
+      layer_get(&net->layers[l], which, slot, state);
+      state += net->size.B * net->params->shape.H;
     }
   }
 }
@@ -261,9 +241,10 @@ void network_get_state(const network *net, unroll_real *state)
 
 void network_set_state(network *net, const unroll_real *state)
 {
-  for (size_t l = 0; l < net->L; ++l) {
-    for (size_t b = 0; b < net->B; ++b, state += net->H) {
-      memcpy(net->h[l] + b * net->ld, state, net->H * sizeof *state);
+  for (size_t which = 0; which < params_states(net->params); ++which) {
+    for (size_t l = 0; l < net->params->shape.L; ++l) {
+      layer_set(&net->layers[l], which, state);
+      state += net->size.B * net->params->shape.H;
     }
   }
 }

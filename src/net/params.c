@@ -1,4 +1,5 @@
 #include "net/params.h"
+
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/kernels.h"
@@ -6,82 +7,145 @@
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
-#include <unroll/params.h>
 
 /* Layers; their names fit a tensor's group. */
 #define MOST_LAYERS UINT32_MAX
 
+/* Tensors of a layer: W_hh, b_h, b_hn, W_xh. */
+#define MOST_OF_LAYER 4
+
 /* What a tensor is, before its place in memory is known. */
-typedef struct shape {
+typedef struct description {
   const char *name, *long_name, *row_dim, *col_dim;
-  size_t rows, cols;
+  size_t blocks, rows, cols; /* rows of a block */
+  size_t turn;
   bool transposed;
-} shape;
+} description;
 
 /* Place one tensor behind those already there. */
-static unroll_status place(unroll_params *p, const char *group, const shape *s)
+static unroll_status place(unroll_params *p, const char *group, const description *d)
 {
+  const size_t most = PTRDIFF_MAX / sizeof(unroll_real);
   unroll_tensor *t = &p->tensors[p->n_tensors];
-  size_t lines = s->col_dim == NULL ? 1 : s->transposed ? s->cols : s->rows;
-  size_t length = s->col_dim == NULL || s->transposed ? s->rows : s->cols;
-  size_t most = PTRDIFF_MAX / sizeof(unroll_real);
 
-  if (length > most / 2 || lines > (most - p->n) / kernels_ld(length)) {
-    return unroll_fail(
-        UNROLL_ERR_MEMORY,
-        "a model with V %zu, H %zu, L %zu has more parameters than a machine can address", p->V,
-        p->H, p->L);
-  }
   (void)snprintf(t->group, sizeof t->group, "%s", group);
-  (void)snprintf(t->name, sizeof t->name, "%s", s->name);
-  t->long_name = s->long_name;
-  t->row_dim = s->row_dim;
-  t->col_dim = s->col_dim;
-  t->rows = s->rows;
-  t->cols = s->cols;
-  t->transposed = s->transposed;
-  t->ld = kernels_ld(length);
+  (void)snprintf(t->name, sizeof t->name, "%s", d->name);
+  t->long_name = d->long_name;
+  t->row_dim = d->row_dim;
+  t->col_dim = d->col_dim;
+  t->blocks = d->blocks;
+  t->turn = d->turn;
+  t->transposed = d->transposed;
+  t->cols = d->cols;
   t->offset = p->n;
-
-  p->n += lines * t->ld;
-  p->n_real += s->rows * s->cols;
+  if (d->rows > most / 2 / CELL_BLOCKS || d->cols > most / 2) { goto too_large; }
+  t->rows = d->blocks * d->rows;
+  t->block = d->blocks == 1 ? d->rows : kernels_pad(d->rows);
+  t->ld = kernels_ld(d->col_dim == NULL || d->transposed ? d->blocks * t->block : d->cols);
+  if (params_lines(t) > (most - p->n) / t->ld) { goto too_large; }
+  p->n += params_lines(t) * t->ld;
+  p->n_real += t->rows * t->cols;
   p->n_tensors += 1;
   return UNROLL_OK;
+
+too_large:
+  return unroll_fail(
+      UNROLL_ERR_MEMORY,
+      "a model with V %zu, H %zu, L %zu has more parameters than a machine can address", p->shape.V,
+      p->shape.H, p->shape.L);
 }
 
-unroll_status unroll_params_new(size_t V, size_t H, size_t L, unroll_params **out)
+/* The tensors of layer l, as the cell has them. */
+static unroll_status place_layer(unroll_params *p, size_t l)
 {
+  unroll_status st = UNROLL_OK;
+  const cell *c = params_cell(p);
+  const size_t V = p->shape.V, H = p->shape.H, G = c->inputs;
+  const bool gated = G > 1;
+  const char *const rows = gated ? "gate" : "hidden";
+  char group[sizeof p->tensors->group];
+  const description W_hh = {.name = "W_hh",
+                            .long_name = gated ? "hidden-hidden weights of the gates"
+                                               : "hidden-hidden weights",
+                            .row_dim = rows,
+                            .col_dim = "hidden_in",
+                            .blocks = c->recurrent,
+                            .rows = H,
+                            .cols = H};
+  const description b_h = {.name = "b_h",
+                           .long_name = gated ? "bias of the gates" : "hidden bias",
+                           .row_dim = rows,
+                           .blocks = G,
+                           .rows = H,
+                           .cols = 1,
+                           .turn = c->from};
+  const description b_hn = {.name = "b_hn",
+                            .long_name = "bias of the new state's hidden part",
+                            .row_dim = "hidden",
+                            .blocks = 1,
+                            .rows = H,
+                            .cols = 1};
+  description W_xh = {.name = "W_xh",
+                      .long_name =
+                          gated ? "input-hidden weights of the gates" : "input-hidden weights",
+                      .row_dim = rows,
+                      .col_dim = "vocab",
+                      .blocks = G,
+                      .rows = H,
+                      .cols = V,
+                      .turn = c->from,
+                      .transposed = true};
+  if (l > 0) {
+    W_xh.long_name = gated ? "input-hidden weights of the gates, from the layer below"
+                           : "input-hidden weights, from the layer below";
+    W_xh.col_dim = "hidden_below";
+    W_xh.cols = H;
+    W_xh.transposed = false;
+  }
+
+  (void)snprintf(group, sizeof group, "layer%u", (unsigned)l);
+  if (c->recurrent > 0) { UNROLL_TRY(place(p, group, &W_hh)); }
+  UNROLL_TRY(place(p, group, &b_h));
+  if (c->id == CELL_gru) { UNROLL_TRY(place(p, group, &b_hn)); }
+  UNROLL_TRY(place(p, group, &W_xh));
+
+cleanup:
+  return st;
+}
+
+unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
+{
+  const size_t V = shape->V, H = shape->H, L = shape->L;
   assert(V >= 1 && H >= 1 && L >= 1);
   unroll_status st = UNROLL_OK;
   unroll_params *p = NULL;
-  const shape W_qh = {"W_qh", "hidden-output weights", "vocab", "hidden", V, H, false};
-  const shape b_q = {"b_q", "output bias", "vocab", NULL, V, 1, false};
-  const shape W_hh = {"W_hh", "hidden-hidden weights", "hidden", "hidden_in", H, H, false};
-  const shape W_xh = {"W_xh", "input-hidden weights", "hidden", "vocab", H, V, true};
-  const shape W_up = {
-      "W_xh", "input-hidden weights, from the layer below", "hidden", "hidden_below", H, H, false};
-  const shape b_h = {"b_h", "hidden bias", "hidden", NULL, H, 1, false};
+  const description W_qh = {.name = "W_qh",
+                            .long_name = "hidden-output weights",
+                            .row_dim = "vocab",
+                            .col_dim = "hidden",
+                            .blocks = 1,
+                            .rows = V,
+                            .cols = H};
+  const description b_q = {.name = "b_q",
+                           .long_name = "output bias",
+                           .row_dim = "vocab",
+                           .blocks = 1,
+                           .rows = V,
+                           .cols = 1};
 
   UNROLL_TRY(memory_new(1, sizeof *p, "parameters", &p));
-  p->V = V;
-  p->H = H;
-  p->L = L;
+  p->shape = *shape;
   if (L > MOST_LAYERS) {
     st = unroll_fail(UNROLL_ERR_MEMORY, "%zu layers are more than a machine can address", L);
     goto cleanup;
   }
-  UNROLL_TRY(memory_new(2 + 3 * L, sizeof *p->tensors, "the table of parameters", &p->tensors));
+  UNROLL_TRY(memory_new(PARAMS_OUTPUTS + MOST_OF_LAYER * L, sizeof *p->tensors,
+                        "the table of parameters", &p->tensors));
 
   UNROLL_TRY(place(p, "output", &W_qh));
   UNROLL_TRY(place(p, "output", &b_q));
   p->n_output = p->n;
-  for (size_t l = L; l-- > 0;) {
-    char group[sizeof p->tensors->group];
-    (void)snprintf(group, sizeof group, "layer%u", (unsigned)l);
-    UNROLL_TRY(place(p, group, &W_hh));
-    UNROLL_TRY(place(p, group, &b_h));
-    UNROLL_TRY(place(p, group, l == 0 ? &W_xh : &W_up));
-  }
+  for (size_t l = L; l-- > 0;) { UNROLL_TRY(place_layer(p, l)); }
   UNROLL_TRY(memory_new(p->n, sizeof *p->values, "parameters", &p->values));
   *out = p;
   p = NULL;
@@ -89,6 +153,43 @@ unroll_status unroll_params_new(size_t V, size_t H, size_t L, unroll_params **ou
 cleanup:
   unroll_params_free(&p);
   return st;
+}
+
+const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which)
+{
+  static const char *const names[] = {
+      [PARAMS_W_HH] = "W_hh", [PARAMS_B_H] = "b_h", [PARAMS_B_HN] = "b_hn", [PARAMS_W_XH] = "W_xh"};
+  const size_t of_layer = (p->n_tensors - PARAMS_OUTPUTS) / p->shape.L;
+  const unroll_tensor *t = p->tensors + PARAMS_OUTPUTS + (p->shape.L - 1 - l) * of_layer;
+  for (size_t i = 0; i < of_layer; ++i) {
+    if (strcmp(t[i].name, names[which]) == 0) { return &t[i]; }
+  }
+  return NULL;
+}
+
+double params_work(const unroll_params *p)
+{
+  const cell *c = params_cell(p);
+  const double V = (double)p->shape.V, H = (double)p->shape.H, above = (double)p->shape.L - 1;
+  const double blocks = (double)c->recurrent + above * (double)(c->inputs + c->recurrent);
+  return 6 * H * H * blocks + 6 * H * V;
+}
+
+unroll_shape params_shape(const unroll_config *config, size_t V)
+{
+  return (unroll_shape){.V = V,
+                        .H = (size_t)config->hidden,
+                        .L = (size_t)config->layers,
+                        .cell = config->cell,
+                        .activation = config->activation};
+}
+
+unroll_start params_start(const unroll_config *config)
+{
+  return (unroll_start){.init = config->init,
+                        .scale = config->init_scale,
+                        .forget_bias = config->forget_bias,
+                        .seed = config->seed};
 }
 
 void unroll_params_free(unroll_params **params)

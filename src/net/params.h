@@ -2,10 +2,11 @@
 #define NET_PARAMS_H
 
 /* Tensors of a model by place instead of by name: the table's order is that of unroll/params.h. */
+#include "kernels/cell.h"
 #include <unroll/params.h>
 
 enum { PARAMS_W_QH, PARAMS_B_Q, PARAMS_OUTPUTS };
-enum { PARAMS_W_HH, PARAMS_B_H, PARAMS_W_XH, PARAMS_PER_LAYER };
+typedef enum params_name { PARAMS_W_HH, PARAMS_B_H, PARAMS_B_HN, PARAMS_W_XH } params_name;
 
 /** W_qh or b_q. */
 static inline const unroll_tensor *params_output(const unroll_params *p, int which)
@@ -13,16 +14,46 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
   return &p->tensors[which];
 }
 
-/** W_hh, b_h or W_xh of layer l; the top layer comes first. */
-static inline const unroll_tensor *params_tensor(const unroll_params *p, size_t l, int which)
+/** A tensor of layer l, or NULL: the cell has none of that name. */
+const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which);
+
+/** The gathered table of the inputs, which comes last in memory. */
+static inline const unroll_tensor *params_table(const unroll_params *p)
 {
-  return &p->tensors[PARAMS_OUTPUTS + (p->L - 1 - l) * PARAMS_PER_LAYER + (size_t)which];
+  return &p->tensors[p->n_tensors - 1];
 }
 
-/** End of layer l in the flat array: what lies before belongs to it, to layers above and to the output. */
-static inline size_t params_layer_end(const unroll_params *p, size_t l)
+/** Rows in memory. */
+static inline size_t params_lines(const unroll_tensor *t)
 {
-  return l == 0 ? p->n : params_tensor(p, l - 1, PARAMS_W_HH)->offset;
+  return t->col_dim == NULL ? 1 : t->transposed ? t->cols : t->blocks * t->block;
+}
+
+/** What the options say of a model over a vocabulary of V, and of its start. */
+unroll_shape params_shape(const unroll_config *config, size_t V);
+unroll_start params_start(const unroll_config *config);
+
+/** What the cell of this model does. */
+static inline const cell *params_cell(const unroll_params *p)
+{
+  return cell_of(p->shape.cell, p->shape.activation);
+}
+
+/**
+ * Floating-point operations of a training step for each token: a product of n blocks of (H, H) costs 2 n H^2 forward and
+ * twice that backward; the gathered input nothing.
+ */
+double params_work(const unroll_params *p);
+
+/** Named vectors of the state of a layer: h, and c of a cell with memory. */
+static inline size_t params_states(const unroll_params *p)
+{
+  return params_cell(p)->memory ? 2 : 1;
+}
+
+static inline const char *params_state_name(size_t which)
+{
+  return which == 0 ? "h" : "c";
 }
 
 /**
@@ -31,7 +62,7 @@ static inline size_t params_layer_end(const unroll_params *p, size_t l)
  *
  * Threads: opens regions
  */
-unroll_status params_start_part(unroll_params *params, unroll_init init, double scale,
-                                uint64_t seed, size_t begin, size_t end);
+unroll_status params_start_part(unroll_params *params, const unroll_start *start, size_t begin,
+                                size_t end);
 
 #endif

@@ -6,7 +6,7 @@
 #include "data/streams.h"
 #include "net/network.h"
 
-/* Told the losses of each window: nll (T * B) in the order of network.nll, targets y (T, B). */
+/* Told the losses of each window: nll (T * B) in the order of head.nll, targets y (T, B). */
 typedef struct score_listener {
   void (*call)(void *context, size_t T, const int32_t *y, const double *nll);
   void *context;
@@ -15,7 +15,7 @@ typedef struct score_listener {
 /**
  * Score this rank's streams from their start to their end, from the carried state of the network.
  *
- * @param[out] sums  (net->shards) [nats] summed over each shard; the tree over them is the caller's
+ * @param[out] sums  (shards) [nats] summed over each shard; the tree over them is the caller's
  *
  * Collective: no. Threads: opens regions
  */

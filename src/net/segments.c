@@ -25,31 +25,30 @@ size_t segments_chunk(size_t B, size_t V)
   return chunk;
 }
 
-size_t segments_steps(size_t longest, size_t chunk, size_t L, size_t B, size_t H)
+size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B)
 {
-  const size_t state = L * B * kernels_ld(H) * sizeof(unroll_real); /* held as rows and as panels */
-  size_t fit = SEGMENT_BYTES / (2 * state), root = (size_t)sqrt((double)longest / 2.0);
+  const cell *c = params_cell(params);
+  /* h as rows and as panels, c, and what the cell keeps */
+  const size_t vectors = 1 + params_states(params) + c->kept;
+  const size_t step =
+      vectors * params->shape.L * B * kernels_ld(params->shape.H) * sizeof(unroll_real);
+  size_t fit = SEGMENT_BYTES / step, root = (size_t)sqrt((double)longest / 2.0);
   size_t steps = fit > root ? fit : root;
   if (steps > longest) { steps = longest; }
   return (steps + chunk - 1) / chunk * chunk;
-}
-
-static size_t state_size(const network *net)
-{
-  return net->L * net->B * net->H;
 }
 
 unroll_status segments_new(network *net, size_t longest, segments **out)
 {
   unroll_status st = UNROLL_OK;
   segments *s = NULL;
-  assert(net->T % net->chunk == 0 && net->apart != NULL);
+  assert(net->size.T % net->size.chunk == 0 && net->size.per_shard);
 
   UNROLL_TRY(memory_new(1, sizeof *s, "segments", &s));
-  *s = (segments){.net = net, .most = (longest + net->T - 1) / net->T};
-  UNROLL_TRY(
-      memory_new(s->most, state_size(net) * sizeof *s->kept, "states of segments", &s->kept));
-  UNROLL_TRY(memory_new(state_size(net), sizeof *s->end, "states of segments", &s->end));
+  *s = (segments){.net = net, .most = (longest + net->size.T - 1) / net->size.T};
+  UNROLL_TRY(memory_new(s->most, network_state_size(net) * sizeof *s->kept, "states of segments",
+                        &s->kept));
+  UNROLL_TRY(memory_new(network_state_size(net), sizeof *s->end, "states of segments", &s->end));
   *out = s;
   s = NULL;
 
@@ -69,20 +68,20 @@ void segments_free(segments **s)
 /* Steps of segment k of the sequences at hand. */
 static size_t steps_of(const segments *s, size_t k)
 {
-  size_t left = s->n - k * s->net->T;
-  return left < s->net->T ? left : s->net->T;
+  size_t left = s->n - k * s->net->size.T;
+  return left < s->net->size.T ? left : s->net->size.T;
 }
 
 /* The states of segment k from the carried one. */
 static void run_segment(segments *s, size_t k, token_source source)
 {
-  source.fill(source.context, k * s->net->T, steps_of(s, k), s->net);
+  source.fill(source.context, k * s->net->size.T, steps_of(s, k), s->net);
   network_forward(s->net, steps_of(s, k));
 }
 
 static size_t segment_count(const segments *s)
 {
-  return (s->n + s->net->T - 1) / s->net->T;
+  return (s->n + s->net->size.T - 1) / s->net->size.T;
 }
 
 void segments_forward(segments *s, size_t n, token_source source)
@@ -92,10 +91,12 @@ void segments_forward(segments *s, size_t n, token_source source)
   assert(n >= 1 && segment_count(s) <= s->most);
 
   for (size_t k = 0; k < segment_count(s); ++k) {
-    if (k > 0) { network_carry(net, net->T); }
-    network_get_state(net, s->kept + k * state_size(net));
+    if (k > 0) { network_carry(net, net->size.T); }
+    network_get_state(net, s->kept + k * network_state_size(net));
     run_segment(s, k, source);
-    if (net->sparse) { network_see(net, steps_of(s, k), k == 0); }
+    if (net->embedding.sparse) {
+      embedding_note(&net->embedding, steps_of(s, k) * net->size.B, net->x, k == 0);
+    }
   }
   network_get_slot(net, steps_of(s, segment_count(s) - 1), s->end);
 }
@@ -106,18 +107,20 @@ unroll_status segments_backward(segments *s, double scale, token_source source, 
   network *net = s->net;
   const size_t count = segment_count(s);
 
-  memset(sums, 0, net->shards * sizeof *sums);
+  memset(sums, 0, net->size.shards * sizeof *sums);
   for (size_t k = count; k-- > 0;) {
     size_t T = steps_of(s, k);
     if (k + 1 < count) { /* the last one's states are still there */
-      network_set_state(net, s->kept + k * state_size(net));
+      network_set_state(net, s->kept + k * network_state_size(net));
       run_segment(s, k, source);
     }
-    for (size_t chunk = (T + net->chunk - 1) / net->chunk; chunk-- > 0;) {
-      size_t begin = chunk * net->chunk, end = begin + net->chunk < T ? begin + net->chunk : T;
+    for (size_t chunk = (T + net->size.chunk - 1) / net->size.chunk; chunk-- > 0;) {
+      size_t begin = chunk * net->size.chunk,
+             end = begin + net->size.chunk < T ? begin + net->size.chunk : T;
       const network_span span = {begin, begin, end};
       network_output(net, span, scale, false);
-      loss_by_shard((end - begin) * (net->B / net->shards), net->shards, net->nll, sums);
+      loss_by_shard((end - begin) * (net->size.B / net->size.shards), net->size.shards,
+                    net->head.nll, sums);
       network_backward_chunk(net, span, k + 1 == count && end == T);
     }
   }

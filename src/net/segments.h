@@ -32,8 +32,8 @@ typedef struct segments {
   network *net;      /* borrowed */
   size_t most;       /* segments */
   size_t n;          /* steps of the sequences at hand */
-  unroll_real *kept; /* (most, L, B, H) state at the start of each segment */
-  unroll_real *end;  /* (L, B, H) state behind the last step */
+  unroll_real *kept; /* (most, states, L, B, H) state at the start of each segment */
+  unroll_real *end;  /* (states, L, B, H) state behind the last step */
 } segments;
 
 /**
@@ -48,13 +48,13 @@ size_t segments_chunk(size_t B, size_t V);
  *
  * @param[in] B  sequences of this rank
  */
-size_t segments_steps(size_t longest, size_t chunk, size_t L, size_t B, size_t H);
+size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B);
 
 /** For sequences of up to `longest` steps. */
 unroll_status segments_new(network *net, size_t longest, segments **out);
 void segments_free(segments **s);
 
-/** All n steps from the carried state of the network; tokens are noted for network_touch where that matters. */
+/** All n steps from the carried state of the network; tokens are noted for embedding_touch where that matters. */
 void segments_forward(segments *s, size_t n, token_source source);
 
 /**

@@ -7,33 +7,45 @@
 #include <math.h>
 #include <string.h>
 
-/* A number for the tensor that does not depend on the memory layout: eight for each layer. */
-static uint64_t stream_of(size_t l, int which)
+/*
+ * A number for the tensor that does not depend on the memory layout. Eight for each layer, of which 4 and 5 of layer 0
+ * are the output's: so they were first given, and so they stay. Later tensors of no layer count down from 2^64 - 1.
+ */
+#define STREAMS_OF_LAYER 8
+#define STREAM_OUTPUT    4 /* W_qh, then b_q */
+
+static uint64_t stream_of(size_t l, params_name which)
 {
-  static const uint64_t streams[PARAMS_PER_LAYER] = {
-      [PARAMS_W_HH] = 0, [PARAMS_W_XH] = 1, [PARAMS_B_H] = 2};
-  return (uint64_t)l * 8 + streams[which];
+  static const uint64_t streams[] = {
+      [PARAMS_W_HH] = 0, [PARAMS_W_XH] = 1, [PARAMS_B_H] = 2, [PARAMS_B_HN] = 3};
+  _Static_assert(sizeof streams / sizeof streams[0] <= STREAM_OUTPUT, "below the output's");
+  return (uint64_t)l * STREAMS_OF_LAYER + streams[which];
 }
-#define STREAM_OUTPUT 4 /* W_qh and b_q: streams 4 and 5 of layer 0's eight */
 
 /* Elements [begin, end) of the flat array, as far as they belong to the tensor. */
 static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t seed, uint64_t stream,
                           size_t begin, size_t end)
 {
-  const double bound = 1.0 / sqrt((double)p->H);
+  const double bound = 1.0 / sqrt((double)p->shape.H);
   const bool turned =
-      t->transposed || t->col_dim == NULL; /* a vector is one column, a line in memory */
-  const size_t lines = turned ? t->cols : t->rows, length = turned ? t->rows : t->cols;
+      t->transposed || t->col_dim == NULL; /* rows of the file run along a line in memory */
+  const size_t lines = params_lines(t), H = t->rows / t->blocks;
 
 #pragma omp parallel for default(none) schedule(static)                                            \
-    shared(p, t, seed, stream, begin, end, bound, turned, lines, length)
+    shared(p, t, seed, stream, begin, end, bound, turned, lines, H)
   for (size_t line = 0; line < lines; ++line) {
-    const size_t at = t->offset + line * t->ld;
-    const size_t first = begin > at ? begin - at : 0, most = end > at ? end - at : 0;
-    for (size_t k = first; k < length && k < most; ++k) {
-      uint64_t number = turned ? k * t->cols + line : line * t->cols + k;
-      double u = random_uniform(seed, RANDOM_INIT, stream, number);
-      p->values[at + k] = (unroll_real)(bound * (2.0 * u - 1.0));
+    const size_t blocks = turned ? t->blocks : 1, run = turned ? H : t->cols;
+    for (size_t block = 0; block < blocks; ++block) {
+      const size_t at = t->offset + line * t->ld + block * t->block;
+      const size_t first = begin > at ? begin - at : 0, most = end > at ? end - at : 0;
+      const size_t in = turned ? 0 : line % t->block, of = turned ? block : line / t->block;
+      const size_t row = (of + t->blocks - t->turn) % t->blocks * H + in; /* in the file */
+      if (in >= H) { break; }                                             /* padding */
+      for (size_t k = first; k < run && k < most; ++k) {
+        uint64_t number = turned ? (row + k) * t->cols + line : row * t->cols + k;
+        double u = random_uniform(seed, RANDOM_INIT, stream, number);
+        p->values[at + k] = (unroll_real)(bound * (2.0 * u - 1.0));
+      }
     }
   }
 }
@@ -51,17 +63,17 @@ static double normal(uint64_t seed, uint64_t stream, uint64_t j)
  * positive diagonal: Haar distributed (Mezzadri 2007). In double, so that Q is orthogonal to the
  * rounding of float. Our own instead of LAPACK's: its bits would depend on the library and the CPU.
  */
-static unroll_status start_orthogonal(unroll_params *p, const unroll_tensor *t, double scale,
-                                      uint64_t seed, uint64_t stream)
+static unroll_status start_orthogonal(unroll_params *p, const unroll_tensor *t, size_t block,
+                                      double scale, uint64_t seed, uint64_t stream)
 {
   unroll_status st = UNROLL_OK;
-  size_t n = p->H;
+  const size_t n = p->shape.H, row0 = block * n;
   double *q = NULL;
   UNROLL_TRY(memory_new(n * n, sizeof *q, "orthogonal start", &q));
 
   for (size_t i = 0; i < n; ++i) {
     double *row = q + i * n;
-    for (size_t j = 0; j < n; ++j) { row[j] = normal(seed, stream, i * n + j); }
+    for (size_t j = 0; j < n; ++j) { row[j] = normal(seed, stream, (row0 + i) * n + j); }
   }
   for (size_t i = 0; i < n; ++i) {
     double *row = q + i * n;
@@ -78,7 +90,7 @@ static unroll_status start_orthogonal(unroll_params *p, const unroll_tensor *t, 
   }
   for (size_t i = 0; i < n; ++i) {
     for (size_t j = 0; j < n; ++j) {
-      p->values[unroll_tensor_index(t, i, j)] = (unroll_real)(scale * q[i * n + j]);
+      p->values[unroll_tensor_index(t, row0 + i, j)] = (unroll_real)(scale * q[i * n + j]);
     }
   }
 
@@ -91,43 +103,73 @@ cleanup:
 static void start_identity(unroll_params *p, const unroll_tensor *W_hh, double scale, size_t begin,
                            size_t end)
 {
-  for (size_t i = 0; i < p->H; ++i) {
+  for (size_t i = 0; i < p->shape.H; ++i) {
     size_t at = unroll_tensor_index(W_hh, i, i);
     if (at >= begin && at < end) { p->values[at] = (unroll_real)scale; }
   }
 }
 
-unroll_status params_start_part(unroll_params *params, unroll_init init, double scale,
-                                uint64_t seed, size_t begin, size_t end)
+/* The forget block of b_h of an lstm (Gers, Schmidhuber and Cummins 2000; Jozefowicz et al. 2015 on its value). */
+static void start_forget(unroll_params *p, const unroll_tensor *b_h, double bias, size_t begin,
+                         size_t end)
+{
+  const size_t H = p->shape.H;
+  for (size_t j = 0; j < H; ++j) {
+    size_t at = unroll_tensor_index(b_h, H + j, 0);
+    if (at >= begin && at < end) { p->values[at] = (unroll_real)bias; }
+  }
+}
+
+static unroll_status start_layer(unroll_params *p, size_t l, const unroll_start *start,
+                                 size_t begin, size_t end)
 {
   unroll_status st = UNROLL_OK;
+  const unroll_tensor *W_hh = params_tensor(p, l, PARAMS_W_HH);
+  const uint64_t seed = start->seed;
+  const unroll_init init = start->init;
 
-  for (int which = 0; which < PARAMS_OUTPUTS; ++which) {
-    start_uniform(params, params_output(params, which), seed, STREAM_OUTPUT + (uint64_t)which,
-                  begin, end);
+  for (params_name which = PARAMS_W_HH; which <= PARAMS_W_XH; ++which) {
+    const unroll_tensor *t = params_tensor(p, l, which);
+    bool otherwise = (which == PARAMS_W_HH && init != UNROLL_INIT_UNIFORM) ||
+                     (which == PARAMS_B_H && init == UNROLL_INIT_IDENTITY);
+    if (otherwise || t == NULL) { continue; }
+    start_uniform(p, t, seed, stream_of(l, which), begin, end);
   }
-  for (size_t l = 0; l < params->L; ++l) {
-    const unroll_tensor *W_hh = params_tensor(params, l, PARAMS_W_HH);
-    for (int which = 0; which < PARAMS_PER_LAYER; ++which) {
-      bool otherwise = (which == PARAMS_W_HH && init != UNROLL_INIT_UNIFORM) ||
-                       (which == PARAMS_B_H && init == UNROLL_INIT_IDENTITY);
-      if (otherwise) { continue; }
-      start_uniform(params, params_tensor(params, l, which), seed, stream_of(l, which), begin, end);
+  if (p->shape.cell == UNROLL_CELL_LSTM) {
+    start_forget(p, params_tensor(p, l, PARAMS_B_H), start->forget_bias, begin, end);
+  }
+  if (W_hh == NULL) { goto cleanup; }
+  if (init == UNROLL_INIT_ORTHOGONAL && W_hh->offset >= begin && W_hh->offset < end) {
+    for (size_t block = 0; block < W_hh->blocks; ++block) {
+      UNROLL_TRY(start_orthogonal(p, W_hh, block, start->scale, seed, stream_of(l, PARAMS_W_HH)));
     }
-    if (init == UNROLL_INIT_ORTHOGONAL && W_hh->offset >= begin && W_hh->offset < end) {
-      UNROLL_TRY(start_orthogonal(params, W_hh, scale, seed, stream_of(l, PARAMS_W_HH)));
-    } else if (init == UNROLL_INIT_IDENTITY) {
-      start_identity(params, W_hh, scale, begin, end);
-    }
+  } else if (init == UNROLL_INIT_IDENTITY) {
+    start_identity(p, W_hh, start->scale, begin, end);
   }
 
 cleanup:
   return st;
 }
 
-unroll_status unroll_params_start(unroll_params *params, unroll_init init, double scale,
-                                  uint64_t seed)
+unroll_status params_start_part(unroll_params *params, const unroll_start *start, size_t begin,
+                                size_t end)
+{
+  unroll_status st = UNROLL_OK;
+
+  for (int which = 0; which < PARAMS_OUTPUTS; ++which) {
+    start_uniform(params, params_output(params, which), start->seed,
+                  STREAM_OUTPUT + (uint64_t)which, begin, end);
+  }
+  for (size_t l = 0; l < params->shape.L; ++l) {
+    UNROLL_TRY(start_layer(params, l, start, begin, end));
+  }
+
+cleanup:
+  return st;
+}
+
+unroll_status unroll_params_start(unroll_params *params, const unroll_start *start)
 {
   memset(params->values, 0, params->n * sizeof *params->values);
-  return params_start_part(params, init, scale, seed, 0, params->n);
+  return params_start_part(params, start, 0, params->n);
 }

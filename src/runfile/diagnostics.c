@@ -319,7 +319,7 @@ static unroll_status get_dataset(const h5_file *file, const dataset *d, const un
 unroll_status diagnostics_get(const h5_file *file, const unroll_params *params, run_flows *flows)
 {
   unroll_status st = UNROLL_OK;
-  run_flows made = {.rows = {.L = params->L, .H = params->H}};
+  run_flows made = {.rows = {.L = params->shape.L, .H = params->shape.H}};
   hid_t steps = H5I_INVALID_HID;
   hsize_t n[1] = {0};
 

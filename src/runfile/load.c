@@ -10,7 +10,7 @@
 typedef struct parcel {
   unroll_config config;
   run_state state; /* its pointer means nothing to others */
-  size_t V, H, L;
+  unroll_shape shape;
   size_t n_moments;
   size_t token_bytes; /* all names with their zeros */
 } parcel;
@@ -20,11 +20,9 @@ static void pack(const run *r, parcel *p)
   p->config = r->config;
   p->state = r->state;
   p->state.hidden = NULL;
-  p->V = r->params->V;
-  p->H = r->params->H;
-  p->L = r->params->L;
+  p->shape = r->params->shape;
   p->n_moments = r->n_moments;
-  for (size_t v = 0; v < p->V; ++v) {
+  for (size_t v = 0; v < p->shape.V; ++v) {
     p->token_bytes += strlen(unroll_vocab_token_view(r->vocab, v)) + 1;
   }
 }
@@ -38,7 +36,7 @@ static unroll_status prepare(const parcel *p, run **out)
   UNROLL_TRY(run_new(&r));
   r->config = p->config;
   r->state = p->state;
-  UNROLL_TRY(unroll_params_new(p->V, p->H, p->L, &r->params));
+  UNROLL_TRY(unroll_params_new(&p->shape, &r->params));
   r->n_moments = p->n_moments;
   for (size_t k = 0; k < r->n_moments; ++k) {
     UNROLL_TRY(
@@ -65,10 +63,10 @@ static unroll_status token_list_new(const parcel *p, const unroll_vocab *vocab, 
   char *at = NULL;
 
   UNROLL_TRY(memory_new(p->token_bytes, 1, "tokens", &list->names));
-  UNROLL_TRY(memory_new(p->V, sizeof *list->token, "tokens", &list->token));
-  UNROLL_TRY(memory_new(p->V, sizeof *list->count, "counts of tokens", &list->count));
+  UNROLL_TRY(memory_new(p->shape.V, sizeof *list->token, "tokens", &list->token));
+  UNROLL_TRY(memory_new(p->shape.V, sizeof *list->count, "counts of tokens", &list->count));
   at = list->names;
-  for (size_t v = 0; vocab != NULL && v < p->V; ++v) {
+  for (size_t v = 0; vocab != NULL && v < p->shape.V; ++v) {
     const char *name = unroll_vocab_token_view(vocab, v);
     memcpy(at, name, strlen(name) + 1);
     at += strlen(name) + 1;
@@ -84,11 +82,11 @@ static unroll_status token_list_to_vocab(const parcel *p, token_list *list, unro
   const unroll_text_rules rules = {p->config.level, p->config.lowercase, p->config.letters};
   const char *at = list->names;
 
-  for (size_t v = 0; v < p->V; ++v) {
+  for (size_t v = 0; v < p->shape.V; ++v) {
     list->token[v] = at;
     at += strlen(at) + 1;
   }
-  return unroll_vocab_new(rules, p->V, list->token, list->count, vocab);
+  return unroll_vocab_new(rules, p->shape.V, list->token, list->count, vocab);
 }
 
 static void token_list_free(token_list *list)
@@ -115,7 +113,7 @@ unroll_status runfile_load(unroll_comm *comm, const char *path, run **out)
   UNROLL_TRY(comm_agree(comm, st)); /* before anybody sends into memory that is not there */
 
   UNROLL_TRY(comm_broadcast(comm, list.names, p.token_bytes, 0));
-  UNROLL_TRY(comm_broadcast(comm, list.count, p.V * sizeof *list.count, 0));
+  UNROLL_TRY(comm_broadcast(comm, list.count, p.shape.V * sizeof *list.count, 0));
   UNROLL_TRY(comm_agree(comm, first ? UNROLL_OK : token_list_to_vocab(&p, &list, &r->vocab)));
   *out = r;
   r = NULL;

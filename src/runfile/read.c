@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "net/params.h"
 #include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
@@ -292,11 +293,12 @@ static unroll_status get_params(const h5_file *file, run *r)
   unroll_status st = UNROLL_OK;
   size_t V = unroll_vocab_size(r->vocab);
   size_t H = r->config.hidden;
+  const unroll_shape shape = params_shape(&r->config, V);
   hid_t dataset = H5I_INVALID_HID;
 
   /* Before memory is asked for: a wrong size in the config could ask for all of it. */
   UNROLL_TRY(open_tensor(file, "/weights/output/W_qh", 2, V, H, "vocab x hidden", &dataset));
-  UNROLL_TRY(unroll_params_new(V, H, r->config.layers, &r->params));
+  UNROLL_TRY(unroll_params_new(&shape, &r->params));
   UNROLL_TRY(get_tensors(file, "/weights", r->params, r->params->values));
 
   r->n_moments = schema_moments(r->config.optimizer);
@@ -351,14 +353,19 @@ static unroll_status get_state(const h5_file *file, run *r)
 {
   unroll_status st = UNROLL_OK;
   run_state *s = &r->state;
-  const hsize_t shape[3] = {r->params->L, r->config.batch, r->params->H};
+  const unroll_params *p = r->params;
+  const hsize_t shape[3] = {p->shape.L, r->config.batch, p->shape.H};
+  const size_t one = p->shape.L * r->config.batch * p->shape.H;
 
   UNROLL_TRY(get_fields(file, "/state", &schema_state, s));
   if (!h5_has(file, "/state/h")) { goto cleanup; }
-  UNROLL_TRY(
-      memory_new(shape[0] * shape[1] * shape[2], sizeof *s->hidden, "hidden states", &s->hidden));
-  UNROLL_TRY(h5_get(file, "/state/h", H5T_FLOAT, 3, shape, H5_REAL, s->hidden));
-  s->n_hidden = shape[0] * shape[1] * shape[2];
+  UNROLL_TRY(memory_new(params_states(p), one * sizeof *s->hidden, "hidden states", &s->hidden));
+  for (size_t k = 0; k < params_states(p); ++k) {
+    char object[H5_PATH];
+    (void)snprintf(object, sizeof object, "/state/%s", params_state_name(k));
+    UNROLL_TRY(h5_get(file, object, H5T_FLOAT, 3, shape, H5_REAL, s->hidden + k * one));
+  }
+  s->n_hidden = params_states(p) * one;
 
 cleanup:
   return st;

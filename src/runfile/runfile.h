@@ -19,8 +19,10 @@
 #include <unroll/status.h>
 #include <unroll/vocab.h>
 
-#define RUNFILE_FORMAT  "unroll-run"
-#define RUNFILE_VERSION 1 /* raised when a reader of the old schema would misread the new one */
+#define RUNFILE_FORMAT "unroll-run"
+/* Raised when a reader of the old schema would misread the new one; each file has the lowest that reads it:
+ * 2 has other cells than rnn. */
+#define RUNFILE_VERSION 2
 
 /* One row per report interval; the same keys as the datasets under /metrics/train. */
 typedef struct run_train_row {
@@ -73,8 +75,9 @@ typedef struct run_state {
   /* The current report interval, not yet a row: sums so far. */
   uint64_t interval_steps, interval_tokens;
   double interval_loss, interval_norm, interval_scale;
-  size_t n_hidden;     /* L * B * H */
-  unroll_real *hidden; /* (L, B, H) state carried to the next window, all sequences, unpadded */
+  size_t n_hidden; /* states * L * B * H */
+  unroll_real *
+      hidden; /* (states, L, B, H) carried to the next window, all sequences, unpadded; net/params.h */
 } run_state;
 
 /* Where the run was made. Strings are owned; NULL is written as "". */

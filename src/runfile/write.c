@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "net/params.h"
 #include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/image.h"
@@ -19,7 +20,7 @@ static size_t estimate(const run *r)
   size_t bytes = 0;
 
   bytes += (1 + r->n_moments) * (r->params->n * sizeof(unroll_real) + r->params->n_tensors * 8192);
-  bytes += 3 * sizeof(int32_t) * (V + 3 * r->params->H + r->config.batch); /* scales */
+  bytes += 3 * sizeof(int32_t) * (V + 3 * r->params->shape.H + r->config.batch); /* scales */
   bytes += r->state.n_hidden * sizeof(unroll_real);
   bytes += 16 * (r->n_train * schema_train.n + r->n_valid * schema_valid.n);
   bytes += diagnostics_estimate(&r->flows);
@@ -90,12 +91,13 @@ static unroll_status put_root(const h5_file *file, const run *r)
   }
   (void)snprintf(title, sizeof title,
                  "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu", level,
-                 r->params->V, r->params->H, r->params->L);
+                 r->params->shape.V, r->params->shape.H, r->params->shape.L);
   UNROLL_TRY(memory_new(size, 1, "the history", &history));
   (void)snprintf(history, size, "%s %s", text_of(p->started), text_of(p->command_line));
 
   UNROLL_TRY(h5_put_text(file, "/", "format", RUNFILE_FORMAT));
-  UNROLL_TRY(h5_put_int(file, "/", "format_version", RUNFILE_VERSION));
+  UNROLL_TRY(h5_put_int(file, "/", "format_version",
+                        r->params->shape.cell == UNROLL_CELL_RNN ? 1 : RUNFILE_VERSION));
   UNROLL_TRY(h5_put_text(file, "/", "title", title));
   UNROLL_TRY(h5_put_text(file, "/", "source", "unroll " UNROLL_VERSION));
   UNROLL_TRY(h5_put_text(file, "/", "history", history));
@@ -150,6 +152,7 @@ static const struct {
 } indices[] = {
     {"vocab", "index of a token"},
     {"hidden", "hidden unit"},
+    {"gate", "unit of a gate, gate after gate"},
     {"hidden_in", "hidden unit of the time step before"},
     {"hidden_below", "hidden unit of the layer below"},
     {"layer", "layer, from the input on"},
@@ -389,18 +392,12 @@ cleanup:
 static unroll_status put_state(const h5_file *file, const run *r)
 {
   unroll_status st = UNROLL_OK;
-  size_t L = r->params->L;
-  size_t H = r->params->H;
-  size_t B = r->state.n_hidden / (L * H);
+  const size_t L = r->params->shape.L, H = r->params->shape.H, states = params_states(r->params);
+  const size_t B = r->state.n_hidden / (states * L * H);
   char layer[H5_PATH];
   char sequence[H5_PATH];
   char hidden[H5_PATH];
-  const h5_shape shape = {3,
-                          {{L, layer}, {B, sequence}, {H, hidden}},
-                          false,
-                          "1",
-                          "hidden states carried to the next window"};
-  assert(r->state.n_hidden == L * B * H);
+  assert(r->state.n_hidden == states * L * B * H);
 
   UNROLL_TRY(h5_put_group(file, "/state"));
   UNROLL_TRY(put_fields(file, "/state", &schema_state, &r->state));
@@ -408,7 +405,18 @@ static unroll_status put_state(const h5_file *file, const run *r)
   UNROLL_TRY(put_index(file, "/state", "layer", L, layer));
   UNROLL_TRY(put_index(file, "/state", "sequence", B, sequence));
   UNROLL_TRY(put_index(file, "/state", "hidden", H, hidden));
-  UNROLL_TRY(h5_put(file, "/state/h", H5_DISK_REAL, &shape, H5_REAL, r->state.hidden));
+  for (size_t k = 0; k < states; ++k) {
+    const h5_shape shape = {3,
+                            {{L, layer}, {B, sequence}, {H, hidden}},
+                            false,
+                            "1",
+                            k == 0 ? "hidden states carried to the next window"
+                                   : "memory cells carried to the next window"};
+    char object[H5_PATH];
+    (void)snprintf(object, sizeof object, "/state/%s", params_state_name(k));
+    UNROLL_TRY(
+        h5_put(file, object, H5_DISK_REAL, &shape, H5_REAL, r->state.hidden + k * L * B * H));
+  }
 
 cleanup:
   return st;
@@ -418,8 +426,9 @@ cleanup:
 
 unroll_status runfile_write(const char *path, const run *r)
 {
-  assert(r->vocab != NULL && r->params != NULL && r->params->V == unroll_vocab_size(r->vocab));
-  assert(r->config.hidden == r->params->H && r->config.layers == r->params->L);
+  assert(r->vocab != NULL && r->params != NULL &&
+         r->params->shape.V == unroll_vocab_size(r->vocab));
+  assert(r->config.hidden == r->params->shape.H && r->config.layers == r->params->shape.L);
   assert(r->n_moments == schema_moments(r->config.optimizer));
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};

@@ -120,9 +120,11 @@ static unroll_status make_model(bench *b)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &b->config;
+  const unroll_shape shape = params_shape(config, b->V);
+  const unroll_start start = params_start(config);
 
-  UNROLL_TRY(unroll_params_new(b->V, (size_t)config->hidden, (size_t)config->layers, &b->params));
-  UNROLL_TRY(unroll_params_start(b->params, config->init, config->init_scale, config->seed));
+  UNROLL_TRY(unroll_params_new(&shape, &b->params));
+  UNROLL_TRY(unroll_params_start(b->params, &start));
   for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(b->params->n, sizeof *b->moments[i], "optimizer moments", &b->moments[i]));
@@ -243,8 +245,7 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &b->config;
-  const double P = (double)unroll_comm_size(b->comm), V = (double)b->V;
-  const double H = (double)config->hidden, L = (double)config->layers;
+  const double P = (double)unroll_comm_size(b->comm);
   double total[BLOCKS];
 
   for (size_t k = 0; k < BLOCKS; ++k) { total[k] = b->blocks[k].total; }
@@ -258,10 +259,9 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
   for (size_t i = 0; i < n; ++i) { mean[i] /= P * (double)t->steps; }
 
   double tokens = (double)(t->steps * config->steps * config->batch);
-  double work = 6 * H * H + 6 * H * V + 12 * H * H * (L - 1);
   out->updates = BLOCKS * t->steps;
   out->tokens_per_second = tokens / total[k];
-  out->gflops = out->tokens_per_second * work * 1e-9;
+  out->gflops = out->tokens_per_second * params_work(b->params) * 1e-9;
   out->step_seconds = mean[0];
   out->forward_seconds = mean[1];
   out->output_seconds = mean[2];

@@ -44,8 +44,8 @@ static plan plan_of(const trainer *t)
 /* A result to be, without its arrays: what run_flows_fit looks at. */
 static unroll_gradflow result_of(const trainer *t, const plan *p)
 {
-  return (unroll_gradflow){.L = t->run->params->L,
-                           .H = t->run->params->H,
+  return (unroll_gradflow){.L = t->run->params->shape.L,
+                           .H = t->run->params->shape.H,
                            .positions = POSITIONS,
                            .lags = p->K,
                            .context = p->T - 1 - p->K};
@@ -150,9 +150,11 @@ unroll_status diagnose(trainer *t)
 
   watchdog_phase("the gradient flow is measured, the spectra by rank 0");
   st = copy_windows(&p, first, n, &tokens);
-  if (st == UNROLL_OK) { st = gradflow_new(r->params->L, r->params->H, POSITIONS, p.K, &flow); }
+  if (st == UNROLL_OK) {
+    st = gradflow_new(r->params->shape.L, r->params->shape.H, POSITIONS, p.K, &flow);
+  }
   UNROLL_TRY(comm_agree(t->comm, st));
-  st = gradflow_measure(t->comm, r->params, r->config.activation, p.T, first, n, tokens, flow);
+  st = gradflow_measure(t->comm, r->params, p.T, first, n, tokens, flow);
   if (st == UNROLL_ERR_DIVERGED) {
     record_tell(t, UNROLL_EVENT_WARNING, unroll_message());
     st = UNROLL_OK;

@@ -174,7 +174,8 @@ static unroll_status gather_state(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   run *r = t->run;
-  size_t L = r->params->L, B = (size_t)r->config.batch, H = r->params->H, mine = t->count * H;
+  const size_t L = params_states(r->params) * r->params->shape.L; /* vectors of a sequence */
+  const size_t B = (size_t)r->config.batch, H = r->params->shape.H, mine = t->count * H;
   size_t P = (size_t)unroll_comm_size(t->comm);
   size_t *sizes = NULL;
   void *all = NULL;

@@ -238,8 +238,8 @@ static unroll_status new_model(run *r)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &r->config;
-  UNROLL_TRY(unroll_params_new(unroll_vocab_size(r->vocab), (size_t)config->hidden,
-                               (size_t)config->layers, &r->params));
+  const unroll_shape shape = params_shape(config, unroll_vocab_size(r->vocab));
+  UNROLL_TRY(unroll_params_new(&shape, &r->params));
   for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
@@ -254,14 +254,13 @@ cleanup:
 static unroll_status start_model(trainer *t)
 {
   unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
+  const unroll_start start = params_start(&t->run->config);
   const comm_team *team = t->stepper->team;
   unroll_params *params = t->run->params;
   size_t begin = 0, end = 0;
 
   comm_team_share(team, params->n, KERNELS_NORM_BLOCK, &begin, &end);
-  UNROLL_TRY(comm_agree(t->comm, params_start_part(params, config->init, config->init_scale,
-                                                   config->seed, begin, end)));
+  UNROLL_TRY(comm_agree(t->comm, params_start_part(params, &start, begin, end)));
   UNROLL_TRY(comm_team_fence(team));
   network_pack(t->stepper->net);
 
@@ -313,12 +312,13 @@ cleanup:
   return st;
 }
 
-/* This rank's part of the hidden states of all sequences (L, B, H), where the run file has them. Collective. */
+/* This rank's part of the states of all sequences (states, L, B, H), where the run file has them. Collective. */
 static unroll_status restore_state(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   const run *r = t->run;
-  const size_t L = r->params->L, row = r->params->H * sizeof *t->carried; /* [bytes] */
+  const size_t L = params_states(r->params) * r->params->shape.L;
+  const size_t row = r->params->shape.H * sizeof *t->carried; /* [bytes] */
   const size_t all = (size_t)r->config.batch * row, mine = t->count * row, first = t->first * row;
   const char *from = (const char *)r->state.hidden; /* NULL but on rank 0 */
 

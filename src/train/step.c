@@ -94,9 +94,9 @@ static unroll_status make_network(stepper *s, size_t longest)
   } /* P is no power of two: a tree of its own */
 
   UNROLL_TRY(step_share(s->ranks, 0, config, &first, &count));
-  if (config->bptt != UNROLL_BPTT_TRUNCATED && longest > segments_chunk(batch, params->V)) {
-    chunk = segments_chunk(batch, params->V);
-    T = segments_steps(longest, chunk, params->L, count, params->H);
+  if (config->bptt != UNROLL_BPTT_TRUNCATED && longest > segments_chunk(batch, params->shape.V)) {
+    chunk = segments_chunk(batch, params->shape.V);
+    T = segments_steps(longest, chunk, params, count);
   }
   const network_size size = {.T = T,
                              .chunk = chunk,
@@ -104,16 +104,16 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .shards = shards,
                              .group = group,
                              .window = longest * batch,
-                             .apart = longest > chunk,
+                             .per_shard = longest > chunk,
                              .gradient = comm_team_part(s->team, s->team->rank),
                              .rows = s->ranks > 1 ? s->rows : NULL};
-  UNROLL_TRY(network_new(params, config->activation, &size, &s->net));
-  if (size.apart) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
+  UNROLL_TRY(network_new(params, &size, &s->net));
+  if (size.per_shard) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
   UNROLL_TRY(
       memory_new(update_norm_blocks(params->n), sizeof *s->norm_scratch, "norm", &s->norm_scratch));
   UNROLL_TRY(memory_new(shards, sizeof *s->shard_sums, "losses", &s->shard_sums));
   UNROLL_TRY(comm_exchange_new(s->team, &s->exchange));
-  s->net->xi = piece_xi(config);
+  network_set_xi(s->net, piece_xi(config));
   s->net->masked = config->sequences != UNROLL_SEQUENCES_STREAM;
 
 cleanup:
@@ -224,7 +224,7 @@ static double lap(double *since)
 /* Is a piece longer than what output layer and backward pass take at once? The same answer on every rank. */
 static bool is_long(const stepper *s, const piece *p)
 {
-  return p->steps > s->net->chunk;
+  return p->steps > s->net->size.chunk;
 }
 
 static network_span span_of(const piece *p)
@@ -244,20 +244,22 @@ void step_forward(stepper *s, const piece *p, token_source source)
     return;
   }
   source.fill(source.context, 0, p->steps, net);
-  if (net->sparse) { network_see(net, p->steps, true); }
+  if (net->embedding.sparse) {
+    embedding_note(&net->embedding, p->steps * net->size.B, net->x, true);
+  }
   network_forward(net, p->steps);
   s->times.forward += lap(&since);
   network_output(net, span_of(p), p->scale, false);
-  memset(s->shard_sums, 0, net->shards * sizeof *s->shard_sums);
-  loss_by_shard((p->steps - p->scored) * (net->B / net->shards), net->shards, net->nll,
-                s->shard_sums);
+  memset(s->shard_sums, 0, net->size.shards * sizeof *s->shard_sums);
+  loss_by_shard((p->steps - p->scored) * (net->size.B / net->size.shards), net->size.shards,
+                net->head.nll, s->shard_sums);
   s->times.output += lap(&since);
 }
 
 /* Do only some rows of the input table travel between the ranks? */
 static bool rows_travel(const stepper *s)
 {
-  return s->net->sparse && s->ranks > 1;
+  return s->net->embedding.sparse && s->ranks > 1;
 }
 
 /* The rows of the input table that this step touches, on any rank. */
@@ -265,9 +267,10 @@ static unroll_status touch_rows(stepper *s)
 {
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
-  if (!s->net->sparse) { goto cleanup; }
-  UNROLL_TRY(comm_or_u64(s->comm, s->net->seen, network_seen_words(s->net)));
-  network_touch(s->net);
+  embedding *e = &s->net->embedding;
+  if (!e->sparse) { goto cleanup; }
+  UNROLL_TRY(comm_or_u64(s->comm, e->seen, embedding_seen_words(e)));
+  embedding_touch(e, s->net->gradient);
   s->times.exchange += lap(&since);
 
 cleanup:
@@ -276,30 +279,31 @@ cleanup:
 
 static sparse_rows touched_rows(const stepper *s)
 {
-  const unroll_tensor *table = params_tensor(s->params, 0, PARAMS_W_XH);
-  return (sparse_rows){
-      .begin = table->offset, .ld = table->ld, .n_rows = s->net->n_touched, .row = s->net->touched};
+  const unroll_tensor *table = params_table(s->params);
+  return (sparse_rows){.begin = table->offset,
+                       .ld = table->ld,
+                       .n_rows = s->net->embedding.n_touched,
+                       .row = s->net->embedding.touched};
 }
 
 size_t step_exchanged_of(const unroll_params *params, size_t window)
 {
-  return network_is_sparse(params, window) ? params_tensor(params, 0, PARAMS_W_XH)->offset
-                                           : params->n;
+  return embedding_is_sparse(params, window) ? params_table(params)->offset : params->n;
 }
 
 size_t step_exchanged_rows_of(const unroll_params *params, size_t window)
 {
-  return network_is_sparse(params, window) ? window * params_tensor(params, 0, PARAMS_W_XH)->ld : 0;
+  return embedding_is_sparse(params, window) ? window * params_table(params)->ld : 0;
 }
 
 size_t step_exchanged(const stepper *s)
 {
-  return s->net->sparse ? touched_rows(s).begin : s->params->n;
+  return s->net->embedding.sparse ? touched_rows(s).begin : s->params->n;
 }
 
 size_t step_exchanged_rows(const stepper *s)
 {
-  return s->net->sparse ? s->net->n_touched * touched_rows(s).ld : 0;
+  return s->net->embedding.sparse ? s->net->embedding.n_touched * touched_rows(s).ld : 0;
 }
 
 /* Wait for this rank's share of the exchange under way, if there is one, and for the team. */
@@ -316,14 +320,14 @@ cleanup:
 }
 
 /* The exchange of a finished part of the gradient, or of the rows behind it, begins when all of the team have theirs. */
-static unroll_status exchange_part(void *context, const unroll_real *x, size_t n)
+static unroll_status exchange_part(void *context, size_t at, size_t n)
 {
   stepper *s = context;
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   UNROLL_TRY(comm_team_fence(s->team));
   s->times.wait += lap(&since);
-  UNROLL_TRY(comm_exchange_start(s->exchange, (size_t)(x - s->net->gradient), n));
+  UNROLL_TRY(comm_exchange_start(s->exchange, at, n));
   s->times.exchange += lap(&since);
 
 cleanup:
@@ -370,7 +374,7 @@ unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags,
   double since = clock_seconds();
   assert(n_flags <= MAX_FLAGS);
 
-  sums[0] = shard_tree_sum(net->shards, net->group, s->shard_sums);
+  sums[0] = shard_tree_sum(net->size.shards, net->size.group, s->shard_sums);
   for (size_t i = 0; i < n_flags; ++i) { sums[1 + i] = flags[i]; }
   s->times.output += lap(&since);
 
@@ -378,8 +382,8 @@ unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags,
   since = clock_seconds();
   if (rows_travel(s)) {
     size_t begin = 0, end = 0;
-    comm_team_share(s->team, net->n_touched, 1, &begin, &end);
-    network_rows_in(net, s->sum + s->params->n, begin, end, s->sum);
+    comm_team_share(s->team, net->embedding.n_touched, 1, &begin, &end);
+    embedding_rows_in(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
   }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + n_flags));
   s->times.exchange += lap(&since);
@@ -393,7 +397,7 @@ cleanup:
 unroll_status step_norm(stepper *s, double *norm)
 {
   unroll_status st = UNROLL_OK;
-  const sparse_rows rows = touched_rows(s), *sparse = s->net->sparse ? &rows : NULL;
+  const sparse_rows rows = touched_rows(s), *sparse = s->net->embedding.sparse ? &rows : NULL;
   const size_t n = s->params->n, count = update_norm_blocks(n);
   const size_t dense = sparse != NULL ? update_norm_blocks(rows.begin) : count;
   size_t begin = 0, end = 0;
@@ -423,7 +427,7 @@ unroll_status step_update(stepper *s, double norm, double eta, uint64_t update, 
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   const unroll_config *config = s->config;
-  const bool by_rows = s->net->sparse && optimizer_skips_zeros(config->optimizer);
+  const bool by_rows = s->net->embedding.sparse && optimizer_skips_zeros(config->optimizer);
   sparse_rows rows = touched_rows(s);
   size_t begin = 0, end = 0;
 

@@ -179,7 +179,7 @@ static unroll_status validate(trainer *t)
   }
   network_set_state(net, t->carried);
 
-  double sum = shard_tree_sum(net->shards, net->group, sums);
+  double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
   double loss = sum / t->valid_tokens;
   bool best = schedule_validated(config, loss, &t->run->state);

@@ -34,7 +34,7 @@ typedef struct trainer {
   sequence_view *views; /* (count) its sequences */
 
   stepper *stepper;     /* its times: since the last report */
-  unroll_real *carried; /* (L, count, H) the training state while a validation runs */
+  unroll_real *carried; /* (states, L, count, H) the training state while a validation runs */
 
   double started;         /* clock at the beginning, less the seconds of earlier lives */
   double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */

@@ -29,7 +29,8 @@ static const size_t vocabularies[] = {50, 3000};
 static unroll_params *params_of(const unroll_config *config, size_t V)
 {
   unroll_params *params = NULL;
-  CHECK_OK(unroll_params_new(V, (size_t)config->hidden, (size_t)config->layers, &params));
+  CHECK_OK(unroll_params_new(
+      &(unroll_shape){.V = V, .H = (size_t)config->hidden, .L = (size_t)config->layers}, &params));
   return params;
 }
 

@@ -43,8 +43,8 @@ static int same_values(const unroll_real *loaded, const unroll_real *own, size_t
 static int same_model(const run *a, const run *b)
 {
   size_t n = a->params->n;
-  int same = n == b->params->n && a->params->V == b->params->V && a->n_moments == b->n_moments &&
-             same_values(a->params->values, b->params->values, n);
+  int same = n == b->params->n && a->params->shape.V == b->params->shape.V &&
+             a->n_moments == b->n_moments && same_values(a->params->values, b->params->values, n);
   for (size_t k = 0; same && k < a->n_moments; ++k) {
     same = same_values(a->moments[k], b->moments[k], n);
   }

@@ -400,7 +400,7 @@ static void test_contract_of_touched_rows(void)
   check_contract(&config, words_text());
   CHECK_ALL(had_long_pieces("one.h5", 4));
   run *r = read_run("one.h5");
-  CU_ASSERT(r == NULL || r->params->V > most_tokens("one.h5"));
+  CU_ASSERT(r == NULL || r->params->shape.V > most_tokens("one.h5"));
   run_free(&r);
   config =
       config_of("x.h5", "bptt", "full", "sequences", "line", "level", "word", "partition", "random",

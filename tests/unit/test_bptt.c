@@ -7,6 +7,7 @@
  *
  * What is true but for rounding is checked in double alone; what is true to the bit, in both.
  */
+#include "kinds.h"
 #include "support.h"
 
 #include "base/random.h"
@@ -46,15 +47,14 @@ static void *test_alloc(size_t count, size_t size)
 /* A model and B sequences of n steps. */
 typedef struct problem {
   size_t V, H, L, B, shards, n;
-  unroll_activation activation;
+  kind of;
   unroll_params *params;
   int32_t *x, *y; /* (n, B) */
   bool masked;    /* some y are below 0 */
   bool sparse;    /* keep a list of touched rows; else none, however large V */
 } problem;
 
-static problem problem_new(size_t V, size_t H, size_t L, unroll_activation activation, size_t B,
-                           size_t shards, size_t n)
+static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size_t shards, size_t n)
 {
   problem p = {.V = V,
                .H = H,
@@ -62,17 +62,18 @@ static problem problem_new(size_t V, size_t H, size_t L, unroll_activation activ
                .B = B,
                .shards = shards,
                .n = n,
-               .activation = activation,
+               .of = of,
                .x = test_alloc(n * B, sizeof *p.x),
                .y = test_alloc(n * B, sizeof *p.y)};
   CHECK_OK(kernels_start());
-  CHECK_OK(unroll_params_new(V, H, L, &p.params));
-  CHECK_OK(unroll_params_start(p.params, UNROLL_INIT_UNIFORM, 1.0, 17));
+  const unroll_shape shape = shape_of(V, H, L, of);
+  CHECK_OK(unroll_params_new(&shape, &p.params));
+  CHECK_OK(unroll_params_start(p.params, &(unroll_start){.seed = 17, .forget_bias = 1.0}));
   for (size_t l = 0; l < L; ++l) { /* so that gradients reach back through all steps */
     char group[32];
     (void)snprintf(group, sizeof group, "layer%zu", l);
     const unroll_tensor *W = unroll_params_find(p.params, group, "W_hh");
-    for (size_t i = 0; i < H * H; ++i) {
+    for (size_t i = 0; W != NULL && i < W->rows * H; ++i) {
       p.params->values[unroll_tensor_index(W, i / H, i % H)] *= (unroll_real)1.6;
     }
   }
@@ -133,13 +134,13 @@ static worker worker_new(const problem *p, cut c, size_t longest, size_t r, size
                              .shards = shards,
                              .group = shard_tree_group(p->shards),
                              .window = p->sparse ? longest * p->B : longest * p->B + p->V,
-                             .apart = longest > chunk};
+                             .per_shard = longest > chunk};
   w.sums = test_alloc(shards, sizeof *w.sums);
-  CHECK_OK(network_new(p->params, p->activation, &size, &w.net));
-  w.state = test_alloc(p->L * w.net->B * p->H, sizeof *w.state);
+  CHECK_OK(network_new(p->params, &size, &w.net));
+  w.state = test_alloc(network_state_size(w.net), sizeof *w.state);
   w.net->masked = p->masked;
-  CU_ASSERT(w.net->sparse == p->sparse);
-  if (size.apart) { CHECK_OK(segments_new(w.net, longest, &w.segments)); }
+  CU_ASSERT(w.net->embedding.sparse == p->sparse);
+  if (size.per_shard) { CHECK_OK(segments_new(w.net, longest, &w.segments)); }
   network_pack(w.net);
   network_reset(w.net);
   return w;
@@ -158,16 +159,16 @@ static void fill(void *context, size_t first, size_t T, network *net)
   const worker *w = context;
   for (size_t t = 0; t < T; ++t) {
     size_t from = (w->start + first + t) * w->p->B + w->first;
-    memcpy(net->x + t * net->B, w->p->x + from, net->B * sizeof *net->x);
-    memcpy(net->y + t * net->B, w->p->y + from, net->B * sizeof *net->y);
+    memcpy(net->x + t * net->size.B, w->p->x + from, net->size.B * sizeof *net->x);
+    memcpy(net->y + t * net->size.B, w->p->y + from, net->size.B * sizeof *net->y);
   }
 }
 
 /* All parts together are the gradient; that each is complete when told: test_model_gradient.c. */
-static unroll_status hear(void *context, const unroll_real *x, size_t n)
+static unroll_status hear(void *context, size_t at, size_t n)
 {
   worker *w = context;
-  CU_ASSERT(x >= w->net->gradient && x + n <= w->net->gradient + w->p->params->n);
+  CU_ASSERT(at + n <= w->p->params->n);
   w->told += n;
   return UNROLL_OK;
 }
@@ -178,7 +179,9 @@ static void spoil(worker *w)
   const unroll_params *p = w->p->params;
   for (size_t k = 0; k < p->n_tensors; ++k) {
     const unroll_tensor *t = &p->tensors[k];
-    if (w->net->sparse && k + 1 == p->n_tensors) { break; } /* rows not touched stay zero */
+    if (w->net->embedding.sparse && k + 1 == p->n_tensors) {
+      break;
+    } /* rows not touched stay zero */
     for (size_t i = 0; i < t->rows * t->cols; ++i) {
       w->net->gradient[unroll_tensor_index(t, i / t->cols, i % t->cols)] = NAN;
     }
@@ -192,7 +195,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
   const network_ready ready = {.call = hear, .context = w};
   const token_source source = {fill, w};
   const network_span span = {0, scored, steps};
-  const bool is_long = steps > net->chunk;
+  const bool is_long = steps > net->size.chunk;
   const unroll_params *p = w->p->params;
 
   spoil(w);
@@ -202,13 +205,16 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
     segments_forward(w->segments, steps, source);
   } else {
     fill(w, 0, steps, net);
-    if (net->sparse) { network_see(net, steps, true); }
+    if (net->embedding.sparse) {
+      embedding_note(&net->embedding, steps * net->size.B, net->x, true);
+    }
     network_forward(net, steps);
     network_output(net, span, WEIGHT, false);
-    memset(w->sums, 0, net->shards * sizeof *w->sums);
-    loss_by_shard((steps - scored) * (net->B / net->shards), net->shards, net->nll, w->sums);
+    memset(w->sums, 0, net->size.shards * sizeof *w->sums);
+    loss_by_shard((steps - scored) * (net->size.B / net->size.shards), net->size.shards,
+                  net->head.nll, w->sums);
   }
-  if (net->sparse) { network_touch(net); }
+  if (net->embedding.sparse) { embedding_touch(&net->embedding, net->gradient); }
   if (is_long) {
     CHECK_OK(segments_backward(w->segments, WEIGHT, source, w->sums, &ready));
     segments_carry(w->segments);
@@ -217,7 +223,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
     network_carry(net, steps);
   }
   network_get_state(net, w->state);
-  CU_ASSERT_EQUAL(w->told, net->sparse ? p->tensors[p->n_tensors - 1].offset : p->n);
+  CU_ASSERT_EQUAL(w->told, net->embedding.sparse ? p->tensors[p->n_tensors - 1].offset : p->n);
 }
 
 /* All steps of all sequences, on one rank. To be freed. */
@@ -230,9 +236,9 @@ static worker worked(const problem *p, cut c)
 
 static int same_bits(const worker *a, const worker *b)
 {
-  size_t states = a->p->L * a->net->B * a->p->H;
+  size_t states = network_state_size(a->net);
   return memcmp(a->net->gradient, b->net->gradient, a->p->params->n * sizeof *a->state) == 0 &&
-         memcmp(a->sums, b->sums, a->net->shards * sizeof *a->sums) == 0 &&
+         memcmp(a->sums, b->sums, a->net->size.shards * sizeof *a->sums) == 0 &&
          memcmp(a->state, b->state, states * sizeof *a->state) == 0;
 }
 
@@ -268,7 +274,7 @@ static void check_is_telling(const problem *p, const worker *w)
           fmax(largest,
                fabs((double)w->net->gradient[unroll_tensor_index(t, i / t->cols, i % t->cols)]));
     }
-    CU_ASSERT(largest > 0.01);
+    CU_ASSERT(largest > 1e-3);
   }
 }
 
@@ -284,7 +290,7 @@ static double loss_of(network *net, const problem *p, const unroll_real *state, 
   memcpy(net->y, p->y, p->n * p->B * sizeof *net->y);
   network_forward(net, p->n);
   network_output(net, (network_span){0, 0, p->n}, 0.0, true);
-  for (size_t i = scored * p->B; i < p->n * p->B; ++i) { sum += net->nll[i]; } /* one shard */
+  for (size_t i = scored * p->B; i < p->n * p->B; ++i) { sum += net->head.nll[i]; } /* one shard */
   return WEIGHT * sum;
 }
 
@@ -298,7 +304,7 @@ static void compare_with_differences(const problem *p, const unroll_real *gradie
   int threads = omp_get_max_threads();
 
   omp_set_num_threads(1); /* thousands of tiny passes: regions would cost more than the work */
-  CHECK_OK(network_new(p->params, p->activation, &size, &net));
+  CHECK_OK(network_new(p->params, &size, &net));
   net->masked = p->masked;
   for (size_t k = 0; k < p->params->n_tensors; ++k) {
     const unroll_tensor *t = &p->params->tensors[k];
@@ -325,10 +331,10 @@ static void compare_with_differences(const problem *p, const unroll_real *gradie
   CU_ASSERT(worst < 1e-6);
 }
 
-static void check_full(size_t V, size_t H, size_t L, unroll_activation activation, size_t n, cut c)
+static void check_full(size_t V, size_t H, size_t L, kind of, size_t n, cut c)
 {
-  problem p = problem_new(V, H, L, activation, 4, 2, n);
-  unroll_real *zero = test_alloc(L * p.B * H, sizeof *zero);
+  problem p = problem_new(V, H, L, of, 4, 2, n);
+  unroll_real *zero = test_alloc(2 * L * p.B * H, sizeof *zero); /* h and c */
   worker w = worked(&p, c);
   check_is_telling(&p, &w);
   compare_with_differences(&p, w.net->gradient, zero, 0);
@@ -341,12 +347,17 @@ static void test_full_gradient_is_the_derivative(void)
 {
   const cut c = {.T = 8, .chunk = 4};
   for (size_t L = 1; L <= 3; ++L) {
-    check_full(7, 5, L, UNROLL_ACTIVATION_TANH, 23, c);
-    check_full(5, 9, L, UNROLL_ACTIVATION_RELU, 23, c);
+    check_full(7, 5, L, KIND_TANH, 23, c);
+    check_full(5, 9, L, KIND_RELU, 23, c);
   }
-  check_full(19, 18, 2, UNROLL_ACTIVATION_TANH, 17, (cut){.T = 4, .chunk = 4});
-  check_full(3, 6, 2, UNROLL_ACTIVATION_TANH, 24, (cut){.T = 12, .chunk = 3});
-  check_full(3, 6, 1, UNROLL_ACTIVATION_RELU, 9, (cut){.T = 1, .chunk = 1});
+  for (size_t k = GATED; k < KINDS; ++k) {
+    check_full(7, 5, 1, all_kinds[k], 11, c);
+    check_full(5, 17, 2, all_kinds[k], 13, c);
+    check_full(3, 4, 3, all_kinds[k], 9, (cut){.T = 2, .chunk = 1});
+  }
+  check_full(19, 18, 2, KIND_TANH, 17, (cut){.T = 4, .chunk = 4});
+  check_full(3, 6, 2, KIND_TANH, 24, (cut){.T = 12, .chunk = 3});
+  check_full(3, 6, 1, KIND_RELU, 9, (cut){.T = 1, .chunk = 1});
 }
 
 /* ------------------------------------------------------------------ equality */
@@ -355,15 +366,16 @@ static void test_full_equals_the_window_that_holds_the_sequence(void)
 {
   const size_t steps[] = {5, 8, 9, 16, 17, 23, 24, 25};
   for (size_t i = 0; i < COUNT(steps); ++i) {
-    for (size_t L = 1; L <= 3; ++L) {
-      problem p = problem_new(7, 9, L, UNROLL_ACTIVATION_TANH, 4, 2, steps[i]);
+    for (size_t k = 0; k < 3 * KINDS; ++k) {
+      problem p = problem_new(7, 9, 1 + k % 3, all_kinds[k / 3], 4, 2, steps[i]);
       worker window = worked(&p, (cut){WHOLE, WHOLE}), full = worked(&p, (cut){8, 4});
       check_is_telling(&p, &window);
       CU_ASSERT(difference(p.params, window.net->gradient, full.net->gradient) < 1e-12);
       for (size_t s = 0; s < p.shards; ++s) {
         CU_ASSERT(fabs(window.sums[s] - full.sums[s]) < 1e-12 * window.sums[s]);
       }
-      CU_ASSERT(memcmp(window.state, full.state, L * p.B * p.H * sizeof *full.state) == 0);
+      CU_ASSERT(
+          memcmp(window.state, full.state, network_state_size(full.net) * sizeof *full.state) == 0);
       worker_free(&window);
       worker_free(&full);
       problem_free(&p);
@@ -379,7 +391,7 @@ static void test_recomputation_and_threads_change_no_bit(void)
   const size_t steps[] = {5, 12, 23, 24, 25};
   for (size_t i = 0; i < COUNT(steps); ++i) {
     for (size_t L = 1; L <= 2; ++L) {
-      problem p = problem_new(11, 21, L, UNROLL_ACTIVATION_TANH, 6, 6, steps[i]);
+      problem p = problem_new(11, 21, L, KIND_TANH, 6, 6, steps[i]);
       worker first = worked(&p, cuts[0]);
       check_is_telling(&p, &first);
       for (size_t k = 0; k < COUNT(cuts); ++k) {
@@ -400,7 +412,7 @@ static void test_recomputation_and_threads_change_no_bit(void)
 /* A worker may be used again and again, long pieces and short ones in turn. */
 static void test_pieces_before_leave_no_trace(void)
 {
-  problem p = problem_new(7, 9, 2, UNROLL_ACTIVATION_TANH, 4, 2, 23);
+  problem p = problem_new(7, 9, 2, KIND_TANH, 4, 2, 23);
   const size_t pieces[][2] = {{0, 23}, {20, 3}, {3, 11}, {8, 4}, {1, 22}};
   worker again = worker_new(&p, (cut){8, 4}, p.n, 0, 1);
   for (size_t i = 0; i < COUNT(pieces); ++i) {
@@ -450,7 +462,7 @@ static void test_ranks_compose_to_the_same_bits(void)
                            2,  3, 4,  1, 0, 2}; /* the last ranks have short ones */
   for (size_t i = 0; i < COUNT(shards); ++i) {
     for (size_t k = 0; k < COUNT(steps); ++k) {
-      problem p = problem_new(11, 21, 2, UNROLL_ACTIVATION_TANH, 12, shards[i], steps[k]);
+      problem p = problem_new(11, 21, 2, KIND_TANH, 12, shards[i], steps[k]);
       for (int masked = 0; masked < 2; ++masked) {
         if (masked) { set_lengths(&p, length, 0); }
         worker whole = worked(&p, one);
@@ -474,7 +486,7 @@ static unroll_real *mean_over_cuts(const problem *p, cut c, double pi)
   unroll_real *mean = test_alloc(p->params->n, sizeof *mean);
   double total = 0.0;
   worker w = worker_new(p, c, p->n, 0, 1);
-  w.net->xi = 1.0 / pi;
+  network_set_xi(w.net, 1.0 / pi);
   network_pack(w.net);
   for (unsigned cuts = 0; cuts < 1u << (p->n - 1); ++cuts) {
     double probability = 1.0;
@@ -500,9 +512,8 @@ static void test_randomized_over_all_cuts_is_the_full_gradient(void)
   const cut cuts[] = {{WHOLE, WHOLE}, {4, 2}, {3, 3}, {1, 1}};
   const double pi[] = {0.75, 0.3};
   for (size_t L = 1; L <= 2; ++L) {
-    for (int relu = 0; relu < 2; ++relu) {
-      problem p =
-          problem_new(5, 6, L, relu ? UNROLL_ACTIVATION_RELU : UNROLL_ACTIVATION_TANH, 4, 2, 6);
+    for (size_t of = 0; of < KINDS; ++of) {
+      problem p = problem_new(5, 6, L, all_kinds[of], 4, 2, 6);
       worker full = worked(&p, (cut){WHOLE, WHOLE});
       check_is_telling(&p, &full);
       for (size_t i = 0; i < COUNT(cuts); ++i) {
@@ -525,7 +536,7 @@ static void test_stride_is_the_derivative_of_the_scored_losses(void)
   const size_t scored[] = {0, 1, 4, 6};
   for (size_t L = 1; L <= 2; ++L) {
     for (size_t i = 0; i < COUNT(scored); ++i) {
-      problem p = problem_new(7, 5, L, UNROLL_ACTIVATION_TANH, 4, 2, 7);
+      problem p = problem_new(7, 5, L, KIND_TANH, 4, 2, 7);
       worker w = worker_new(&p, (cut){WHOLE, WHOLE}, p.n, 0, 1);
       unroll_real *carried = test_alloc(L * p.B * p.H, sizeof *carried);
       run_piece(&w, 0, 0, p.n); /* to a state that is not zero */
@@ -543,7 +554,7 @@ static void test_stride_is_the_derivative_of_the_scored_losses(void)
 /* The state carried is that behind `advance` steps, wherever the losses begin. */
 static void test_carried_state_is_that_of_the_steps_alone(void)
 {
-  problem p = problem_new(7, 5, 2, UNROLL_ACTIVATION_TANH, 4, 2, 7);
+  problem p = problem_new(7, 5, 2, KIND_TANH, 4, 2, 7);
   for (size_t advance = 0; advance <= p.n; ++advance) {
     worker w = worker_new(&p, (cut){WHOLE, WHOLE}, p.n, 0, 1), once = w;
     fill(&w, 0, p.n, w.net);
@@ -566,7 +577,7 @@ static const size_t unequal[] = {23, 9, 1, 0, 4, 22};
 /* Sequence b of p alone, no longer than it is. */
 static problem one_sequence(const problem *p, size_t b, size_t length)
 {
-  problem one = problem_new(p->V, p->H, p->L, p->activation, 1, 1, length);
+  problem one = problem_new(p->V, p->H, p->L, p->of, 1, 1, length);
   memcpy(one.params->values, p->params->values, p->params->n * sizeof *p->params->values);
   for (size_t t = 0; t < length; ++t) {
     one.x[t] = p->x[t * p->B + b];
@@ -578,8 +589,10 @@ static problem one_sequence(const problem *p, size_t b, size_t length)
 static void test_masked_gradient_is_the_sum_of_the_sequences(void)
 {
   const cut cuts[] = {{WHOLE, WHOLE}, {8, 4}, {5, 5}};
-  for (size_t L = 1; L <= 2; ++L) {
-    problem p = problem_new(7, 9, L, UNROLL_ACTIVATION_TANH, COUNT(unequal), 3, 23);
+  for (size_t k = 0; k < 2 * KINDS; ++k) {
+    const size_t L = 1 + k % 2;
+    if (k / 2 == 1) { continue; } /* states of a ReLU are zero anywhere */
+    problem p = problem_new(7, 9, L, all_kinds[k / 2], COUNT(unequal), 3, 23);
     set_lengths(&p, unequal, 3);
     unroll_real *sum = test_alloc(p.params->n, sizeof *sum);
     double loss[3] = {0.0}; /* of the shards, two sequences each */
@@ -616,9 +629,8 @@ static void test_what_stands_behind_an_end_changes_no_bit(void)
 {
   const cut cuts[] = {{WHOLE, WHOLE}, {8, 4}};
   for (size_t i = 0; i < COUNT(cuts); ++i) {
-    for (int relu = 0; relu < 2; ++relu) {
-      problem p = problem_new(7, 9, 2, relu ? UNROLL_ACTIVATION_RELU : UNROLL_ACTIVATION_TANH,
-                              COUNT(unequal), 3, 23);
+    for (size_t of = 0; of < KINDS; ++of) {
+      problem p = problem_new(7, 9, 2, all_kinds[of], COUNT(unequal), 3, 23);
       set_lengths(&p, unequal, 0);
       worker first = worked(&p, cuts[i]);
       for (int32_t behind = 1; behind < 7; behind += 2) {
@@ -639,7 +651,7 @@ static void test_what_stands_behind_an_end_changes_no_bit(void)
  */
 static problem bomb_new(void)
 {
-  problem p = problem_new(5, 6, 2, UNROLL_ACTIVATION_RELU, COUNT(unequal), 3, 23);
+  problem p = problem_new(5, 6, 2, KIND_RELU, COUNT(unequal), 3, 23);
   const unroll_real huge = sizeof(unroll_real) == 8 ? (unroll_real)1e200 : (unroll_real)1e30;
   const unroll_tensor *W_hh = unroll_params_find(p.params, "layer0", "W_hh"),
                       *W_xh = unroll_params_find(p.params, "layer0", "W_xh"),
@@ -688,7 +700,7 @@ static void test_touched_rows_alone_give_the_same_bits(void)
   const size_t pieces[][2] = {{0, 23}, {20, 3}, {3, 11}, {8, 4}, {1, 22}};
   const cut cuts[] = {{8, 4}, {WHOLE, WHOLE}};
   for (size_t k = 0; k < COUNT(cuts); ++k) {
-    problem p = problem_new(300, 9, 2, UNROLL_ACTIVATION_TANH, 4, 2, 23), dense = p;
+    problem p = problem_new(300, 9, 2, KIND_TANH, 4, 2, 23), dense = p;
     p.sparse = true;
     worker some = worker_new(&p, cuts[k], p.n, 0, 1), all = worker_new(&dense, cuts[k], p.n, 0, 1);
     for (size_t i = 0; i < COUNT(pieces); ++i) {
@@ -708,8 +720,9 @@ static void test_touched_rows_alone_give_the_same_bits(void)
 static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
 {
   const size_t longest[] = {257, 1000, 65536, 1000000, 100000000}, L = 2, B = 8, H = 128;
+  const unroll_params p = {.shape = shape_of(64, H, L, KIND_TANH)};
   for (size_t i = 0; i < COUNT(longest); ++i) {
-    size_t chunk = segments_chunk(B, 64), T = segments_steps(longest[i], chunk, L, B, H);
+    size_t chunk = segments_chunk(B, 64), T = segments_steps(longest[i], chunk, &p, B);
     double kept = (double)((longest[i] + T - 1) / T), root = sqrt((double)longest[i]);
     CU_ASSERT(T % chunk == 0 && T >= chunk && T < longest[i] + chunk);
     /* 64 MiB of states, as rows and as panels, are held without a thought. */

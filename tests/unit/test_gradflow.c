@@ -74,8 +74,9 @@ static void test_spectrum_of_nan_is_refused(void)
 static unroll_params *new_params(size_t V, size_t H, size_t L)
 {
   unroll_params *p = NULL;
-  if (kernels_start() != UNROLL_OK || unroll_params_new(V, H, L, &p) != UNROLL_OK ||
-      unroll_params_start(p, UNROLL_INIT_UNIFORM, 1.0, 3) != UNROLL_OK) {
+  if (kernels_start() != UNROLL_OK ||
+      unroll_params_new(&(unroll_shape){.V = V, .H = H, .L = L}, &p) != UNROLL_OK ||
+      unroll_params_start(p, &(unroll_start){.seed = 3}) != UNROLL_OK) {
     abort();
   }
   return p;
@@ -93,14 +94,14 @@ static void set(unroll_params *p, size_t l, int which, size_t i, size_t j, doubl
  */
 static void make_linear(unroll_params *p, size_t l, double c)
 {
-  const size_t H = p->H, inputs = l == 0 ? p->V : H;
+  const size_t H = p->shape.H, inputs = l == 0 ? p->shape.V : H;
   for (size_t i = 0; i < H; ++i) {
     set(p, l, PARAMS_B_H, i, 0, 0.25);
     for (size_t j = 0; j < H; ++j) {
       set(p, l, PARAMS_W_HH, i, j, c * (2.0 / (double)H - (i == j ? 1.0 : 0.0)));
     }
     for (size_t j = 0; j < inputs; ++j) {
-      set(p, l, PARAMS_W_XH, i, j, 1.0 / (double)(j % p->V + 1));
+      set(p, l, PARAMS_W_XH, i, j, 1.0 / (double)(j % p->shape.V + 1));
     }
   }
 }
@@ -121,12 +122,13 @@ static int32_t *new_tokens(size_t n, size_t V)
   return tokens;
 }
 
-static double *measure(const unroll_params *p, unroll_activation activation, size_t n, size_t T,
-                       size_t K, const int32_t *tokens, uint64_t first)
+static double *measure(unroll_params *p, unroll_activation of, size_t n, size_t T, size_t K,
+                       const int32_t *tokens, uint64_t first)
 {
-  double *out = malloc(n * LAGS_RECORD(p->L, K) * sizeof *out);
+  double *out = malloc(n * LAGS_RECORD(p->shape.L, K) * sizeof *out);
   if (out == NULL) { abort(); }
-  CHECK_OK(lags_measure(p, activation, n, T, K, tokens, first, out));
+  p->shape.activation = of;
+  CHECK_OK(lags_measure(p, n, T, K, tokens, first, out));
   return out;
 }
 

@@ -7,6 +7,7 @@
  * perturb any state on its way; unperturbed it is the loss that the program itself computes. The tangent
  * and the mean derivative are compared with plain products of that model's Jacobians.
  */
+#include "kinds.h"
 #include "support.h"
 
 #include "base/random.h"
@@ -43,31 +44,31 @@ static double weight(const unroll_params *p, const unroll_tensor *t, size_t i, s
 }
 
 /* Loss of the last token [nats]; a and h (STEPS, MOST, UNITS) of all steps. */
-static double plain_loss(const unroll_params *p, unroll_activation activation,
-                         const int32_t *tokens, change c, double (*h)[MOST][UNITS])
+static double plain_loss(const unroll_params *p, kind of, const int32_t *tokens, change c,
+                         double (*h)[MOST][UNITS])
 {
   for (size_t t = 0; t < STEPS; ++t) {
-    for (size_t l = 0; l < p->L; ++l) {
+    for (size_t l = 0; l < p->shape.L; ++l) {
       const unroll_tensor *W_xh = params_tensor(p, l, PARAMS_W_XH),
                           *W_hh = params_tensor(p, l, PARAMS_W_HH),
                           *b_h = params_tensor(p, l, PARAMS_B_H);
-      for (size_t i = 0; i < p->H; ++i) {
+      for (size_t i = 0; i < p->shape.H; ++i) {
         double a = weight(p, b_h, i, 0);
-        for (size_t j = 0; j < p->H; ++j) {
+        for (size_t j = 0; j < p->shape.H; ++j) {
           a += t > 0 ? weight(p, W_hh, i, j) * h[t - 1][l][j] : 0.0;
           a += l > 0 ? weight(p, W_xh, i, j) * h[t][l - 1][j] : 0.0;
         }
         a += l == 0 ? weight(p, W_xh, i, (size_t)tokens[t]) : 0.0;
-        h[t][l][i] = activation == UNROLL_ACTIVATION_TANH ? tanh(a) : a > 0.0 ? a : 0.0;
+        h[t][l][i] = of.activation == UNROLL_ACTIVATION_TANH ? tanh(a) : a > 0.0 ? a : 0.0;
       }
       if (c.step == t && c.layer == l) { h[t][l][c.unit] += c.by; }
     }
   }
   double sum = 0.0, target = 0.0;
-  for (size_t v = 0; v < p->V; ++v) {
+  for (size_t v = 0; v < p->shape.V; ++v) {
     double o = weight(p, params_output(p, PARAMS_B_Q), v, 0);
-    for (size_t j = 0; j < p->H; ++j) {
-      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * h[STEPS - 1][p->L - 1][j];
+    for (size_t j = 0; j < p->shape.H; ++j) {
+      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * h[STEPS - 1][p->shape.L - 1][j];
     }
     sum += exp(o);
     if (v == (size_t)tokens[STEPS]) { target = o; }
@@ -75,31 +76,31 @@ static double plain_loss(const unroll_params *p, unroll_activation activation,
   return log(sum) - target;
 }
 
-static double plain_derivative(unroll_activation activation, double h)
+static double plain_derivative(kind of, double h)
 {
-  return activation == UNROLL_ACTIVATION_TANH ? 1.0 - h * h : h > 0.0 ? 1.0 : 0.0;
+  return of.activation == UNROLL_ACTIVATION_TANH ? 1.0 - h * h : h > 0.0 ? 1.0 : 0.0;
 }
 
 /* ln of the growth of u over the last K steps, from the same first vector. */
-static double plain_tangent(const unroll_params *p, unroll_activation activation, size_t l,
-                            uint64_t window, double (*h)[MOST][UNITS])
+static double plain_tangent(const unroll_params *p, kind of, size_t l, uint64_t window,
+                            double (*h)[MOST][UNITS])
 {
   const unroll_tensor *W = params_tensor(p, l, PARAMS_W_HH);
   double u[UNITS], next[UNITS], before = 0.0, after = 0.0;
 
-  for (size_t j = 0; j < p->H; ++j) {
+  for (size_t j = 0; j < p->shape.H; ++j) {
     u[j] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
   }
   for (size_t t = 0; t < STEPS; ++t) {
-    for (size_t i = 0; i < p->H; ++i) {
+    for (size_t i = 0; i < p->shape.H; ++i) {
       next[i] = 0.0;
-      for (size_t j = 0; j < p->H; ++j) { next[i] += weight(p, W, i, j) * u[j]; }
-      next[i] *= plain_derivative(activation, h[t][l][i]);
+      for (size_t j = 0; j < p->shape.H; ++j) { next[i] += weight(p, W, i, j) * u[j]; }
+      next[i] *= plain_derivative(of, h[t][l][i]);
     }
     memcpy(u, next, sizeof u);
     if (t != STEPS - 1 - K && t != STEPS - 1) { continue; }
     double size = 0.0;
-    for (size_t j = 0; j < p->H; ++j) { size += u[j] * u[j]; }
+    for (size_t j = 0; j < p->shape.H; ++j) { size += u[j] * u[j]; }
     *(t == STEPS - 1 ? &after : &before) = sqrt(size);
   }
   return log(after / before);
@@ -107,37 +108,35 @@ static double plain_tangent(const unroll_params *p, unroll_activation activation
 
 /* ------------------------------------------------------------------ comparison */
 
-static double program_loss(const unroll_params *p, unroll_activation activation,
-                           const int32_t *tokens)
+static double program_loss(const unroll_params *p, const int32_t *tokens)
 {
   network *net = NULL;
   const network_size size = {.T = STEPS, .chunk = STEPS, .B = 1, .shards = 1, .group = 1};
-  CHECK_OK(network_new(p, activation, &size, &net));
+  CHECK_OK(network_new(p, &size, &net));
   network_pack(net);
   network_reset(net);
   memcpy(net->x, tokens, STEPS * sizeof *tokens);
   memcpy(net->y, tokens + 1, STEPS * sizeof *tokens);
   network_forward(net, STEPS);
   network_output(net, (network_span){0, 0, STEPS}, 0.0, true);
-  double loss = net->nll[STEPS - 1];
+  double loss = net->head.nll[STEPS - 1];
   network_free(&net);
   return loss;
 }
 
-static void check_window(const unroll_params *p, unroll_activation activation,
-                         const int32_t *tokens, uint64_t window, const double *record)
+static void check_window(const unroll_params *p, kind of, const int32_t *tokens, uint64_t window,
+                         const double *record)
 {
   static double h[STEPS][MOST][UNITS], scratch[STEPS][MOST][UNITS];
-  double loss = plain_loss(p, activation, tokens, NO_CHANGE, h);
-  CU_ASSERT(fabs(loss - program_loss(p, activation, tokens)) < 1e-12);
+  double loss = plain_loss(p, of, tokens, NO_CHANGE, h);
+  CU_ASSERT(fabs(loss - program_loss(p, tokens)) < 1e-12);
 
-  for (size_t l = 0; l < p->L; ++l, record += LAGS_RECORD(1, K)) {
+  for (size_t l = 0; l < p->shape.L; ++l, record += LAGS_RECORD(1, K)) {
     for (size_t k = 0; k <= K; ++k) {
       double squares = 0.0;
-      for (size_t j = 0; j < p->H; ++j) {
-        double up = plain_loss(p, activation, tokens, (change){l, STEPS - 1 - k, j, STEP}, scratch);
-        double down =
-            plain_loss(p, activation, tokens, (change){l, STEPS - 1 - k, j, -STEP}, scratch);
+      for (size_t j = 0; j < p->shape.H; ++j) {
+        double up = plain_loss(p, of, tokens, (change){l, STEPS - 1 - k, j, STEP}, scratch);
+        double down = plain_loss(p, of, tokens, (change){l, STEPS - 1 - k, j, -STEP}, scratch);
         squares += pow((up - down) / (2.0 * STEP), 2.0);
       }
       double n = sqrt(squares), a = exp(record[k]);
@@ -150,26 +149,28 @@ static void check_window(const unroll_params *p, unroll_activation activation,
 
     double derivative = 0.0;
     for (size_t k = 0; k <= K; ++k) {
-      for (size_t j = 0; j < p->H; ++j) {
-        derivative += plain_derivative(activation, h[STEPS - 1 - k][l][j]);
+      for (size_t j = 0; j < p->shape.H; ++j) {
+        derivative += plain_derivative(of, h[STEPS - 1 - k][l][j]);
       }
     }
-    CU_ASSERT(fabs(record[LAGS_DERIVATIVE(K)] - derivative / (double)((K + 1) * p->H)) < 1e-13);
-    double tangent = plain_tangent(p, activation, l, window, h);
+    CU_ASSERT(fabs(record[LAGS_DERIVATIVE(K)] - derivative / (double)((K + 1) * p->shape.H)) <
+              1e-13);
+    double tangent = plain_tangent(p, of, l, window, h);
     CU_ASSERT(fabs(record[LAGS_TANGENT(K)] - tangent) < 1e-11 * fmax(1.0, fabs(tangent)));
   }
 }
 
-static void check_model(size_t V, size_t H, size_t L, unroll_activation activation)
+static void check_model(size_t V, size_t H, size_t L, kind of)
 {
   const uint64_t first = 40;
+  const unroll_shape shape = shape_of(V, H, L, of);
   unroll_params *p = NULL;
   int32_t tokens[N * (STEPS + 1)];
   double *records = calloc(N, LAGS_RECORD(L, K) * sizeof *records);
 
   if (records == NULL || kernels_start() != UNROLL_OK ||
-      unroll_params_new(V, H, L, &p) != UNROLL_OK ||
-      unroll_params_start(p, UNROLL_INIT_UNIFORM, 1.0, 29) != UNROLL_OK) {
+      unroll_params_new(&shape, &p) != UNROLL_OK ||
+      unroll_params_start(p, &(unroll_start){.seed = 29}) != UNROLL_OK) {
     abort();
   }
   /* Twice the usual weights: neither linear, nor vanished after K steps. */
@@ -177,10 +178,9 @@ static void check_model(size_t V, size_t H, size_t L, unroll_activation activati
   for (size_t i = 0; i < sizeof tokens / sizeof *tokens; ++i) {
     tokens[i] = (int32_t)random_below(6, RANDOM_SYNTHETIC, V, i, V);
   }
-  CHECK_OK(lags_measure(p, activation, N, STEPS, K, tokens, first, records));
+  CHECK_OK(lags_measure(p, N, STEPS, K, tokens, first, records));
   for (size_t i = 0; i < N; ++i) {
-    check_window(p, activation, tokens + i * (STEPS + 1), first + i,
-                 records + i * LAGS_RECORD(L, K));
+    check_window(p, of, tokens + i * (STEPS + 1), first + i, records + i * LAGS_RECORD(L, K));
   }
   unroll_params_free(&p);
   free(records);
@@ -195,16 +195,16 @@ static void test_real_is_double(void)
 
 static void test_lags_tanh_are_the_derivative(void)
 {
-  check_model(7, 9, 1, UNROLL_ACTIVATION_TANH);
-  check_model(5, 8, 2, UNROLL_ACTIVATION_TANH);
-  check_model(11, 6, 3, UNROLL_ACTIVATION_TANH);
+  check_model(7, 9, 1, KIND_TANH);
+  check_model(5, 8, 2, KIND_TANH);
+  check_model(11, 6, 3, KIND_TANH);
 }
 
 static void test_lags_relu_are_the_derivative(void)
 {
-  check_model(7, 10, 1, UNROLL_ACTIVATION_RELU);
-  check_model(5, 13, 2, UNROLL_ACTIVATION_RELU);
-  check_model(11, UNITS, MOST, UNROLL_ACTIVATION_RELU);
+  check_model(7, 10, 1, KIND_RELU);
+  check_model(5, 13, 2, KIND_RELU);
+  check_model(11, UNITS, MOST, KIND_RELU);
 }
 
 int main(void)

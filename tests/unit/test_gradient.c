@@ -130,7 +130,7 @@ static void run_part(const window *w, const part *p, gradient_source source, int
                                 .ld_dW = dW->ld,
                                 .db = db != NULL ? db->x : NULL,
                                 .scratch = scratch.x};
-  if (rows_at_a_time == 0) { weight_gradient_run(&call); }
+  if (rows_at_a_time == 0) { weight_gradient_rows(&call, 0, call.M); }
   for (size_t i = 0; rows_at_a_time > 0 && i < w->M; i += rows_at_a_time) {
     weight_gradient_rows(&call, i, w->M - i < rows_at_a_time ? w->M : i + rows_at_a_time);
   }
@@ -219,7 +219,7 @@ static int weights_are(const window *w, gradient_source source, int after, const
 static void check_weights(window *w, gradient_source source, int after)
 {
   const part all = part_of(w, 0, 1);
-  const size_t slices[] = {weight_gradient_tile(), 5};
+  const size_t slices[] = {kernels()->mr, 5};
   matrix dW = matrix_new(w->M, w->N), db = flat_new(w->M);
   matrix first = matrix_new(w->M, w->N), first_b = flat_new(w->M);
   for (size_t t = 0; t < COUNT(thread_counts); ++t) {
@@ -467,7 +467,7 @@ static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
                                    .dW = a->shards.x,
                                    .ld_dW = kernels_pad(w->N),
                                    .db = a->shards.x + a->b,
-                                   .apart = a->shards.ld,
+                                   .per_shard = a->shards.ld,
                                    .scratch = scratch.x};
   const token_gradient table = {.T = chunk.T,
                                 .B = p->B,
@@ -480,8 +480,8 @@ static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
                                 .ld = rows.ld,
                                 .dW = a->shards.x + a->X,
                                 .ld_dW = kernels_pad(w->M),
-                                .apart = a->shards.ld};
-  weight_gradient_run(&weights);
+                                .per_shard = a->shards.ld};
+  weight_gradient_rows(&weights, 0, weights.M);
   token_gradient_run(&table);
   CU_ASSERT(matrix_is_clean(&scratch)); /* not needed */
   matrix_free(&dZ);

@@ -19,7 +19,8 @@ static void test_params_new_marks_every_element_once(void)
     unsigned char *owner = NULL;
     size_t owned = 0;
     int twice = 0;
-    CHECK_OK(unroll_params_new(models[m].V, models[m].H, models[m].L, &p));
+    CHECK_OK(unroll_params_new(
+        &(unroll_shape){.V = models[m].V, .H = models[m].H, .L = models[m].L}, &p));
     CHECK_OK(memory_new(p->n, 1, "test", &owner));
 
     for (size_t k = 0; k < p->n_tensors; ++k) {
@@ -45,12 +46,12 @@ static void test_params_new_counts_parameters_as_the_equations(void)
   for (size_t m = 0; m < N_MODELS; ++m) {
     size_t V = models[m].V, H = models[m].H, L = models[m].L;
     unroll_params *p = NULL;
-    CHECK_OK(unroll_params_new(V, H, L, &p));
+    CHECK_OK(unroll_params_new(&(unroll_shape){.V = V, .H = H, .L = L}, &p));
     CU_ASSERT_EQUAL(p->n_real, V * H + V + H * V + H * H + H + (L - 1) * (2 * H * H + H));
     CU_ASSERT_EQUAL(p->n_tensors, 2 + 3 * L);
-    CU_ASSERT_EQUAL(p->V, V);
-    CU_ASSERT_EQUAL(p->H, H);
-    CU_ASSERT_EQUAL(p->L, L);
+    CU_ASSERT_EQUAL(p->shape.V, V);
+    CU_ASSERT_EQUAL(p->shape.H, H);
+    CU_ASSERT_EQUAL(p->shape.L, L);
     unroll_params_free(&p);
   }
 }
@@ -60,7 +61,8 @@ static void test_params_new_aligns_and_packs_tensors(void)
   for (size_t m = 0; m < N_MODELS; ++m) {
     unroll_params *p = NULL;
     size_t next = 0;
-    CHECK_OK(unroll_params_new(models[m].V, models[m].H, models[m].L, &p));
+    CHECK_OK(unroll_params_new(
+        &(unroll_shape){.V = models[m].V, .H = models[m].H, .L = models[m].L}, &p));
     for (size_t k = 0; k < p->n_tensors; ++k) {
       const unroll_tensor *t = &p->tensors[k];
       size_t lines = t->col_dim == NULL ? 1 : t->transposed ? t->cols : t->rows;
@@ -83,7 +85,7 @@ static void test_params_new_orders_tensors_as_gradients_become_complete(void)
                                       "layer2/W_xh", "layer1/W_hh", "layer1/b_h",  "layer1/W_xh",
                                       "layer0/W_hh", "layer0/b_h",  "layer0/W_xh"};
   unroll_params *p = NULL;
-  CHECK_OK(unroll_params_new(20, 30, 3, &p));
+  CHECK_OK(unroll_params_new(&(unroll_shape){.V = 20, .H = 30, .L = 3}, &p));
   CU_ASSERT_EQUAL(p->n_tensors, sizeof order / sizeof order[0]);
   for (size_t k = 0; k < p->n_tensors; ++k) {
     char name[32];
@@ -98,7 +100,7 @@ static void test_params_new_starts_at_zero(void)
 {
   unroll_params *p = NULL;
   int zero = 1;
-  CHECK_OK(unroll_params_new(20, 30, 2, &p));
+  CHECK_OK(unroll_params_new(&(unroll_shape){.V = 20, .H = 30, .L = 2}, &p));
   for (size_t i = 0; i < p->n; ++i) { zero &= p->values[i] == 0; }
   CU_ASSERT(zero);
   unroll_params_free(&p);
@@ -118,7 +120,7 @@ static int is(const unroll_params *p, const char *group, const char *name, size_
 static void test_params_find_returns_the_shapes_of_the_equations(void)
 {
   unroll_params *p = NULL;
-  CHECK_OK(unroll_params_new(20, 30, 2, &p));
+  CHECK_OK(unroll_params_new(&(unroll_shape){.V = 20, .H = 30, .L = 2}, &p));
   CU_ASSERT(is(p, "layer0", "W_xh", 30, 20, "hidden", "vocab", true));
   CU_ASSERT(is(p, "layer0", "W_hh", 30, 30, "hidden", "hidden_in", false));
   CU_ASSERT(is(p, "layer0", "b_h", 30, 1, "hidden", NULL, false));
@@ -133,7 +135,7 @@ static void test_params_find_returns_the_shapes_of_the_equations(void)
 static void test_params_find_of_unknown_name_is_null(void)
 {
   unroll_params *p = NULL;
-  CHECK_OK(unroll_params_new(20, 30, 2, &p));
+  CHECK_OK(unroll_params_new(&(unroll_shape){.V = 20, .H = 30, .L = 2}, &p));
   CU_ASSERT_PTR_NULL(unroll_params_find(p, "layer2", "W_hh"));
   CU_ASSERT_PTR_NULL(unroll_params_find(p, "output", "W_hh"));
   CU_ASSERT_PTR_NULL(unroll_params_find(p, "layer0", "W_qh"));
@@ -154,8 +156,9 @@ static void test_params_new_too_large_fails_and_leaves_out(void)
                {1, 1, SIZE_MAX, "layers"}};
   for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; ++i) {
     unroll_params *p = NULL;
-    CHECK_FAILS(unroll_params_new(sizes[i].V, sizes[i].H, sizes[i].L, &p), UNROLL_ERR_MEMORY,
-                sizes[i].part);
+    CHECK_FAILS(
+        unroll_params_new(&(unroll_shape){.V = sizes[i].V, .H = sizes[i].H, .L = sizes[i].L}, &p),
+        UNROLL_ERR_MEMORY, sizes[i].part);
     CU_ASSERT_PTR_NULL(p);
   }
 }
@@ -163,7 +166,7 @@ static void test_params_new_too_large_fails_and_leaves_out(void)
 static void test_params_free_twice_is_safe(void)
 {
   unroll_params *p = NULL;
-  CHECK_OK(unroll_params_new(2, 3, 1, &p));
+  CHECK_OK(unroll_params_new(&(unroll_shape){.V = 2, .H = 3, .L = 1}, &p));
   unroll_params_free(&p);
   CU_ASSERT_PTR_NULL(p);
   unroll_params_free(&p);

@@ -65,8 +65,7 @@ static rows_product store_product(const weights *w, const matrix *A, const matri
                         .first = 0,
                         .last = panels_of(w->N),
                         .C = C->x,
-                        .ldc = C->ld,
-                        .end = ROWS_STORE};
+                        .ldc = C->ld};
 }
 
 static const size_t edge_rows[] = {1, 5, 6, 7, 13, 14, 15, 16, 29, 33};
@@ -134,86 +133,6 @@ static void test_rows_with_nan_in_one_row_shows_it_there_alone(void)
   matrix_free(&A);
   matrix_free(&C);
   weights_free(&w);
-}
-
-/* The end of a step: what each of the four does to a sum. */
-static void check_end(rows_end end, size_t M, size_t K, size_t N, int indexed)
-{
-  const size_t table = 4;
-  weights w = weights_new(N, K == 0 ? 1 : K, 1);
-  matrix A = matrix_new(M, w.K), C = matrix_new(M, N), before = matrix_new(M, N);
-  matrix state = matrix_new(M, N), input = matrix_new(indexed ? table : M, N);
-  matrix bias = matrix_shaped(1, N, kernels_pad(N), kernels_pad(N));
-  int32_t *index = test_alloc(M, sizeof *index);
-  int ok = 1, forward = end == ROWS_CELL_TANH || end == ROWS_CELL_RELU;
-
-  w.K = K; /* K = 0: the sum is empty and only the end is left */
-  matrix_fill(&A);
-  matrix_fill(&state);
-  matrix_fill(&input);
-  matrix_fill(&bias);
-  matrix_fill(&before);
-  matrix_copy(&before, &C);
-  for (size_t m = 0; m < M; ++m) { index[m] = (int32_t)next_below(table); }
-
-  rows_product p = store_product(&w, &A, &C);
-  p.end = end;
-  p.input = input.x;
-  p.ld_input = input.ld;
-  p.index = indexed ? index : NULL;
-  p.bias = bias.x;
-  p.state = state.x;
-  p.ld_state = state.ld;
-  kernels()->rows(&p);
-
-  for (size_t m = 0; m < M; ++m) {
-    for (size_t n = 0; n < N; ++n) {
-      dot d = product_at(&w, &A, m, n);
-      unroll_real h = *at(&state, m, n), old = *at(&before, m, n), out = *at(&C, m, n);
-      unroll_real in = *at(&input, indexed ? (size_t)index[m] : m, n), b = *at(&bias, 0, n), bits;
-      double exact, bound;
-      if (forward) {
-        unroll_real a = (d.chain + in) + b;
-        exact = d.sum + (double)in + (double)b;
-        bound = dot_bound(&d) + 3 * ROUNDOFF * (d.size + 2);
-        bits = end == ROWS_CELL_TANH ? path_tanh(a) : a > 0 ? a : 0;
-        exact = end == ROWS_CELL_TANH ? tanh(exact) : fmax(0, exact);
-        bound += 8 * ROUNDOFF; /* of tanh itself: test_vector_math.c */
-      } else {
-        unroll_real dh = d.chain + old;
-        exact = d.sum + (double)old;
-        bound = dot_bound(&d) + 4 * ROUNDOFF * (d.size + 1);
-        bits = end == ROWS_BACK_TANH ? dh * madd(-h, h, 1) : h > 0 ? dh : 0;
-        exact = end == ROWS_BACK_TANH ? exact * (1 - (double)h * (double)h) : h > 0 ? exact : 0;
-      }
-      ok &= same_bits(out, bits) && fabs((double)out - exact) <= bound;
-    }
-  }
-  CHECK_AT(ok && matrix_is_clean(&C), "end %d M %zu K %zu N %zu indexed %d", (int)end, M, K, N,
-           indexed);
-  free(index);
-  matrix_free(&A);
-  matrix_free(&C);
-  matrix_free(&before);
-  matrix_free(&state);
-  matrix_free(&input);
-  matrix_free(&bias);
-  weights_free(&w);
-}
-
-static void test_rows_ends_follow_their_equations(void)
-{
-  const rows_end ends[] = {ROWS_CELL_TANH, ROWS_CELL_RELU, ROWS_BACK_TANH, ROWS_BACK_RELU};
-  const size_t rows[] = {1, 7, 15, 29}, depths[] = {0, 7, 33}, columns[] = {1, 17, 33, 97};
-  for (size_t e = 0; e < COUNT(ends); ++e) {
-    for (size_t i = 0; i < COUNT(rows); ++i) {
-      for (size_t k = 0; k < COUNT(depths); ++k) {
-        for (size_t j = 0; j < COUNT(columns); ++j) {
-          check_end(ends[e], rows[i], depths[k], columns[j], (i + k + j) % 2 == 0);
-        }
-      }
-    }
-  }
 }
 
 static void test_linear_is_the_chain_for_any_threads(void)
@@ -407,7 +326,6 @@ int main(void)
       {"rows: every edge", test_rows_store_every_edge_is_the_chain},
       {"rows: a range of panels", test_rows_of_a_panel_range_writes_only_these},
       {"rows: NaN stays in its row", test_rows_with_nan_in_one_row_shows_it_there_alone},
-      {"rows: the ends of a step", test_rows_ends_follow_their_equations},
       {"linear: any threads", test_linear_is_the_chain_for_any_threads},
       {"pack: any threads", test_pack_with_any_threads_is_the_same},
       {"panels: every edge", test_panels_every_edge_is_the_chain},

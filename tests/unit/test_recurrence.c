@@ -68,7 +68,7 @@ static recurrence steps_of(const layer *l, size_t from, size_t T)
   return (recurrence){.T = T,
                       .B = l->n.B,
                       .H = l->n.H,
-                      .activation = l->activation,
+                      .cell = cell_of(UNROLL_CELL_RNN, l->activation),
                       .ld = l->h.ld,
                       .h = at(&l->h, row, 0),
                       .forward = l->forward.x,
@@ -80,6 +80,9 @@ static recurrence steps_of(const layer *l, size_t from, size_t T)
                       .panel_T = l->panel_T,
                       .shards = l->n.shards,
                       .panel_row = l->panel_row,
+                      .deltas = at(&l->dh, row, 0),
+                      .ld_deltas = l->dh.ld,
+                      .xi = 1.0,
                       .dh = at(&l->dh, row, 0)};
 }
 

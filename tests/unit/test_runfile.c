@@ -134,7 +134,8 @@ static int same_provenance(const run_provenance *a, const run_provenance *b)
 static int same_weights(const run *a, const run *b)
 {
   size_t n = a->params->n;
-  int same = n == b->params->n && a->params->L == b->params->L && a->n_moments == b->n_moments &&
+  int same = n == b->params->n && a->params->shape.L == b->params->shape.L &&
+             a->n_moments == b->n_moments &&
              same_bytes(a->params->values, b->params->values, n * sizeof(unroll_real));
   for (size_t k = 0; same && k < a->n_moments; ++k) {
     same = same_bytes(a->moments[k], b->moments[k], n * sizeof(unroll_real));

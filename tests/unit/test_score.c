@@ -10,14 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define V 37
-#define H 21
+#define VOCAB 37
+#define UNITS 21
 
 static unroll_params *params_of(size_t L, double factor)
 {
   unroll_params *p = NULL;
-  if (kernels_start() != UNROLL_OK || unroll_params_new(V, H, L, &p) != UNROLL_OK ||
-      unroll_params_start(p, UNROLL_INIT_UNIFORM, 1.0, 23) != UNROLL_OK) {
+  if (kernels_start() != UNROLL_OK ||
+      unroll_params_new(&(unroll_shape){.V = VOCAB, .H = UNITS, .L = L}, &p) != UNROLL_OK ||
+      unroll_params_start(p, &(unroll_start){.seed = 23}) != UNROLL_OK) {
     fprintf(stderr, "%s\n", unroll_message());
     abort();
   }
@@ -29,7 +30,7 @@ static network *network_of(const unroll_params *p, size_t T, size_t B, size_t sh
 {
   network *net = NULL;
   const network_size size = {.T = T, .chunk = T, .B = B, .shards = shards, .group = 1};
-  if (network_new(p, UNROLL_ACTIVATION_TANH, &size, &net) != UNROLL_OK) {
+  if (network_new(p, &size, &net) != UNROLL_OK) {
     fprintf(stderr, "%s\n", unroll_message());
     abort();
   }
@@ -45,7 +46,7 @@ static streams streams_of(size_t B, uint64_t length)
   uint8_t *tokens = malloc(B * length + 1);
   if (tokens == NULL) { abort(); }
   for (size_t i = 0; i <= B * length; ++i) {
-    tokens[i] = (uint8_t)random_below(9, RANDOM_SYNTHETIC, 0, i, V);
+    tokens[i] = (uint8_t)random_below(9, RANDOM_SYNTHETIC, 0, i, VOCAB);
   }
   s.tokens = tokens;
   return s;
@@ -101,7 +102,9 @@ static void test_uniform_model_has_perplexity_V(void)
     unroll_params *p = params_of(L, 0.0);
     streams s = streams_of(3, 40);
     struct heard h = score(p, &s, 16);
-    for (size_t b = 0; b < 3; ++b) { CU_ASSERT_DOUBLE_EQUAL(exp(h.sums[b] / 40), V, 1e-12 * V); }
+    for (size_t b = 0; b < 3; ++b) {
+      CU_ASSERT_DOUBLE_EQUAL(exp(h.sums[b] / 40), VOCAB, 1e-12 * VOCAB);
+    }
     heard_free(&h);
     free(s.tokens);
     unroll_params_free(&p);
@@ -115,7 +118,7 @@ static void test_started_model_is_close_to_ln_V(void)
     streams s = streams_of(4, 500);
     struct heard h = score(p, &s, 64);
     double loss = (h.sums[0] + h.sums[1] + h.sums[2] + h.sums[3]) / 2000;
-    CU_ASSERT_DOUBLE_EQUAL(loss, log(V), 0.05);
+    CU_ASSERT_DOUBLE_EQUAL(loss, log(VOCAB), 0.05);
     heard_free(&h);
     free(s.tokens);
     unroll_params_free(&p);
@@ -148,8 +151,8 @@ static void test_forward_over_T_equals_T_forwards_of_one_step(void)
     network *whole = network_of(p, T, B, SHARDS), *one = network_of(p, 1, B, SHARDS);
     int same = 1;
     for (size_t i = 0; i < T * B; ++i) {
-      whole->x[i] = (int32_t)random_below(9, RANDOM_SYNTHETIC, 1, i, V);
-      whole->y[i] = (int32_t)random_below(9, RANDOM_SYNTHETIC, 2, i, V);
+      whole->x[i] = (int32_t)random_below(9, RANDOM_SYNTHETIC, 1, i, VOCAB);
+      whole->y[i] = (int32_t)random_below(9, RANDOM_SYNTHETIC, 2, i, VOCAB);
     }
     network_forward(whole, T);
     network_output(whole, (network_span){0, 0, T}, 0.0, true);
@@ -161,10 +164,11 @@ static void test_forward_over_T_equals_T_forwards_of_one_step(void)
       for (size_t b = 0; b < B; ++b) {
         size_t in_shard = B / SHARDS, shard = b / in_shard;
         size_t at = shard * T * in_shard + t * in_shard + b % in_shard;
-        same &= whole->nll[at] == one->nll[b];
+        same &= whole->head.nll[at] == one->head.nll[b];
         for (size_t l = 0; l < L; ++l) {
-          same &= memcmp(whole->h[l] + ((t + 1) * B + b) * whole->ld, one->h[l] + (B + b) * one->ld,
-                         H * sizeof(unroll_real)) == 0;
+          same &= memcmp(whole->layers[l].h + ((t + 1) * B + b) * whole->layers[l].ld,
+                         one->layers[l].h + (B + b) * one->layers[l].ld,
+                         UNITS * sizeof(unroll_real)) == 0;
         }
       }
       network_carry(one, 1);
@@ -267,7 +271,7 @@ static void test_state_out_and_in_again_changes_nothing(void)
   enum { T = 4, B = 3, L = 2 };
   unroll_params *p = params_of(L, 2.0);
   network *net = network_of(p, T, B, 1), *other = network_of(p, T, B, 1);
-  unroll_real state[L * B * H], again[L * B * H];
+  unroll_real state[L * B * UNITS], again[L * B * UNITS];
   for (size_t i = 0; i < T * B; ++i) {
     net->x[i] = (int32_t)i;
     other->x[i] = (int32_t)i;
@@ -283,8 +287,9 @@ static void test_state_out_and_in_again_changes_nothing(void)
   for (size_t l = 0; l < L; ++l) {
     int same = 1;
     for (size_t row = 0; row < (T + 1) * B; ++row) {
-      size_t at = row * net->ld;
-      same &= memcmp(net->h[l] + at, other->h[l] + at, H * sizeof **net->h) == 0;
+      size_t at = row * net->layers[0].ld;
+      same &=
+          memcmp(net->layers[l].h + at, other->layers[l].h + at, UNITS * sizeof(unroll_real)) == 0;
     }
     CU_ASSERT(same);
   }
@@ -300,8 +305,8 @@ static void test_state_out_and_in_again_changes_nothing(void)
 int main(void)
 {
   static const struct test_case cases[] = {
-      {"uniform model: perplexity V", test_uniform_model_has_perplexity_V},
-      {"started model: about ln V", test_started_model_is_close_to_ln_V},
+      {"uniform model: perplexity VOCAB", test_uniform_model_has_perplexity_V},
+      {"started model: about ln VOCAB", test_started_model_is_close_to_ln_V},
       {"extreme logits", test_extreme_logits_stay_finite},
       {"T steps are T times one step", test_forward_over_T_equals_T_forwards_of_one_step},
       {"windows are the whole", test_score_in_windows_equals_score_of_the_whole},

@@ -17,9 +17,10 @@ static const struct {
 static unroll_params *started(size_t m, unroll_init init, double scale, uint64_t seed)
 {
   unroll_params *p = NULL;
-  CHECK_OK(unroll_params_new(models[m].V, models[m].H, models[m].L, &p));
+  CHECK_OK(
+      unroll_params_new(&(unroll_shape){.V = models[m].V, .H = models[m].H, .L = models[m].L}, &p));
   memset(p->values, 0xff, p->n * sizeof *p->values); /* NaN: what stays unset is seen */
-  CHECK_OK(unroll_params_start(p, init, scale, seed));
+  CHECK_OK(unroll_params_start(p, &(unroll_start){.init = init, .scale = scale, .seed = seed}));
   return p;
 }
 
@@ -57,7 +58,7 @@ static void test_start_uniform_has_its_bounds_mean_and_variance(void)
 {
   for (size_t m = 0; m < N_MODELS; ++m) {
     unroll_params *p = started(m, UNROLL_INIT_UNIFORM, 1.0, 11);
-    double bound = 1.0 / sqrt((double)p->H), sum = 0.0, squares = 0.0, largest = 0.0;
+    double bound = 1.0 / sqrt((double)p->shape.H), sum = 0.0, squares = 0.0, largest = 0.0;
     for (size_t k = 0; k < p->n_tensors; ++k) {
       const unroll_tensor *t = &p->tensors[k];
       double mean = 0.0, n = (double)(t->rows * t->cols);
@@ -124,7 +125,8 @@ static void test_start_does_not_depend_on_the_memory_layout(void)
 {
   for (int init = UNROLL_INIT_UNIFORM; init <= UNROLL_INIT_IDENTITY; ++init) {
     unroll_params *a = started(1, (unroll_init)init, 0.9, 11), *b = NULL;
-    CHECK_OK(unroll_params_new(models[1].V, models[1].H, models[1].L, &b));
+    CHECK_OK(unroll_params_new(
+        &(unroll_shape){.V = models[1].V, .H = models[1].H, .L = models[1].L}, &b));
     b->n = 0;
     for (size_t k = b->n_tensors; k-- > 0;) {
       unroll_tensor *t = &b->tensors[k];
@@ -135,7 +137,8 @@ static void test_start_does_not_depend_on_the_memory_layout(void)
     }
     memory_free(&b->values);
     CHECK_OK(memory_new(b->n, sizeof *b->values, "test", &b->values));
-    CHECK_OK(unroll_params_start(b, (unroll_init)init, 0.9, 11));
+    CHECK_OK(unroll_params_start(
+        b, &(unroll_start){.init = (unroll_init)init, .scale = 0.9, .seed = 11}));
     CU_ASSERT(same_but(a, b, "", ""));
     unroll_params_free(&b);
     unroll_params_free(&a);
@@ -148,10 +151,13 @@ static void test_start_by_parts_is_the_whole(void)
   for (int init = UNROLL_INIT_UNIFORM; init <= UNROLL_INIT_IDENTITY; ++init) {
     for (size_t m = 0; m < N_MODELS; ++m) {
       unroll_params *whole = started(m, (unroll_init)init, 0.9, 11), *parts = NULL;
-      CHECK_OK(unroll_params_new(models[m].V, models[m].H, models[m].L, &parts));
+      CHECK_OK(unroll_params_new(
+          &(unroll_shape){.V = models[m].V, .H = models[m].H, .L = models[m].L}, &parts));
       const size_t n = parts->n, cut[] = {0, n / 7, n / 7 + 1, n / 3, n / 2 + 5, n};
       for (size_t k = 5; k-- > 0;) {
-        CHECK_OK(params_start_part(parts, (unroll_init)init, 0.9, 11, cut[k], cut[k + 1]));
+        CHECK_OK(params_start_part(
+            parts, &(unroll_start){.init = (unroll_init)init, .scale = 0.9, .seed = 11}, cut[k],
+            cut[k + 1]));
       }
       CU_ASSERT_EQUAL(memcmp(parts->values, whole->values, n * sizeof *whole->values), 0);
       unroll_params_free(&parts);
@@ -172,10 +178,10 @@ static void test_start_orthogonal_is_a_scaled_rotation(void)
       double worst = 0.0;
       for (size_t k = 0; k < p->n_tensors; ++k) {
         const unroll_tensor *t = &p->tensors[k];
-        for (size_t i = 0; is_recurrent(t) && i < p->H; ++i) {
-          for (size_t j = 0; j < p->H; ++j) {
+        for (size_t i = 0; is_recurrent(t) && i < p->shape.H; ++i) {
+          for (size_t j = 0; j < p->shape.H; ++j) {
             double rows = 0.0, cols = 0.0;
-            for (size_t q = 0; q < p->H; ++q) {
+            for (size_t q = 0; q < p->shape.H; ++q) {
               rows += value(p, t, i, q) * value(p, t, j, q);
               cols += value(p, t, q, i) * value(p, t, q, j);
             }
@@ -200,7 +206,7 @@ static void test_start_orthogonal_prefers_no_direction(void)
     unroll_params *p = started(1, UNROLL_INIT_ORTHOGONAL, 1.0, seed);
     const unroll_tensor *t = unroll_params_find(p, "layer0", "W_hh");
     double trace = 0.0;
-    for (size_t i = 0; i < p->H; ++i) { trace += value(p, t, i, i); }
+    for (size_t i = 0; i < p->shape.H; ++i) { trace += value(p, t, i, i); }
     sum += trace;
     squares += trace * trace;
     unroll_params_free(&p);
@@ -244,9 +250,9 @@ static void test_start_identity_is_a_scaled_identity_without_bias(void)
     int good = 1;
     for (size_t k = 0; k < b->n_tensors; ++k) {
       const unroll_tensor *t = &b->tensors[k];
-      for (size_t i = 0; i < b->H; ++i) {
+      for (size_t i = 0; i < b->shape.H; ++i) {
         if (strcmp(t->name, "b_h") == 0) { good &= value(b, t, i, 0) == 0.0; }
-        for (size_t j = 0; is_recurrent(t) && j < b->H; ++j) {
+        for (size_t j = 0; is_recurrent(t) && j < b->shape.H; ++j) {
           good &= value(b, t, i, j) == (i == j ? 0.25 : 0.0);
         }
       }

@@ -187,3 +187,8 @@ void ISA(tanh)(size_t n, const unroll_real *x, unroll_real *y)
 {
   for (size_t i = 0; i < n; i += LANES) { vec_store(y + i, vec_tanh(vec_load(x + i))); }
 }
+
+void ISA(sigmoid)(size_t n, const unroll_real *x, unroll_real *y)
+{
+  for (size_t i = 0; i < n; i += LANES) { vec_store(y + i, vec_sigmoid(vec_load(x + i))); }
+}

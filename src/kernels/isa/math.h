@@ -86,4 +86,12 @@ INLINE vec vec_tanh(vec x)
 }
 
 #endif
+
+/* 1 / (1 + e^-x), small values with full precision. */
+INLINE vec vec_sigmoid(vec x)
+{
+  const vec one = vec_splat(1);
+  return one / (one + vec_exp(-x));
+}
+
 #endif

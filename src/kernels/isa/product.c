@@ -1,83 +1,16 @@
-/* The matrix products: loop nests over register tiles (tile.h), and what happens to a tile while it is
- * in the first-level cache. */
-#include "kernels/isa/math.h"
+/* The matrix products: loop nests over register tiles (tile.h). */
 #include "kernels/isa/table.h"
 #include "kernels/isa/tile.h"
 #include "kernels/shard_tree.h"
 
 #include <assert.h>
 
-/* A tile outside the registers: TILE_ROWS rows of PANEL. */
-typedef struct tile_buffer {
-  unroll_real c[TILE_ROWS * PANEL] __attribute__((aligned(64)));
-} tile_buffer;
-
 /* ---------------------------------------------------- activations x weights */
-
-INLINE vec cell_forward(const rows_end end, vec s, vec input, vec bias)
-{
-  vec a = (s + input) + bias;
-  return end == ROWS_CELL_TANH ? vec_tanh(a) : vec_max((vec){0}, a);
-}
-
-INLINE vec cell_backward(const rows_end end, vec dh, vec h)
-{
-  if (end == ROWS_BACK_TANH) { return dh * vec_fma(-h, h, vec_splat(1)); }
-  return (vec)((vec_int)dh & (h > (vec){0}));
-}
-
-/* The end of a tile at row m, column n of C; `sums` are its sums. */
-INLINE void finish_rows(const rows_end end, const rows_product *p, size_t m, size_t n, size_t rows,
-                        const size_t vecs, const tile_buffer *sums)
-{
-  const int forward = end == ROWS_CELL_TANH || end == ROWS_CELL_RELU;
-  unroll_real *copy = forward && p->copy != NULL ? p->copy + n / PANEL * p->copy_panel : NULL;
-  for (size_t i = 0; i < rows; ++i) {
-    size_t row = m + i;
-    unroll_real *out = p->C + row * p->ldc + n;
-    vec c[TILE_VECS];
-    for (size_t v = 0; v < vecs; ++v) {
-      vec s = vec_load(sums->c + i * PANEL + v * LANES);
-      size_t at = n + v * LANES;
-      if (forward) {
-        size_t from = p->index != NULL ? (size_t)p->index[row] : row;
-        c[v] = cell_forward(end, s, vec_load(p->input + from * p->ld_input + at),
-                            vec_load(p->bias + at));
-      } else {
-        c[v] = cell_backward(end, s + vec_load(out + v * LANES),
-                             vec_load(p->state + row * p->ld_state + at));
-      }
-      vec_store(out + v * LANES, c[v]);
-    }
-    if (copy != NULL) {
-      unroll_real *to = copy + (p->copy_first + p->copy_row[row]) * vecs * LANES;
-      for (size_t v = 0; v < vecs; ++v) { vec_store(to + v * LANES, c[v]); }
-    }
-  }
-}
-
-/* The same with a constant number of vectors, which keeps the row in registers. */
-INLINE void finish_tile(const rows_end end, const rows_product *p, size_t m, size_t n, size_t rows,
-                        size_t vecs, const tile_buffer *sums)
-{
-  if (vecs == TILE_VECS) {
-    finish_rows(end, p, m, n, rows, TILE_VECS, sums);
-  } else {
-    finish_rows(end, p, m, n, rows, 1, sums);
-  }
-}
-
-/* Vectors of panel number `panel`: a full panel, or what is left of N columns. */
-INLINE size_t panel_vecs(size_t N, size_t panel)
-{
-  size_t vecs = (kernels_pad(N) - panel * PANEL) / LANES;
-  return vecs < TILE_VECS ? vecs : TILE_VECS;
-}
 
 /* The plain product: K is cut, so that the rows of A stay in the second-level cache while all panels pass. */
 #define STORE_K 512
 
-static void rows_store(const rows_product *p)
+void ISA(rows)(const rows_product *p)
 {
   tile_sum s = {.row_stride = p->lda, .k_stride = 1, .ldc = p->ldc};
   for (size_t k = 0; k < p->K; k += STORE_K) {
@@ -92,44 +25,6 @@ static void rows_store(const rows_product *p)
         tile_multiply(rows, vecs, &s, p->A + m * p->lda + k, b, k > 0 ? C : NULL, C);
       }
     }
-  }
-}
-
-/* One step of a recurrence: a panel of weights stays in the cache, the sequences pass. */
-INLINE void rows_step(const rows_end end, const rows_product *p)
-{
-  tile_buffer sums;
-  tile_sum s = {.K = p->K, .run = p->K, .row_stride = p->lda, .k_stride = 1, .ldc = PANEL};
-  for (size_t panel = p->first; panel < p->last; ++panel) {
-    const unroll_real *b = p->panels + panel * PANEL * kernels_pad(p->K);
-    size_t vecs = panel_vecs(p->N, panel);
-    s.ldb = vecs * LANES;
-    for (size_t m = 0, rows = 0; m < p->M; m += rows) {
-      rows = tile_rows(p->M - m);
-      tile_multiply(rows, vecs, &s, p->A + m * p->lda, b, NULL, sums.c);
-      finish_tile(end, p, m, panel * PANEL, rows, vecs, &sums);
-    }
-  }
-}
-
-void ISA(rows)(const rows_product *p)
-{
-  switch (p->end) {
-  case ROWS_STORE:
-    rows_store(p);
-    break;
-  case ROWS_CELL_TANH:
-    rows_step(ROWS_CELL_TANH, p);
-    break;
-  case ROWS_CELL_RELU:
-    rows_step(ROWS_CELL_RELU, p);
-    break;
-  case ROWS_BACK_TANH:
-    rows_step(ROWS_BACK_TANH, p);
-    break;
-  case ROWS_BACK_RELU:
-    rows_step(ROWS_BACK_RELU, p);
-    break;
   }
 }
 

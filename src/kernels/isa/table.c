@@ -4,12 +4,17 @@
 #define KERNEL_TEXT2(isa) #isa
 #define KERNEL_TEXT(isa)  KERNEL_TEXT2(isa)
 
+#define CELL_FORWARD(name, ...)  [CELL_##name] = ISA(forward_##name),
+#define CELL_BACKWARD(name, ...) [CELL_##name] = ISA(backward_##name),
+
 const kernel_table ISA(kernel_table) = {
     .name = KERNEL_TEXT(KERNEL_ISA),
     .lanes = LANES,
     .nr = PANEL,
     .mr = TILE_ROWS,
     .rows = ISA(rows),
+    .forward = {CELLS(CELL_FORWARD)},
+    .backward = {CELLS(CELL_BACKWARD)},
     .panels = ISA(panels),
     .gradient = ISA(gradient),
     .softmax = ISA(softmax),
@@ -24,4 +29,5 @@ const kernel_table ISA(kernel_table) = {
     .peak = ISA(peak),
     .exp = ISA(exp),
     .tanh = ISA(tanh),
+    .sigmoid = ISA(sigmoid),
 };

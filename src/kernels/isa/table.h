@@ -6,6 +6,11 @@
 #include "kernels/isa/vector.h"
 
 void ISA(rows)(const rows_product *p);
+#define CELL_FUNCTIONS(name, ...)                                                                  \
+  void ISA(forward_##name)(const cell_step *p);                                                    \
+  void ISA(backward_##name)(const cell_back *p);
+CELLS(CELL_FUNCTIONS)
+#undef CELL_FUNCTIONS
 void ISA(panels)(const panels_product *p);
 void ISA(gradient)(const gradient_block *p);
 void ISA(softmax)(const softmax_panel *p);
@@ -25,6 +30,7 @@ void ISA(adam)(size_t n, double scale, const adam_step *how, const unroll_real *
 double ISA(peak)(size_t rounds, unroll_real *out);
 void ISA(exp)(size_t n, const unroll_real *x, unroll_real *y);
 void ISA(tanh)(size_t n, const unroll_real *x, unroll_real *y);
+void ISA(sigmoid)(size_t n, const unroll_real *x, unroll_real *y);
 extern const kernel_table ISA(kernel_table);
 
 #endif

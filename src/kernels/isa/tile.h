@@ -39,6 +39,18 @@ typedef struct tile_sum {
 void tile_multiply(size_t rows, size_t vecs, const tile_sum *s, const unroll_real *A,
                    const unroll_real *B, const unroll_real *start, unroll_real *C);
 
+/* A tile outside the registers: TILE_ROWS rows of PANEL. */
+typedef struct tile_buffer {
+  unroll_real c[TILE_ROWS * PANEL] __attribute__((aligned(64)));
+} tile_buffer;
+
+/* Vectors of panel number `panel`: a full panel, or what is left of N columns. */
+INLINE size_t panel_vecs(size_t N, size_t panel)
+{
+  size_t vecs = (kernels_pad(N) - panel * PANEL) / LANES;
+  return vecs < TILE_VECS ? vecs : TILE_VECS;
+}
+
 /* Rows of the next tile when `left` rows remain: as equal as possible, 20 = 10 + 10, not 14 + 6. */
 INLINE size_t tile_rows(size_t left)
 {

@@ -1,0 +1,301 @@
+/*
+ * The cells on vectors, and the step of a recurrence around them, compiled once for each cell with its numbers of
+ * blocks as constants: the tiles of all blocks are multiplied with the same rows of h, then the cell makes of them
+ * what it makes while they are in the first-level cache.
+ */
+#include "kernels/isa/math.h"
+#include "kernels/isa/table.h"
+#include "kernels/isa/tile.h"
+
+#define UNROLLED _Pragma("GCC unroll 4")
+
+/* One vector of units of one sequence. Blocks in the order of cell.h. */
+typedef struct forward_vectors {
+  vec sum[CELL_BLOCKS];                      /* of W_hh */
+  vec input[CELL_BLOCKS], bias[CELL_BLOCKS]; /* of W_xh */
+  vec hidden_bias;
+  vec h, c; /* before the step in, after it out */
+  vec kept[CELL_BLOCKS];
+} forward_vectors;
+
+typedef struct backward_vectors {
+  vec h, h_before, c, c_before;
+  vec dh, dc;             /* dc: of c_t in, of c_{t-1} out */
+  vec delta[CELL_BLOCKS]; /* what was kept in, deltas out */
+  vec bypass;             /* out */
+} backward_vectors;
+
+/* ---------------------------------------------------------------- tanh, ReLU */
+
+INLINE void forward_tanh(forward_vectors *v)
+{
+  v->h = vec_tanh((v->sum[0] + v->input[0]) + v->bias[0]);
+}
+
+INLINE void backward_tanh(backward_vectors *v)
+{
+  v->delta[0] = v->dh * vec_fma(-v->h, v->h, vec_splat(1));
+}
+
+INLINE void forward_relu(forward_vectors *v)
+{
+  v->h = vec_max((vec){0}, (v->sum[0] + v->input[0]) + v->bias[0]);
+}
+
+INLINE void backward_relu(backward_vectors *v)
+{
+  v->delta[0] = (vec)((vec_int)v->dh & (v->h > (vec){0}));
+}
+
+/* --------------------------------------------------------------------- gated */
+
+/* s' of s = sigmoid(a), and tanh' of t = tanh(a). */
+INLINE vec sigmoid_slope(vec s)
+{
+  return s * (vec_splat(1) - s);
+}
+
+INLINE vec tanh_slope(vec t)
+{
+  return vec_fma(-t, t, vec_splat(1));
+}
+
+INLINE void forward_lstm(forward_vectors *v)
+{
+  vec a[4];
+  UNROLLED for (int k = 0; k < 4; ++k)
+  {
+    a[k] = (v->sum[k] + v->input[k]) + v->bias[k];
+  }
+  vec i = vec_sigmoid(a[0]), f = vec_sigmoid(a[1]), g = vec_tanh(a[2]), o = vec_sigmoid(a[3]);
+  v->c = vec_fma(f, v->c, i * g);
+  v->h = o * vec_tanh(v->c);
+  v->kept[0] = i;
+  v->kept[1] = f;
+  v->kept[2] = g;
+  v->kept[3] = o;
+}
+
+INLINE void backward_lstm(backward_vectors *v)
+{
+  vec i = v->delta[0], f = v->delta[1], g = v->delta[2], o = v->delta[3], t = vec_tanh(v->c);
+  vec dc = vec_fma(v->dh * o, tanh_slope(t), v->dc);
+  v->delta[0] = dc * g * sigmoid_slope(i);
+  v->delta[1] = dc * v->c_before * sigmoid_slope(f);
+  v->delta[2] = dc * i * tanh_slope(g);
+  v->delta[3] = v->dh * t * sigmoid_slope(o);
+  v->dc = dc * f;
+}
+
+/* n r z q; the sums are those of r z q */
+INLINE void forward_gru(forward_vectors *v)
+{
+  vec r = vec_sigmoid((v->sum[0] + v->input[1]) + v->bias[1]);
+  vec z = vec_sigmoid((v->sum[1] + v->input[2]) + v->bias[2]);
+  vec q = v->sum[2] + v->hidden_bias;
+  vec n = vec_tanh(vec_fma(r, q, v->input[0] + v->bias[0]));
+  v->h = vec_fma(z, v->h - n, n);
+  v->kept[0] = n;
+  v->kept[1] = r;
+  v->kept[2] = z;
+  v->kept[3] = q;
+}
+
+INLINE void backward_gru(backward_vectors *v)
+{
+  vec n = v->delta[0], r = v->delta[1], z = v->delta[2], q = v->delta[3];
+  vec dn = v->dh * (vec_splat(1) - z) * tanh_slope(n);
+  v->delta[0] = dn;
+  v->delta[1] = dn * q * sigmoid_slope(r);
+  v->delta[2] = v->dh * (v->h_before - n) * sigmoid_slope(z);
+  v->delta[3] = dn * r;
+  v->bypass = v->dh * z;
+}
+
+/* z n */
+INLINE void forward_mingru(forward_vectors *v)
+{
+  vec z = vec_sigmoid(v->input[0] + v->bias[0]), n = v->input[1] + v->bias[1];
+  v->h = vec_fma(z, n - v->h, v->h);
+  v->kept[0] = z;
+  v->kept[1] = n;
+}
+
+INLINE void backward_mingru(backward_vectors *v)
+{
+  vec z = v->delta[0], n = v->delta[1];
+  v->delta[0] = v->dh * (n - v->h_before) * sigmoid_slope(z);
+  v->delta[1] = v->dh * z;
+  v->bypass = v->dh * (vec_splat(1) - z);
+}
+
+/* ------------------------------------------------------------------ the step */
+
+/* With `of` a constant nothing of the choice is left. */
+INLINE void forward_of(const cell_id of, forward_vectors *v)
+{
+  switch (of) {
+#define CASE(name, ...)                                                                            \
+  case CELL_##name:                                                                                \
+    forward_##name(v);                                                                             \
+    break;
+    CELLS(CASE)
+#undef CASE
+  case CELL_COUNT:
+    break;
+  }
+}
+
+INLINE void backward_of(const cell_id of, backward_vectors *v)
+{
+  switch (of) {
+#define CASE(name, ...)                                                                            \
+  case CELL_##name:                                                                                \
+    backward_##name(v);                                                                            \
+    break;
+    CELLS(CASE)
+#undef CASE
+  case CELL_COUNT:
+    break;
+  }
+}
+
+/* `rows` sequences from m on, `vecs` vectors of units from n on. */
+typedef struct corner {
+  size_t m, n, rows;
+} corner;
+
+INLINE void finish_forward(const cell c, const cell_step *p, corner at, const size_t vecs,
+                           const tile_buffer *sums)
+{
+  const size_t block = kernels_pad(p->H);
+  unroll_real *copy = p->copy != NULL ? p->copy + at.n / PANEL * p->copy_panel : NULL;
+  for (size_t i = 0; i < at.rows; ++i) {
+    const size_t row = at.m + i, state = row * p->ld + at.n;
+    const size_t from = p->index != NULL ? (size_t)p->index[row] : row;
+    const unroll_real *input = p->input + from * p->ld_input + at.n;
+    unroll_real *gates =
+        c.kept > 0 && p->gates != NULL ? p->gates + row * p->ld_gates + at.n : NULL;
+    unroll_real *to =
+        copy != NULL ? copy + (p->copy_first + p->copy_row[row]) * vecs * LANES : NULL;
+    for (size_t v = 0, lane = 0; v < vecs; ++v, lane += LANES) {
+      forward_vectors x;
+      UNROLLED for (size_t k = 0; k < c.recurrent; ++k)
+      {
+        x.sum[k] = vec_load(sums[k].c + i * PANEL + lane);
+      }
+      UNROLLED for (size_t k = 0; k < c.inputs; ++k)
+      {
+        x.input[k] = vec_load(input + k * block + lane);
+        x.bias[k] = vec_load(p->bias + k * block + at.n + lane);
+      }
+      if (c.id == CELL_gru) { x.hidden_bias = vec_load(p->hidden_bias + at.n + lane); }
+      if (c.bypass) { x.h = vec_load(p->h_before + state + lane); }
+      if (c.memory) { x.c = vec_load(p->c_before + state + lane); }
+      forward_of(c.id, &x);
+      vec_store(p->h + state + lane, x.h);
+      if (to != NULL) { vec_store(to + lane, x.h); }
+      if (c.memory) { vec_store(p->c + state + lane, x.c); }
+      UNROLLED for (size_t k = 0; k < c.kept; ++k)
+      {
+        if (gates != NULL) { vec_store(gates + k * block + lane, x.kept[k]); }
+      }
+    }
+  }
+}
+
+INLINE void finish_backward(const cell c, const cell_back *p, corner at, const size_t vecs,
+                            const tile_buffer *sums)
+{
+  const size_t block = kernels_pad(p->H);
+  const vec xi = vec_splat(p->xi);
+  for (size_t i = 0; i < at.rows; ++i) {
+    const size_t row = at.m + i;
+    unroll_real *deltas = p->deltas + row * p->ld_deltas + at.n;
+    for (size_t v = 0, lane = 0; v < vecs; ++v, lane += LANES) {
+      const size_t state = row * p->ld + at.n + lane;
+      backward_vectors x;
+      x.h = vec_load(p->h + state);
+      x.dh = vec_load(sums->c + i * PANEL + lane) + vec_load(p->dh + state);
+      if (c.bypass) {
+        x.dh = x.dh + vec_load(p->bypass + state);
+        x.h_before = vec_load(p->h_before + state);
+      }
+      if (c.memory) {
+        x.dc = vec_load(p->dc + state);
+        x.c = vec_load(p->c + state);
+        x.c_before = vec_load(p->c_before + state);
+      }
+      UNROLLED for (size_t k = 0; k < c.kept; ++k)
+      {
+        x.delta[k] = vec_load(deltas + k * block + lane);
+      }
+      backward_of(c.id, &x);
+      vec_store(deltas + lane, x.delta[0]);
+      UNROLLED for (size_t k = 1; k < c.kept; ++k)
+      {
+        vec_store(deltas + k * block + lane, x.delta[k]);
+      }
+      if (c.bypass) { vec_store(p->bypass + state, xi * x.bypass); }
+      if (c.memory) { vec_store(p->dc + state, xi * x.dc); }
+    }
+  }
+}
+
+/* A panel of weights stays in the cache, the sequences pass. */
+INLINE void step_forward(const cell c, const cell_step *p)
+{
+  tile_buffer sums[CELL_BLOCKS];
+  const size_t block = PANEL * kernels_pad(p->H);
+  tile_sum s = {.K = p->H, .run = p->H, .row_stride = p->ld, .k_stride = 1, .ldc = PANEL};
+  for (size_t panel = p->first; panel < p->last; ++panel) {
+    const unroll_real *b = p->panels + panel * c.recurrent * block;
+    size_t vecs = panel_vecs(p->H, panel);
+    s.ldb = vecs * LANES;
+    for (size_t m = 0, rows = 0; m < p->M; m += rows) {
+      rows = tile_rows(p->M - m);
+      const corner at = {m, panel * PANEL, rows};
+      for (size_t k = 0; k < c.recurrent; ++k) {
+        tile_multiply(rows, vecs, &s, p->h_before + m * p->ld, b + k * block, NULL, sums[k].c);
+      }
+      if (vecs == TILE_VECS) { /* constants, which keep a row in registers */
+        finish_forward(c, p, at, TILE_VECS, sums);
+      } else {
+        finish_forward(c, p, at, 1, sums);
+      }
+    }
+  }
+}
+
+INLINE void step_backward(const cell c, const cell_back *p)
+{
+  tile_buffer sums;
+  tile_sum s = {.K = p->K, .run = p->K, .row_stride = p->ld_deltas, .k_stride = 1, .ldc = PANEL};
+  const size_t k = c.recurrent == 1 ? p->H : c.recurrent * kernels_pad(p->H);
+  for (size_t panel = p->first; panel < p->last; ++panel) {
+    const unroll_real *b = p->panels + panel * PANEL * kernels_pad(k);
+    size_t vecs = panel_vecs(p->H, panel);
+    s.ldb = vecs * LANES;
+    for (size_t m = 0, rows = 0; m < p->M; m += rows) {
+      rows = tile_rows(p->M - m);
+      const corner at = {m, panel * PANEL, rows};
+      tile_multiply(rows, vecs, &s, p->after + m * p->ld_deltas, b, NULL, sums.c);
+      if (vecs == TILE_VECS) {
+        finish_backward(c, p, at, TILE_VECS, &sums);
+      } else {
+        finish_backward(c, p, at, 1, &sums);
+      }
+    }
+  }
+}
+
+#define STEP(name, ...)                                                                            \
+  void ISA(forward_##name)(const cell_step *p)                                                     \
+  {                                                                                                \
+    step_forward((cell){CELL_##name, __VA_ARGS__}, p);                                             \
+  }                                                                                                \
+  void ISA(backward_##name)(const cell_back *p)                                                    \
+  {                                                                                                \
+    step_backward((cell){CELL_##name, __VA_ARGS__}, p);                                            \
+  }
+CELLS(STEP)

@@ -1,0 +1,56 @@
+#ifndef NET_SINK_H
+#define NET_SINK_H
+
+/*
+ * Where the gradient of a window goes, tensor by tensor, and who is notified of each part that is complete, so that its
+ * exchange can begin.
+ */
+#include "kernels/gradient.h"
+#include "net/params.h"
+#include "net/size.h"
+
+/*
+ * Notified while the gradient grows: elements [at, at + n) of it are complete; at params->n and beyond they are rows of
+ * the input table (embedding.h). A weight matrix comes in slices of at least `slice` elements, up to SLICES_MAX,
+ * as soon as each is complete; 0: whole.
+ */
+#define SLICES_MAX 8
+typedef struct network_ready {
+  unroll_status (*call)(void *context, size_t at, size_t n);
+  void *context;
+  size_t slice;
+  kernel_poll poll;
+} network_ready;
+
+typedef struct gradient_sink {
+  const network_size *size;
+  unroll_real *
+      gradient; /* (params->n): the tree over the shards. With per_shard: (shards, params->n) what each */
+  size_t per_shard; /* shard has so far, so many elements apart, is added to; 0: the tree is run */
+  unroll_real *scratch;       /* gradient_scratch */
+  uint32_t *start, *list;     /* (V * shards + 1), (chunk * B) */
+  const network_ready *ready; /* or NULL */
+} gradient_sink;
+
+/* A product dW = sum_n dZ_n h_n^T over T steps, and db = sum_n dZ_n where b, which lies behind W, is not NULL. */
+typedef struct sink_product {
+  const unroll_tensor *W, *b;
+  gradient_source source;
+  const unroll_real *dZ;
+  size_t ld_dZ;
+  size_t T;
+  const unroll_real *state_panels;
+  size_t slot; /* h_n is the state of slot + t */
+} sink_product;
+
+/** The product, notified in slices as they become complete; b with the last. */
+unroll_status sink_add_product(const gradient_sink *sink, const sink_product *p);
+
+/** db = sum_n dZ_n over the rows (T, B, ld) of dZ. */
+unroll_status sink_add_bias(const gradient_sink *sink, const unroll_tensor *b, size_t T,
+                            const unroll_real *dZ, size_t ld);
+
+/** Elements [at, at + n) are complete. */
+unroll_status sink_notify(const gradient_sink *sink, size_t at, size_t n);
+
+#endif
