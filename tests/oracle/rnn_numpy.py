@@ -1,6 +1,6 @@
 """An independent model in NumPy, in double, written from the equations of the model:
 
-    h_t = phi(W_xh x_t + W_hh h_{t-1} + b_h)        o_t = W_qh h_t + b_q        l_t = -log softmax(o_t)[target]
+    h_t, c_t from x_t, h_{t-1}, c_{t-1} (cells.py)        o_t = W_qh h_t + b_q        l_t = -log softmax(o_t)[target]
 
     rnn_numpy.py self                          the oracle's own gradients against central differences
     rnn_numpy.py eval RUN TEXT STREAMS LOSS    loss of a text cut into streams, against what `unroll eval` said
@@ -8,13 +8,16 @@
     rnn_numpy.py valid RUN TEXT                the last validation of a run, its text as lines or paragraphs
 
 Column-vector form: a batch is a matrix whose columns are sequences. Behind the end of a sequence its target is -1 and
-its state is zero. xi is the factor of the gradient from a step to the one before (randomized BPTT).
+its state is zero. xi is the factor of the gradient from a step to the one before (randomized BPTT), whichever way it
+takes. A state is (L, S, H, B): for each layer the S vectors that its cell hands on, h or h and c.
 """
 
 import sys
 
 import h5py
 import numpy as np
+
+from cells import cell_of
 
 failures = 0
 
@@ -32,66 +35,68 @@ def check(ok, what):
 class Model:
     """Parameters by (group, name), in double."""
 
-    def __init__(self, weights, relu):
+    def __init__(self, weights, cell):
         self.w = weights
-        self.relu = relu
-        self.layers = sum(1 for group, name in weights if name == "W_hh")
+        self.cell = cell
+        self.layers = len({group for group, _ in weights if group != "output"})
         self.V, self.H = weights["output", "W_qh"].shape
 
-    def phi(self, a):
-        return np.maximum(a, 0.0) if self.relu else np.tanh(a)
+    def layer(self, l):
+        return {name: value for (group, name), value in self.w.items() if group == f"layer{l}"}
 
-    def slope(self, h):
-        """phi'(a) from h = phi(a)."""
-        return (h > 0.0).astype(float) if self.relu else 1.0 - h * h
+    def zero_state(self, B):
+        return np.zeros((self.layers, len(self.cell.state), self.H, B))
 
-    def forward(self, x, y, h0):
-        """x, y (T, B) tokens, h0 (L, H, B). States h[l][t], t = 0..T, and log p[t] (V, B)."""
-        w = self.w
-        h = [[h0[l]] for l in range(self.layers)]
+    def forward(self, x, y, state):
+        """x, y (T, B) tokens, state (L, S, H, B). States s[l][t], t = 0..T, what their cells kept, and log p[t] (V, B)."""
+        w, layers = self.w, [self.layer(l) for l in range(self.layers)]
+        s = [[list(state[l])] for l in range(self.layers)]
+        kept = [[] for _ in range(self.layers)]
         log_p = []
         for t in range(len(x)):
             below = np.zeros((self.V, x.shape[1]))
             below[x[t], np.arange(x.shape[1])] = 1.0  # one-hot columns
-            for l in range(self.layers):
-                g = f"layer{l}"
-                a = w[g, "W_xh"] @ below + w[g, "W_hh"] @ h[l][t] + w[g, "b_h"][:, None]
-                h[l].append(np.where(y[t] < 0, 0.0, self.phi(a)))
-                below = h[l][t + 1]
+            for l, layer in enumerate(layers):
+                after, gates = self.cell.forward(layer, layer["W_xh"] @ below, s[l][t])
+                s[l].append([np.where(y[t] < 0, 0.0, vector) for vector in after])
+                kept[l].append(gates)
+                below = s[l][t + 1][0]
             o = w["output", "W_qh"] @ below + w["output", "b_q"][:, None]
             top = o.max(axis=0)
             log_p.append(o - top - np.log(np.exp(o - top).sum(axis=0)))
-        return h, log_p
+        return s, kept, log_p
 
-    def loss(self, x, y, h0, scored=0):
-        """Sum of nats from step `scored` on, and the states after 0..T steps (T + 1, L, H, B)."""
-        h, log_p = self.forward(x, y, h0)
+    def loss(self, x, y, state, scored=0):
+        """Sum of nats from step `scored` on, and the states after 0..T steps (T + 1, L, S, H, B)."""
+        s, _, log_p = self.forward(x, y, state)
         columns = np.arange(x.shape[1])
         nats = -sum((y[t] >= 0) @ log_p[t][y[t], columns] for t in range(scored, len(x)))
-        return nats, np.array(h).transpose(1, 0, 2, 3)
+        return nats, np.array(s).swapaxes(0, 1)
 
-    def gradients(self, x, y, h0, scored=0, xi=1.0):
-        """Of that sum, the state h0 held constant."""
-        w, (T, B) = self.w, x.shape
-        h, log_p = self.forward(x, y, h0)
+    def gradients(self, x, y, state, scored=0, xi=1.0):
+        """Of that sum, the state at the beginning held constant."""
+        w, layers, (T, B) = self.w, [self.layer(l) for l in range(self.layers)], x.shape
+        s, kept, log_p = self.forward(x, y, state)
         d = {key: np.zeros_like(value) for key, value in w.items()}
-        future = [np.zeros((self.H, B)) for _ in range(self.layers)]  # W_hh^T dL/da_{t+1}
+        future = [[np.zeros((self.H, B)) for _ in self.cell.state] for _ in layers]  # by the state, from the next step
         for t in reversed(range(T)):
             do = np.exp(log_p[t])
             do[y[t], np.arange(B)] -= 1.0
             do *= (y[t] >= 0) & (t >= scored)
-            d["output", "W_qh"] += do @ h[-1][t + 1].T
+            d["output", "W_qh"] += do @ s[-1][t + 1][0].T
             d["output", "b_q"] += do.sum(axis=1)
             above = w["output", "W_qh"].T @ do
             for l in reversed(range(self.layers)):
-                g = f"layer{l}"
-                da = (above + xi * future[l]) * self.slope(h[l][t + 1]) * (y[t] >= 0)
-                future[l] = w[g, "W_hh"].T @ da
-                d[g, "W_hh"] += da @ h[l][t].T
+                g, layer = f"layer{l}", layers[l]
+                ds = [xi * vector for vector in future[l]]
+                ds[0] = above + ds[0]
+                da, rest, future[l] = self.cell.backward(layer, s[l][t], s[l][t + 1], kept[l][t], ds)
+                for name, value in rest.items():
+                    d[g, name] += value
                 d[g, "b_h"] += da.sum(axis=1)
                 if l > 0:
-                    d[g, "W_xh"] += da @ h[l - 1][t + 1].T
-                    above = w[g, "W_xh"].T @ da
+                    d[g, "W_xh"] += da @ s[l - 1][t + 1][0].T
+                    above = layer["W_xh"].T @ da
                 else:
                     for b in range(B):
                         d[g, "W_xh"][:, x[t, b]] += da[:, b]
@@ -119,11 +124,15 @@ class Run:
             self.tokens = {token: i for i, token in enumerate(file["vocab/token"].asstr()[...])}
             self.weights = tensors(file["weights"])
             self.moments = {m: tensors(file["optimizer"][m]) for m in ("velocity", "first", "second") if f"optimizer/{m}" in file}
-            self.h = file["state/h"][...].astype(float).transpose(0, 2, 1) if "state/h" in file else None
+            cell = cell_of(self.config.get("cell", "rnn"), self.config["activation"])
+            self.model = Model(self.weights, cell)
+            self.carried = None
+            if "state/h" in file:
+                vectors = [file["state"][name][...].astype(float) for name in cell.state]  # (L, B, H)
+                self.carried = np.stack(vectors, axis=1).swapaxes(2, 3)
             if len(file["metrics/valid/step"]) > 0:
                 self.valid_step, self.valid_loss = (file["metrics/valid"][name][-1] for name in ("step", "loss"))
             self.metrics = {name: column[...] for name, column in file["metrics/train"].items()}
-        self.model = Model(self.weights, self.config["activation"] == "relu")
 
     def line_end(self):
         names = {"byte": None, "char": "\\x0a", "word": "<eos>"}
@@ -176,33 +185,33 @@ def batch_of(found, B, k, line_end):
 # -------------------------------------------------------------------- checks
 
 
-def random_model(rng, V, H, L, relu):
+def random_model(rng, V, H, L, cell):
+    G = cell.blocks
     shapes = {("output", "W_qh"): (V, H), ("output", "b_q"): (V,)}
     for l in range(L):
-        shapes[f"layer{l}", "W_xh"] = (H, V if l == 0 else H)
-        shapes[f"layer{l}", "W_hh"] = (H, H)
-        shapes[f"layer{l}", "b_h"] = (H,)
-    return Model({key: rng.uniform(-0.6, 0.6, shape) for key, shape in shapes.items()}, relu)
+        layer = {"W_xh": (G * H, V if l == 0 else H), **cell.recurrent(H), "b_h": (G * H,)}
+        shapes.update({(f"layer{l}", name): shape for name, shape in layer.items()})
+    return Model({key: rng.uniform(-0.6, 0.6, shape) for key, shape in shapes.items()}, cell)
 
 
-def check_differences(model, x, y, h0, scored, what):
-    d = model.gradients(x, y, h0, scored)
+def check_differences(model, x, y, state, scored, what):
+    d = model.gradients(x, y, state, scored)
     for key, value in model.w.items():
         for i in np.ndindex(value.shape):
             before = value[i]
             value[i] = before + 1e-6
-            up = model.loss(x, y, h0, scored)[0]
+            up = model.loss(x, y, state, scored)[0]
             value[i] = before - 1e-6
-            down = model.loss(x, y, h0, scored)[0]
+            down = model.loss(x, y, state, scored)[0]
             value[i] = before
             check(abs((up - down) / 2e-6 - d[key][i]) < 1e-6, f"own gradient {key} {i}, {what}")
 
 
-def check_cuts(model, x, y, h0, pi):
+def check_cuts(model, x, y, state, pi, what):
     """The mean over all cuts of the gradients of the pieces, with xi = 1 / pi inside them, is the full gradient."""
-    T, full = len(x), model.gradients(x, y, h0)
+    T, full = len(x), model.gradients(x, y, state)
     mean = {key: np.zeros_like(value) for key, value in full.items()}
-    states = model.loss(x, y, h0)[1]
+    states = model.loss(x, y, state)[1]
     for cuts in range(1 << (T - 1)):
         ends = [t for t in range(1, T) if cuts >> (t - 1) & 1] + [T]
         probability = (1.0 - pi) ** (len(ends) - 1) * pi ** (T - len(ends))
@@ -210,28 +219,65 @@ def check_cuts(model, x, y, h0, pi):
             for key, value in model.gradients(x[start:end], y[start:end], states[start], 0, 1.0 / pi).items():
                 mean[key] += probability * value
     for key, value in full.items():
-        check(np.abs(mean[key] - value).max() < 1e-10, f"own gradient over all cuts, {key}")
+        check(np.abs(mean[key] - value).max() < 1e-10, f"own gradient over all cuts, {key}, {what}")
+
+
+def check_gates():
+    """With its gates held open or shut by their biases a cell does what its equations say, which tells their order."""
+    rng = np.random.default_rng(2)
+    u, (h, c) = rng.uniform(-1.0, 1.0, (12, 3)), rng.uniform(-1.0, 1.0, (2, 3, 3))
+    shut, half, one = np.full(3, -1e3), np.zeros(3), np.full(3, 1e3)
+
+    def step(name, *biases, **others):
+        """The state after, and the gradient of the sum of its last vector by the state before."""
+        cell = cell_of(name, "tanh")
+        w = {tensor: np.zeros(shape) for tensor, shape in cell.recurrent(3).items()}
+        w.update(others, b_h=np.concatenate(biases))
+        before, d = ([h, c], [np.zeros((3, 3)), np.ones((3, 3))]) if name == "lstm" else ([h], [np.ones((3, 3))])
+        after, kept = cell.forward(w, u[: 3 * cell.blocks], before)
+        return after, cell.backward(w, before, after, kept, d)[2]
+
+    (_, kept), past = step("lstm", shut, one, half, half)
+    check(np.array_equal(kept, c) and np.array_equal(past[1], np.ones_like(c)), "lstm: f = 1, i = 0 keeps c and its gradient")
+    (written, new), past = step("lstm", one, shut, half, one)
+    check(np.array_equal(new, np.tanh(u[6:9])), "lstm: f = 0, i = 1 makes c new")
+    check(np.array_equal(written, np.tanh(new)) and not past[1].any(), "lstm: o = 1 writes c, f = 0 cuts it off")
+    (kept,), past = step("gru", half, one, half)
+    check(np.array_equal(kept, h) and np.array_equal(past[0], np.ones_like(h)), "gru: z = 1 keeps h and its gradient")
+    (new,), past = step("gru", half, shut, half)
+    check(np.array_equal(new, np.tanh(u[6:9])) and not past[0].any(), "gru: z = 0 makes h new")
+    back = {"W_hh": np.concatenate([np.zeros((6, 3)), np.eye(3)]), "b_hn": np.full(3, 0.25)}  # W_hn h + b_hn = h + 0.25
+    (new,), past = step("gru", shut, shut, half, **back)
+    check(np.array_equal(new, np.tanh(u[6:9])) and not past[0].any(), "gru: r = 0 stops W_hn h + b_hn, but not b_n")
+    (new,), _ = step("gru", one, shut, half, **back)
+    check(np.allclose(new, np.tanh(u[6:9] + h + 0.25), rtol=1e-14), "gru: r = 1 lets it through")
+    (kept,), past = step("mingru", shut, half)
+    check(np.array_equal(kept, h) and np.array_equal(past[0], np.ones_like(h)), "mingru: z = 0 keeps h and its gradient")
+    (new,), past = step("mingru", one, half)
+    check(np.array_equal(new, u[3:6]) and not past[0].any(), "mingru: z = 1 makes h new")
 
 
 def check_self():
     """The oracle is trusted only after its own gradients are."""
     rng = np.random.default_rng(1)
+    check_gates()
     for L in (1, 2, 3):
-        for relu in (False, True):
-            model = random_model(rng, 5, 4, L, relu)
+        for name, activation in [("rnn", "tanh"), ("rnn", "relu"), ("lstm", "tanh"), ("gru", "tanh"), ("mingru", "tanh")]:
+            what = f"L {L}, {name}, {activation}"
+            model = random_model(rng, 5, 4, L, cell_of(name, activation))
             x, y = rng.integers(0, 5, (2, 6, 3))
-            h0 = rng.uniform(0.0, 1.0, (L, 4, 3))
-            check_differences(model, x, y, h0, 0, f"L {L}, relu {relu}")
-            check_differences(model, x, y, h0, 4, f"L {L}, relu {relu}, the last two losses")
-            check_cuts(model, x[:5], y[:5], h0, 0.3)
+            state = rng.uniform(0.0, 1.0, model.zero_state(3).shape)
+            check_differences(model, x, y, state, 0, what)
+            check_differences(model, x, y, state, 4, what + ", the last two losses")
+            check_cuts(model, x[:5], y[:5], state, 0.3, what)
             y[2:, 1], y[5:, 2] = -1, -1
-            check_differences(model, x, y, h0, 0, f"L {L}, relu {relu}, of unequal lengths")
+            check_differences(model, x, y, state, 0, what + ", of unequal lengths")
 
 
 def check_eval(path, text, streams, said):
     run = Run(path)
     x, y = windows(run.encode(text), streams)
-    nats, _ = run.model.loss(x, y, np.zeros((run.model.layers, run.model.H, streams)))
+    nats, _ = run.model.loss(x, y, run.model.zero_state(streams))
     loss = nats / x.size
     check(abs(said / loss - 1.0) < 1e-5, f"{path}: loss {said}, the oracle says {loss}")
     print(f"loss {said:.9f}, oracle {loss:.9f}, relative difference {said / loss - 1.0:.1e}")
@@ -249,7 +295,7 @@ def find_window(a, b, x, y):
     T, n = int(a.config["steps"]), len(x) - int(a.config["steps"])
     starts = np.arange(n)
     X, Y = (np.stack([z[starts + t, 0] for t in range(T)]) for z in (x, y))
-    _, log_p = a.model.forward(X, Y, np.zeros((a.model.layers, a.model.H, n)))
+    _, _, log_p = a.model.forward(X, Y, a.model.zero_state(n))
     losses = -sum(lp[Y[t], starts] for t, lp in enumerate(log_p)) / T
     return int(np.abs(losses - b.metrics["loss"][-1]).argmin())
 
@@ -282,7 +328,7 @@ class Piece:
                 self.scored = T - stride
         self.x, self.y = x[begin : begin + T], y[begin : begin + T]
         carried = begin > 0 and config["partition"] == "sequential"
-        self.h0 = a.h if carried else np.zeros_like(a.h)
+        self.state = a.carried if carried else np.zeros_like(a.carried)
         self.tokens = (self.y[self.scored :] >= 0).sum()
         self.scale = 1.0 / self.tokens if scale is None else scale
 
@@ -294,8 +340,8 @@ def check_step(before, after, text):
     check(b.state["step"] == a.state["step"] + 1, "the run files are one step apart")
     check(b.state["tokens"] == a.state["tokens"] + p.tokens, "tokens with a loss")
 
-    nats, states = model.loss(p.x, p.y, p.h0, p.scored)
-    gradients = model.gradients(p.x, p.y, p.h0, p.scored, p.xi)
+    nats, states = model.loss(p.x, p.y, p.state, p.scored)
+    gradients = model.gradients(p.x, p.y, p.state, p.scored, p.xi)
     loss, g = nats / p.tokens, {key: value * p.scale for key, value in gradients.items()}
     norm = np.sqrt(sum((value**2).sum() for value in g.values()))
     scale = theta / norm if 0 < theta < norm else 1.0
@@ -304,7 +350,7 @@ def check_step(before, after, text):
     check(abs(row["loss"] / loss - 1.0) < 1e-5, f"loss {row['loss']}, oracle {loss}")
     check(abs(row["grad_norm"] / norm - 1.0) < 1e-5, f"grad_norm {row['grad_norm']}, oracle {norm}")
     check(abs(row["clip_scale"] / scale - 1.0) < 1e-5, f"clip_scale {row['clip_scale']}, oracle {scale}")
-    close("carried state", b.h, states[p.advance], np.ones(1))
+    close("carried state", b.carried, states[p.advance], np.ones(1))
 
     check(set(b.weights) == set(g), "names of the tensors")
     t = int(a.state["updates"]) + 1
@@ -332,7 +378,7 @@ def check_valid(path, text):
     nats = 0.0
     for one in sequences(tokens, line_end, run.config["sequences"]):
         x, y = batch_of([one], 1, 0, line_end)
-        nats += run.model.loss(x, y, np.zeros((run.model.layers, run.model.H, 1)))[0]
+        nats += run.model.loss(x, y, run.model.zero_state(1))[0]
     loss = nats / len(tokens)
     check(run.valid_step == run.state["step"], "the last validation is of the weights in the file")
     check(abs(run.valid_loss / loss - 1.0) < 1e-5, f"{path}: validation {run.valid_loss}, oracle {loss}")
