@@ -56,7 +56,7 @@ typedef struct unroll_bench_result {
  * both counts, so that whatever else the machine does meets both alike.
  *
  * @param[in]  V        vocabulary, >= 1
- * @param[in]  config   hidden, steps, batch, layers, shards, activation, optimizer, clip; the rest is not used
+ * @param[in]  config   hidden, steps, batch, layers, shards, cell, activation, optimizer, clip; the rest is not used
  * @param[in]  seconds  [seconds] to measure for, > 0; at least a few steps are run
  * @param[out] result   same on every rank
  *

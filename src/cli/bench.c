@@ -12,6 +12,7 @@
 
 struct bench_settings {
   uint64_t vocab, hidden, steps, batch, layers;
+  unroll_cell cell;
   unroll_optimizer optimizer;
   double clip;
   uint64_t shards;
@@ -69,6 +70,13 @@ static const option rows[] = {
      .high = 64,
      .heading = SIZES,
      .help = "hidden layers, one above the other"},
+    {.name = "cell",
+     .type = OPTION_CHOICE,
+     AT(cell),
+     .fallback = "rnn",
+     .choices = "rnn|lstm|gru|mingru",
+     .heading = STEP,
+     .help = "what computes the hidden state"},
     {.name = "optimizer",
      .type = OPTION_CHOICE,
      AT(optimizer),
@@ -302,6 +310,7 @@ static unroll_config settings_of(const struct bench_settings *s, const configura
   config.steps = c->T;
   config.batch = c->B;
   config.layers = c->L;
+  config.cell = s->cell;
   config.optimizer = s->optimizer;
   config.clip = s->clip;
   config.shards = s->shards;

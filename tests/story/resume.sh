@@ -51,6 +51,11 @@ check "options repeated" quiet 0 "$unroll" train text --resume -o a.h5 --max-ste
 check "no text: that of the run file" quiet 0 "$unroll" train --resume -o a.h5 --max-steps 89
 check "89 steps" [ "$(step_of a.h5)" = 89 ]
 
+# ----------------------------------------------------- a cell with two states
+lstm=(--cell lstm --layers 2 --log-every 3 --valid-every 25)
+check "an LSTM of 7 steps" quiet 0 mpirun -n 2 "$unroll" train text -o lstm.h5 --max-steps 7 "${options[@]}" "${lstm[@]}"
+check "an LSTM after 7 steps" goes_on lstm.h5 4 "${lstm[@]}"
+
 # ------------------------------------------------------------------ by signals
 for signal in USR1 TERM INT; do
   check "start, to be stopped" start b.h5 2 "${often[@]}"
@@ -99,7 +104,7 @@ check "after that start" goes_on d.h5 2 "${often[@]}"
 
 # -------------------------------------------------- what shapes the result stays
 cp d.h5 kept.h5
-for option in "hidden 49" "layers 2" "activation relu" "batch 32" "steps 21" "epochs 5" "optimizer sgd" "lr 1e-3" \
+for option in "hidden 49" "layers 2" "activation relu" "cell gru" "forget-bias 2" "batch 32" "steps 21" "epochs 5" "optimizer sgd" "lr 1e-3" \
   "clip 2" "seed 2" "shards 8" "level byte" "partition random" "schedule constant" "warmup 11" "init identity" \
   "valid-every 24" "valid-fraction 0.1" "min-count 3" "beta1 0.8"; do
   read -r name value <<<"$option"
