@@ -2,15 +2,14 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "data/lowercase.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <locale.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <wctype.h>
 
 /* Bytes: large enough to make system calls cheap and to hold the longest word, small enough for L2. */
 #define BUFFER ((size_t)1 << 18)
@@ -28,7 +27,6 @@ struct scan {
   unroll_text_rules rules;
   unsigned char map[256];  /* byte -> byte after --lowercase and --letters */
   unsigned char kind[256]; /* enum kind */
-  locale_t locale;         /* of lower case beyond ASCII; 0: not wanted, or the system has none */
 
   uint64_t end;         /* tokens of the range begin before */
   uint64_t characters;  /* of the range, so far */
@@ -331,7 +329,7 @@ cleanup:
 static int32_t lower(const scan *s, int32_t code)
 {
   if (code < 0x80) { return s->map[code]; }
-  return s->locale != (locale_t)0 ? (int32_t)towlower_l((wint_t)code, s->locale) : code;
+  return s->rules.lowercase && !s->rules.letters ? lowercase_of(code) : code;
 }
 
 /* Bytes to their codes. */
@@ -568,10 +566,6 @@ unroll_status scan_new(const corpus *c, unroll_text_rules rules, scan **out)
   if (rules.level == UNROLL_LEVEL_WORD) {
     UNROLL_TRY(memory_new(LOWERED_WORD, 1, "the longest word", &s->word));
   }
-  if (rules.lowercase && !rules.letters && rules.level != UNROLL_LEVEL_BYTE) {
-    /* By name, so that the user's locale changes nothing; a system without it lowers A to Z only. */
-    s->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-  }
   *out = s;
   s = NULL;
 
@@ -583,7 +577,6 @@ cleanup:
 void scan_free(scan **s)
 {
   if (*s == NULL) { return; }
-  if ((*s)->locale != (locale_t)0) { freelocale((*s)->locale); }
   if ((*s)->fd >= 0) { (void)close((*s)->fd); }
   memory_free(&(*s)->word);
   memory_free(&(*s)->buffer);

@@ -12,7 +12,7 @@
  *   word  every maximal run of bytes other than space, \t, \r, \v, \f and \n is a token, and every
  *         \n is the token <eos>; a file's end separates words
  *
- *   --lowercase  code points are lowered one by one (at level byte: A to Z)
+ *   --lowercase  code points are lowered one by one, see lowercase.h (at level byte: A to Z)
  *   --letters    A to Z are lowered; at levels byte and char every maximal run of anything else is
  *                one space, begun where the run begins; at level word it separates
  *

@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "data/lowercase.h"
 #include "net/params.h"
 #include "runfile/diagnostics.h"
 #include "runfile/h5.h"
@@ -205,6 +206,7 @@ static unroll_status put_provenance(const h5_file *file, const run *r)
   UNROLL_TRY(h5_put_text(file, object, "hdf5", version));
   UNROLL_TRY(h5_put_text(file, object, "mpi", mpi));
   UNROLL_TRY(h5_put_int(file, object, "openmp", openmp));
+  UNROLL_TRY(h5_put_text(file, object, "unicode", LOWERCASE_UNICODE));
   UNROLL_TRY(put_fields(file, object, &schema_provenance, p));
   if (p->n_files == 0) { goto cleanup; }
 

@@ -221,6 +221,33 @@ static void test_scan_letters_makes_every_run_one_space(void)
   scan_free(&s);
 }
 
+/* Said outright, too. */
+static void test_scan_lowercase_goes_beyond_ascii(void)
+{
+  static const char text[] = "\xc3\x84Q \xce\xa3\xc4\xb0 \xe1\x82\xa0\xf0\x90\x90\x80\xc3\x9f";
+  static const char lowered[] = "\xc3\xa4q \xcf\x83i \xe2\xb4\x80\xf0\x90\x90\xa8\xc3\x9f";
+  for (unroll_level level = UNROLL_LEVEL_CHAR; level <= UNROLL_LEVEL_WORD; ++level) {
+    const unroll_text_rules rules = {level, true, false};
+    struct text t;
+    struct naive got = {0};
+    scan *s = NULL;
+    text_string(&t, text, sizeof text - 1);
+    CHECK_OK(scan_new(&t.c, rules, &s));
+    CHECK_OK(collect(s, rules, 0, sizeof text - 1, 64, &got));
+    const bool words = level == UNROLL_LEVEL_WORD; /* the tokens hold no space */
+    CU_ASSERT_EQUAL(got.n, words ? 3 : 9);
+    CU_ASSERT_EQUAL(got.used, sizeof lowered - (words ? 3 : 1));
+    size_t m = 0;
+    for (size_t i = 0; i < sizeof lowered - 1 && m < got.used; ++i) {
+      if (words && lowered[i] == ' ') { continue; }
+      CU_ASSERT_EQUAL(got.pool[m++], lowered[i]);
+    }
+    CU_ASSERT_EQUAL(got.characters, 9);
+    naive_free(&got);
+    scan_free(&s);
+  }
+}
+
 static void test_scan_text_longer_than_a_buffer_is_read_alike(void)
 {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
@@ -459,6 +486,7 @@ int main(void)
       {"any cut: tokens of the whole", test_scan_any_cut_gives_the_tokens_of_the_whole},
       {"files: one text, separate words", test_scan_files_are_one_text_but_separate_words},
       {"--letters: a run is one space", test_scan_letters_makes_every_run_one_space},
+      {"--lowercase: beyond ASCII", test_scan_lowercase_goes_beyond_ascii},
       {"longer than a buffer: the same", test_scan_text_longer_than_a_buffer_is_read_alike},
       {"characters across a buffer's end: whole",
        test_scan_characters_across_the_end_of_a_buffer_stay_whole},
