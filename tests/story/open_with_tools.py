@@ -90,13 +90,14 @@ def check_dataset(node, row, real):
     for i, name in enumerate(row.dims):
         unlimited = name.endswith("*")
         check((node.maxshape[i] is None) == unlimited, f"{path}: unlimited dimension {i}")
-        check_scale(node, i, name.rstrip("*"))
+        check_scale(node, i, name.rstrip("*").split("/"))
     check(set(node.attrs) - HDF5_OWN == {"units", "long_name"}, f"attributes of {path}: {list(node.attrs)}")
     check(tracks_order(node), f"{path} keeps no order of attributes")
 
 
-def check_scale(node, i, name):
-    """Dimension i is described by one scale of that name and length, in the group or above it."""
+def check_scale(node, i, names):
+    """Dimension i is described by one scale of such a name and its length, in the group or above it."""
+    name = names[-1] if is_gated(node.file) else names[0]
     if node.name.endswith("/" + name) and node.attrs.get("CLASS") == b"DIMENSION_SCALE":
         check(text_attribute(node, "NAME") == name, f"name of scale {node.name}")
         return
@@ -109,6 +110,11 @@ def check_scale(node, i, name):
     check(scale.name.endswith("/" + name), f"{node.name}: dimension {i} is {scale.name}, expected {name}")
     check(node.name.startswith(folder), f"{node.name}: scale {scale.name} lies neither beside nor above")
     check(scale.shape == (node.shape[i],), f"{node.name}: scale {scale.name} has shape {scale.shape}")
+
+
+def is_gated(file):
+    """Has this run a cell with gates? Files that are no runs have none."""
+    return "config" in file and "cell" in file["config"].attrs and text_attribute(file["config"], "cell") != "rnn"
 
 
 def tracks_order(node):
@@ -200,11 +206,12 @@ def check_sense(file):
     """The parts belong together."""
     config = file["config"].attrs
     check(text_attribute(file, "format") == "unroll-run", "format")
-    check(file.attrs["format_version"] == 1, "format_version")
+    check(file.attrs["format_version"] == 1 + is_gated(file), "format_version")
     V, H = file["weights/output/W_qh"].shape
     check(config["hidden"] == H, "config hidden")
     check(file["vocab/token"].shape == (V,), "length of the vocabulary")
-    check(file["weights/layer0/W_xh"].shape == (H, V), "shape of W_xh")
+    gates = {"rnn": 1, "lstm": 4, "gru": 3, "mingru": 2}[text_attribute(file["config"], "cell")]
+    check(file["weights/layer0/W_xh"].shape == (gates * H, V), "shape of W_xh")
     layers = [name for name in file["weights"] if name.startswith("layer")]
     check(config["layers"] == len(layers), "config layers")
     tokens = file["vocab/token"].asstr()[...]
@@ -243,7 +250,9 @@ def check_command_line_tools(path):
     header = run_tool(["ncdump", "-h", path])
     if header is not None:
         check("phony_dim" not in header, "ncdump finds dimensions without a name")
-        check("W_xh(hidden, vocab)" in header, "ncdump finds no W_xh(hidden, vocab)")
+        with h5py.File(path, "r") as file:
+            rows = "gate" if is_gated(file) else "hidden"
+        check(f"W_xh({rows}, vocab)" in header, f"ncdump finds no W_xh({rows}, vocab)")
         check("step = UNLIMITED" in header, "ncdump finds no unlimited step")
     run_tool(["ncdump", path])
     dump = run_tool(["h5dump", "-H", path])
@@ -294,7 +303,7 @@ def check_xarray(path, file):
                     check(name in dataset.variables, f"xarray ({engine}) finds no {group}/{name}")
                     check(dataset[name].shape == file[group][name].shape, f"xarray ({engine}): shape of {name}")
         with xarray.open_dataset(path, group="weights/layer0", engine=engine) as dataset:
-            check(dataset["W_xh"].dims == ("hidden", "vocab"), f"xarray ({engine}): dimensions of W_xh")
+            check(dataset["W_xh"].dims == ("gate" if is_gated(file) else "hidden", "vocab"), f"xarray ({engine}): dimensions of W_xh")
             same = np.array_equal(dataset["W_xh"].values, file["weights/layer0/W_xh"][...], equal_nan=True)
             check(same, f"xarray ({engine}): values of W_xh")
 

@@ -17,6 +17,9 @@ opens adam "${train[@]}"
 opens sgd "${train[@]}" --optimizer sgd --level word --valid-fraction 0
 opens momentum mpirun -n 2 "${train[@]}" --optimizer momentum --level byte --layers 2 --diagnose-every 50
 opens random "${train[@]}" --partition random --letters
+opens lstm mpirun -n 2 "${train[@]}" --cell lstm --layers 2
+opens gru "${train[@]}" --cell gru --optimizer momentum --layers 2
+opens mingru "${train[@]}" --cell mingru --optimizer sgd --layers 2
 
 # The log beside the file says the same as the file, and is JSON.
 "$python" - <<'PY' || fail "run.jsonl and /metrics differ"
