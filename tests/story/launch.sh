@@ -31,8 +31,10 @@ refused 'started 2 processes' -- $other -n 2 "$unroll" train text "${tiny[@]}" -
 refused 'started 3 processes' -- $other -n 3 "$unroll" bench --seconds 0.01
 
 accepted() {
+  local status
   timeout -k 5 60 "$@" </dev/null >out 2>err
-  check "$*: $(tail -1 err)" [ $? = 0 ]
+  status=$?
+  check "$*: exit status $status: $(tail -1 err)" [ $status = 0 ]
 }
 accepted "$unroll" train text "${tiny[@]}" -o alone.h5
 accepted $other -n 1 "$unroll" train text "${tiny[@]}" -o one.h5
