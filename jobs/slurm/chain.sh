@@ -21,7 +21,7 @@ fi
 # submit OPTION...: the number of the new job
 submit() {
   local job
-  job=$(sbatch --parsable "$@")
+  job=$(sbatch --parsable "$@") || return # in $(...) bash forgets -e
   echo "${job%%;*}" # without the name of the cluster
 }
 

@@ -56,4 +56,20 @@ check "ends it" ends train-mpirun COMPLETED 0:0
 check "the bits of an undisturbed run" same_bits train-mpirun
 
 check_not "no number of jobs" chain train many train.sbatch
+
+# An sbatch that refuses job number $refused: the chain ends there, with its status, and names those that there are.
+mkdir refusing
+cat >refusing/sbatch <<'SCRIPT'
+#!/bin/bash
+echo "$*" >>calls
+if [ "$(wc -l <calls)" = "$refused" ]; then echo "sbatch: error: refused" >&2; exit 3; fi
+echo 17
+SCRIPT
+chmod +x refusing/sbatch
+for refused in 1 2 3; do
+  rm -f calls
+  check "job $refused is refused" quiet 3 env PATH="$work/refusing:$PATH" refused=$refused \
+    "$source_dir/jobs/slurm/chain.sh" 2 train.sbatch true
+  check "job $refused is refused: the jobs before it" [ "$(grep -c '^17: ' out) $(wc -l <out)" = "$((refused - 1)) $((refused - 1))" ]
+done
 finish
