@@ -11,7 +11,8 @@ for launcher in srun mpirun; do
   edit $launcher requeue.sbatch -e "s/^launcher=srun /launcher=$launcher /"
   submit $launcher requeue.sbatch "${two_hosts[@]}" --time=1 --signal=B:USR1@30
 done
-edit sweep array.sbatch -e 's/(how_far)/(how_far sweep\/1.h5)/' -e '/^--hidden .*/d' -e "s/^table='/&\n--seed 1/"
+edit sweep array.sbatch -e 's/(how_far)/(how_far sweep\/1.h5)/' -e '/^--hidden .*/d' -e "s/^table='/&\n--seed 1/" \
+  -e 's/^ranking() {/&\n  until [ -e goal ]; do sleep 0.1; done/' # not before the task is back in the queue
 submit sweep array.sbatch --array=1 --nodes=1 --ntasks-per-node=2 --cpus-per-task="$cpus" --mem-per-cpu=50 \
   --time=1 --signal=USR1@30
 run() { [ "$1" = sweep ] && echo sweep/1.h5 || echo run.h5; }
