@@ -13,7 +13,7 @@ edit sweep array.sbatch -e 's/^options=.*/options=(--epochs 1 --batch 16 --steps
 sweep() { submit sweep array.sbatch --ntasks-per-node=2 --cpus-per-task="$cpus" --mem-per-cpu=50 --output=out.%a; }
 states() { scontrol -o show job "${job[sweep]}" | grep -o 'ArrayTaskId=[0-9]*\| JobState=[A-Z]*\| ExitCode=[0-9:]*' | tr -d '\n '; }
 # shellcheck disable=SC2317 # called by await
-is_over() { [ -z "$(squeue -h -j "${job[sweep]}")" ]; }
+is_over() { local left && left=$(squeue -h -j "${job[sweep]}") && [ -z "$left" ]; }
 
 sweep
 check "the sweep ends" await 100 is_over

@@ -22,6 +22,7 @@ need_slurm() {
   done
   [ "$(id -u)" = 0 ] || skip "not root: the nodes of a private Slurm need namespaces"
   unshare --uts --mount --pid --fork --mount-proc true 2>/dev/null || skip "no namespaces here: unshare is not permitted"
+  mpirun --version 2>/dev/null | grep -q -e 'Open MPI' -e OpenRTE || skip "the scripts start Open MPI's programs, this one is of another MPI"
   python=$(find_python) || skip "no python3 with h5py and NumPy"
   export PATH=$PATH:/usr/sbin:/sbin
 }
@@ -195,7 +196,8 @@ await() {
 }
 
 is() { case $(field "$1" JobState) in "$2") true ;; *) false ;; esac }
-has_ended() { case $(field "$1" JobState) in PENDING | RUNNING | COMPLETING | REQUEUED | SUSPENDED) false ;; *) true ;; esac }
+# No state: the controller did not answer.
+has_ended() { case $(field "$1" JobState) in '' | PENDING | RUNNING | COMPLETING | REQUEUED | SUSPENDED) false ;; *) true ;; esac }
 has_restarted() { [ "$(field "$1" Restarts)" = "$2" ]; }
 has_saved() { [ -f "$1/run.h5" ]; }
 
