@@ -30,7 +30,7 @@ for n in 1 4 16; do
   check "$n ranks: sequences of a rank" [ "$(said sequences_of_rank)" = $((32 / n)) ]
   check "$n ranks: a link for each speed" [ "$(grep -c '^link ' ../out)" = $((n > 1 ? 3 : 0)) ]
   check "$n ranks: time of a step" awk "BEGIN { exit !($(said compute_seconds) > 0) }"
-  mpirun -q -n $n "$unroll" train "${model[@]}" -o ../run.h5 --overwrite >../log 2>../err ||
+  "${mpirun_quiet[@]}" -n $n "$unroll" train "${model[@]}" -o ../run.h5 --overwrite >../log 2>../err ||
     fail "$n ranks: the run failed: $(tail -1 ../err)"
   check "$n ranks: tokens" grep -q "^text: $(said train_tokens) tokens for training, $(said valid_tokens) for" ../err
   check "$n ranks: vocabulary" grep -q "vocabulary of $(said vocab)\$" ../err
@@ -46,7 +46,7 @@ check "resume: from step 3" [ "$(said resumed_step)" = 3 ]
 check "resume: 7 updates more" [ "$(said updates)" = 7 ]
 
 # Without --ranks: as many as there are.
-mpirun -q -n 2 "$unroll" train --dry-run "${model[@]}" >../out 2>../err || fail "two ranks: $(tail -1 ../err)"
+"${mpirun_quiet[@]}" -n 2 "$unroll" train --dry-run "${model[@]}" >../out 2>../err || fail "two ranks: $(tail -1 ../err)"
 check "the ranks that are there" [ "$(said ranks)" = 2 ]
 
 # Not what bench can run: nothing is made up.
@@ -62,14 +62,14 @@ if ! is_sanitized; then
 #!/usr/bin/env python3
 import os, resource, subprocess, sys
 status = subprocess.call(sys.argv[1:])
-with open("../peak." + os.environ["OMPI_COMM_WORLD_RANK"], "w") as file:
+with open("../peak." + (os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"]), "w") as file:
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=file)
 sys.exit(status)
 SH
   chmod +x ../measured
   large=(text --hidden 512 --batch 256 --steps 256 --valid-fraction 0)
   dry "${large[@]}" --ranks 4
-  UNROLL_TEAM=1 mpirun -q -n 4 ../measured "$unroll" train "${large[@]}" --max-steps 2 -o ../large.h5 >../log 2>&1 ||
+  UNROLL_TEAM=1 "${mpirun_quiet[@]}" -n 4 ../measured "$unroll" train "${large[@]}" --max-steps 2 -o ../large.h5 >../log 2>&1 ||
     fail "the large run failed: $(tail -1 ../log)"
   counted=$(($(said rank_bytes) + $(said shared_bytes)))
   most=$((counted + $(said process_bytes) + 64000000))
@@ -100,7 +100,7 @@ refused() {
   check "$*: nothing is said" [ ! -s ../out ]
   grep '^unroll: error: ' ../err >../line
   check "$*: one line with \"$part\": $(cat ../line)" grep -qF -- "$part" ../line
-  timeout -k 5 60 mpirun -q -n "$n" "$unroll" train "$@" >../out 2>../err
+  timeout -k 5 60 "${mpirun_quiet[@]}" -n "$n" "$unroll" train "$@" >../out 2>../err
   status=$?
   check "$*: the run: exit status $status" [ $status = 2 ]
   check "$*: the run says the same" [ "$(grep '^unroll: error: ' ../err)" = "$(cat ../line)" ]

@@ -19,7 +19,7 @@ cat >measured <<'SH'
 import os, resource, subprocess, sys
 status = subprocess.call(sys.argv[1:])
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB
-with open("peak." + os.environ["OMPI_COMM_WORLD_RANK"], "w") as file:
+with open("peak." + (os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"]), "w") as file:
     print(peak, file=file)
 sys.exit(status)
 SH
