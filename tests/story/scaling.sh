@@ -55,6 +55,9 @@ refused 'asked for 2 ranks shared evenly by 1 hosts, the launcher started 1 on 1
 refused 'hand on OMP_NUM_THREADS' 1 "${scaling[@]}" --program "$unroll" --launch 'env OMP_NUM_THREADS=1' --cores 2 --threads 2 \
   --seconds 0.02 char=28,16,8,16
 check "a file is never overwritten" quiet 2 "${on_cluster[@]}" --cores 1 -o known.h5 "${sizes[@]}"
+check "a folder that is not there" quiet 2 "${on_cluster[@]}" --cores 1 -o nowhere/new.h5 "${sizes[@]}"
+check "says: no such folder" grep -q 'nowhere/new.h5.part: No such file' <(tail -1 err)
+check "and runs nothing" [ "$(grep -c 'turn 1' err)" = 0 ]
 
 # --------------------------------------------------------------------- picture
 if "$python" -c 'import matplotlib' 2>/dev/null; then
