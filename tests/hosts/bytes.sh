@@ -20,28 +20,28 @@ sent() {
   sed -n 's/^model: \([0-9]*\) parameters$/parameters \1/p' err >>"$file"
 }
 
-# optimal WHAT HOSTS: the difference of a long and a short run is what the steps between them sent
+# optimal NUMBER WHAT HOSTS: on so many hosts; the difference of a long and a short run is what the steps between them sent
 optimal() {
-  local what=$1 where=$2
+  local number=$1 what="$1 hosts of $2" where=$3
   check "$what: a short run" sent "$where" 5 short
   check "$what: a long run" sent "$where" 25 long
-  check "$what" "$python" - short long <<'EOF2'
+  check "$what" "$python" - short long "$number" <<'EOF2'
 import sys
 short, long = (dict(line.split() for line in open(name)) for name in sys.argv[1:3])
 hosts = [h for h in ("h1", "h2", "h3", "h4") if int(long[h]) > 1000000]
-n, H = 4 * int(long["parameters"]), len(hosts)
+n, H = 4 * int(long["parameters"]), int(sys.argv[3])
 optimum = 2 * n * (H - 1) / H
 each = {h: (int(long[h]) - int(short[h])) / 20 for h in hosts}
 print(f"{H} hosts, gradient of {n} bytes, optimum {optimum / n:.3f} n, sent per step:",
       ", ".join(f"{h} {b / n:.3f} n" for h, b in each.items()))
-sys.exit(0 if H > 1 and all(0.9 * optimum < b <= 1.05 * optimum for b in each.values()) else 1)
+sys.exit(0 if len(hosts) == H and all(0.9 * optimum < b <= 1.05 * optimum for b in each.values()) else 1)
 EOF2
 }
 
-optimal "2 hosts of 1 rank" h1,h2
-optimal "4 hosts of 1 rank" h1,h2,h3,h4
-optimal "2 hosts of 2 ranks" h1:2,h2:2
-optimal "4 hosts of 2 ranks" h1:2,h2:2,h3:2,h4:2
-optimal "3 hosts of 1 rank" h1,h2,h3
+optimal 2 "1 rank" h1,h2
+optimal 4 "1 rank" h1,h2,h3,h4
+optimal 2 "2 ranks" h1:2,h2:2
+optimal 4 "2 ranks" h1:2,h2:2,h3:2,h4:2
+optimal 3 "1 rank" h1,h2,h3
 
 finish

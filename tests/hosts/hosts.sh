@@ -15,7 +15,7 @@
 #
 # Nothing of the machine itself is changed: the bridge has a namespace of its own, and what `exec` mounts is seen by
 # CMD alone. Several such networks may be there at once. mpirun is to be Open MPI's: `exec` tells it how to reach
-# the other hosts. Needs root, iproute2, and for `delay` /dev/net/tun.
+# the other hosts, and that root may use it. Needs root, iproute2, and for `delay` /dev/net/tun.
 set -eu
 
 net=10.9.0
@@ -83,6 +83,7 @@ exec_on() {
   shift
   export OMPI_MCA_plm_rsh_agent=$dir/enter OMPI_MCA_oob_tcp_if_include=$net.0/24 OMPI_MCA_btl_tcp_if_include=$net.0/24
   export OMPI_MCA_orte_tmpdir_base=$dir/tmp
+  export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 # only root gets here
   # shellcheck disable=SC2016 # the inner shell expands
   exec ip netns exec "$prefix$h" unshare --uts sh -c \
     'hostname "$1" && mount --bind "$2" /etc/hosts && mount -t tmpfs tmpfs /dev/shm && shift 2 && exec "$@"' \

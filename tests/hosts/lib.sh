@@ -4,11 +4,15 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../story/lib.sh" "$@"
 
 export DELAY=$3 OMP_NUM_THREADS=1
+unset OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM # hosts.sh says so itself
 hosts_tool=$source_dir/tests/hosts/hosts.sh
 network=$work/network
 
 [ "$(id -u)" = 0 ] || skip "hosts are network namespaces, and only root can make them"
-command -v ip tc unshare >/dev/null || skip "hosts are network namespaces: ip and tc (iproute2) or unshare are missing"
+export PATH=$PATH:/usr/sbin:/sbin
+for tool in ip tc unshare; do
+  [ -n "$(command -v $tool)" ] || skip "hosts are network namespaces: no $tool (jobs/test.sh installs iproute2)"
+done
 if ! ip netns add "unroll$$-probe" || ! ip netns exec "unroll$$-probe" true; then
   skip "this container may not make network namespaces"
 fi
