@@ -42,7 +42,7 @@ needs_of_tests="
 CUnit|pkg-config --exists cunit|libcunit1-dev
 Python 3 with h5py and NumPy|find_python|python3-h5py python3-numpy
 the tools of HDF5|command -v h5dump|hdf5-tools"
-# Without these story.second_build, the tests of the labels slurm and hosts, and a part of story.install are skipped.
+# Without these story.second_build, story.launch, the tests of the labels slurm and hosts, and a part of story.install are skipped.
 # MPICH beside Open MPI leaves mpicc and mpirun what they are (Debian's alternatives: Open MPI 50, MPICH 40).
 needs_of_some_tests="
 MPICH|command -v mpicc.mpich|mpich libmpich-dev
