@@ -37,14 +37,17 @@ static const option rows[] = {
     {.name = "letters",
      FLAG(letters),
      .heading = "Data",
-     .help = "keep the letters a to z only, in lower case; all else becomes one space"},
+     .help = "keep the letters a to z only, in lower case; all else, line ends too, becomes one "
+             "space",
+     .needs = "on: --sequences stream"},
     {.name = "min-count",
      COUNT(min_count),
      .fallback = "1",
      .low = 1,
      .high = NO_LIMIT,
      .heading = "Data",
-     .help = "rarer characters or words of the training text become <unk>"},
+     .help = "rarer tokens of the training text become <unk>",
+     .needs = "--level char|word"},
     {.name = "max-vocab",
      COUNT(max_vocab),
      .fallback = "0",
@@ -52,7 +55,8 @@ static const option rows[] = {
      .low = 0,
      .high = NO_LIMIT,
      .heading = "Data",
-     .help = "keep only the most frequent characters or words; 0: no limit"},
+     .help = "keep only the most frequent tokens; 0: no limit",
+     .needs = "--level char|word"},
     {.name = "valid",
      TEXT(valid),
      .fallback = "",
@@ -72,14 +76,16 @@ static const option rows[] = {
      .heading = "Data",
      .choices = "sequential|random",
      .help = "windows follow each other and carry the hidden state, or start at random places "
-             "from a zero state; lines and paragraphs: in their order, or in a random one"},
+             "from a zero state; lines and paragraphs: in their order, or in a random one",
+     .needs = "random: --bptt truncated or --sequences line|paragraph"},
     {.name = "sequences",
      CHOICE(sequences),
      .fallback = "stream",
      .heading = "Data",
      .choices = "stream|line|paragraph",
      .help = "what a sequence is: a part of the whole text, or each line or paragraph one of its "
-             "own that starts from the zero state, for --bptt full"},
+             "own that starts from the zero state",
+     .needs = "line|paragraph: --bptt full"},
 
     {.name = "hidden",
      COUNT(hidden),
@@ -109,13 +115,15 @@ static const option rows[] = {
      .fallback = "tanh",
      .heading = "Model",
      .choices = "tanh|relu",
-     .help = "nonlinearity of the hidden units of --cell rnn"},
+     .help = "nonlinearity of the hidden units",
+     .needs = "--cell rnn"},
     {.name = "init",
      CHOICE(init),
      .fallback = "uniform",
      .heading = "Model",
      .choices = "uniform|orthogonal|identity",
-     .help = "start of the recurrent weights W_hh; all others start uniform"},
+     .help = "start of the recurrent weights W_hh; all others start uniform",
+     .needs = "orthogonal|identity: --cell rnn|lstm|gru"},
     {.name = "init-scale",
      REAL(init_scale),
      .fallback = "1",
@@ -123,14 +131,16 @@ static const option rows[] = {
      .high = 1000,
      .above_low = true,
      .heading = "Model",
-     .help = "factor of the orthogonal or identity W_hh"},
+     .help = "factor of W_hh",
+     .needs = "--init orthogonal|identity"},
     {.name = "forget-bias",
      REAL(forget_bias),
      .fallback = "1",
      .low = -100,
      .high = 100,
      .heading = "Model",
-     .help = "start of the bias of the forget gates of --cell lstm"},
+     .help = "start of the bias of the forget gates",
+     .needs = "--cell lstm"},
 
     {.name = "bptt",
      CHOICE(bptt),
@@ -148,7 +158,8 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Back-propagation through time",
-     .help = "length of a window; mean length of a piece with --bptt randomized"},
+     .help = "length of a window; mean length of a piece with --bptt randomized",
+     .needs = "--bptt truncated|randomized"},
     {.name = "stride",
      COUNT(stride),
      .fallback = "0",
@@ -157,7 +168,8 @@ static const option rows[] = {
      .high = 1e6,
      .heading = "Back-propagation through time",
      .help = "new tokens of each window: the losses of so many reach back through --steps; 0: as "
-             "many as --steps"},
+             "many as --steps",
+     .needs = "--bptt truncated"},
 
     {.name = "batch",
      COUNT(batch),
@@ -203,21 +215,24 @@ static const option rows[] = {
      .low = 0,
      .high = 0.999999,
      .heading = "Optimization",
-     .help = "share of the old velocity, for --optimizer momentum"},
+     .help = "share of the old velocity",
+     .needs = "--optimizer momentum"},
     {.name = "beta1",
      REAL(beta1),
      .fallback = "0.9",
      .low = 0,
      .high = 0.999999,
      .heading = "Optimization",
-     .help = "decay of Adam's mean of gradients"},
+     .help = "decay of Adam's mean of gradients",
+     .needs = "--optimizer adam"},
     {.name = "beta2",
      REAL(beta2),
      .fallback = "0.999",
      .low = 0,
      .high = 0.999999,
      .heading = "Optimization",
-     .help = "decay of Adam's mean of squared gradients"},
+     .help = "decay of Adam's mean of squared gradients",
+     .needs = "--optimizer adam"},
     {.name = "epsilon",
      REAL(epsilon),
      .fallback = "1e-8",
@@ -225,7 +240,8 @@ static const option rows[] = {
      .high = 1,
      .above_low = true,
      .heading = "Optimization",
-     .help = "added to Adam's divisor"},
+     .help = "added to Adam's divisor",
+     .needs = "--optimizer adam"},
     {.name = "schedule",
      CHOICE(schedule),
      .fallback = "cosine",
@@ -233,7 +249,8 @@ static const option rows[] = {
      .heading = "Optimization",
      .help = "course of the learning rate: step decays every --decay-every, cosine falls to "
              "--lr-min at the end of the last epoch, plateau decays when validation no longer "
-             "improves"},
+             "improves",
+     .needs = "plateau: --valid or --valid-fraction"},
     {.name = "lr-decay",
      REAL(lr_decay),
      .fallback = "0.5",
@@ -241,7 +258,8 @@ static const option rows[] = {
      .high = 1,
      .above_low = true,
      .heading = "Optimization",
-     .help = "factor of one decay, for schedules step and plateau"},
+     .help = "factor of one decay",
+     .needs = "--schedule step|plateau"},
     {.name = "decay-every",
      COUNT(decay_every),
      .fallback = "1",
@@ -249,14 +267,16 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Optimization",
-     .help = "time between decays, for schedule step"},
+     .help = "time between decays",
+     .needs = "--schedule step"},
     {.name = "lr-min",
      REAL(lr_min),
      .fallback = "0",
      .low = 0,
      .high = INFINITY,
      .heading = "Optimization",
-     .help = "learning rate at the end, for schedule cosine"},
+     .help = "learning rate at the end",
+     .needs = "--schedule cosine"},
     {.name = "patience",
      COUNT(patience),
      .fallback = "2",
@@ -264,7 +284,8 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Optimization",
-     .help = "validations without a new best before a decay, for schedule plateau"},
+     .help = "validations without a new best before a decay",
+     .needs = "--schedule plateau"},
     {.name = "warmup",
      COUNT(warmup),
      .fallback = "0",
@@ -280,7 +301,8 @@ static const option rows[] = {
      .low = 0,
      .high = 1e6,
      .heading = "Optimization",
-     .help = "stop after so many validations without a new best; 0: never"},
+     .help = "stop after so many validations without a new best; 0: never",
+     .needs = "on: --valid or --valid-fraction"},
     {.name = "clip",
      REAL(clip),
      .fallback = "1",
@@ -344,7 +366,8 @@ static const option rows[] = {
      .fallback = "0",
      .unit = "updates",
      .heading = "Output",
-     .help = "validate so often; 0: at the end of every epoch"},
+     .help = "validate so often; 0: at the end of every epoch",
+     .needs = "--valid or --valid-fraction"},
     {.name = "log-every",
      COUNT(log_every),
      .fallback = "100",
@@ -360,7 +383,8 @@ static const option rows[] = {
      .unit = "updates",
      .heading = "Output",
      .may_change = true,
-     .help = "measure so often how gradients flow back through time; 0: never"},
+     .help = "measure so often how gradients flow back through time; 0: never",
+     .needs = "on: --sequences stream"},
 
     {.name = "shards",
      COUNT(shards),
@@ -392,7 +416,8 @@ static const option rows[] = {
      .high = 1e6,
      .heading = "Parallel",
      .may_change = true,
-     .help = "of the run that --dry-run speaks of; 0: as many as are started now"},
+     .help = "of the run that --dry-run speaks of; 0: as many as are started now",
+     .needs = "on: --dry-run"},
 };
 
 _Static_assert(sizeof rows / sizeof rows[0] <= 64, "unroll_config.given has a bit for each option");
@@ -440,69 +465,44 @@ cleanup:
   return st;
 }
 
-/* Options that another one leaves without a meaning are errors where they are given. */
-static unroll_status check_bptt(const unroll_config *config)
+static unroll_status check_stride(const unroll_config *config)
 {
-  const bool truncated = config->bptt == UNROLL_BPTT_TRUNCATED;
-  const bool full = config->bptt == UNROLL_BPTT_FULL;
-  const bool streams = config->sequences == UNROLL_SEQUENCES_STREAM;
-  const bool random = config->partition == UNROLL_PARTITION_RANDOM;
-  const char *name = full ? "full" : "randomized";
-
-  if (full && is_given(config, offsetof(unroll_config, steps))) {
-    return unroll_fail(UNROLL_ERR_ARG,
-                       "--steps has no meaning with --bptt full, whose gradient flows through "
-                       "whole sequences; leave it out");
-  }
-  if (!truncated && is_given(config, offsetof(unroll_config, stride))) {
-    return unroll_fail(UNROLL_ERR_ARG, "--stride has no meaning with --bptt %s; leave it out",
-                       name);
-  }
-  if (truncated && config->stride > config->steps) {
+  if (config->bptt != UNROLL_BPTT_TRUNCATED) { return UNROLL_OK; }
+  if (config->stride > config->steps) {
     return unroll_fail(UNROLL_ERR_ARG,
                        "--stride %" PRIu64 " is longer than a window; legal is at most --steps, "
                        "here %" PRIu64,
                        config->stride, config->steps);
   }
-  if (truncated && random && config->stride != 0 && config->stride != config->steps) {
+  if (config->partition == UNROLL_PARTITION_RANDOM && config->stride != 0 &&
+      config->stride != config->steps) {
     return unroll_fail(UNROLL_ERR_ARG,
                        "--stride needs windows that follow each other; legal is --partition "
                        "sequential");
   }
-  if (!streams && !full) {
-    return unroll_fail(UNROLL_ERR_ARG, "--sequences line and paragraph need --bptt full");
-  }
-  if (!streams && config->letters) {
-    return unroll_fail(UNROLL_ERR_ARG,
-                       "--letters leaves no line ends, which --sequences line and paragraph need");
-  }
-  if (streams && !truncated && random) {
-    return unroll_fail(UNROLL_ERR_ARG,
-                       "--partition random has no meaning with --bptt %s, whose state is carried "
-                       "along the text; legal is sequential%s",
-                       name, full ? ", or --sequences line or paragraph" : "");
-  }
   return UNROLL_OK;
 }
 
-static unroll_status check_validation(const unroll_config *config)
+/* Options of which one leaves nothing to the other. */
+static unroll_status check_pairs(const unroll_config *config)
 {
-  bool has_file = config->valid[0] != '\0';
-
-  if (has_file && config->valid_fraction > 0 &&
+  if (config->valid[0] != '\0' && config->valid_fraction > 0 &&
       is_given(config, offsetof(unroll_config, valid_fraction))) {
     return unroll_fail(UNROLL_ERR_ARG, "--valid and --valid-fraction are both given; legal is one");
   }
-  if (!has_file && config->valid_fraction == 0 &&
-      (config->schedule == UNROLL_SCHEDULE_PLATEAU || config->early_stop > 0)) {
+  if (config->letters && config->lowercase &&
+      is_given(config, offsetof(unroll_config, lowercase))) {
     return unroll_fail(UNROLL_ERR_ARG,
-                       "%s needs a validation: give --valid, or --valid-fraction above 0",
-                       config->early_stop > 0 ? "--early-stop" : "--schedule plateau");
+                       "--lowercase has no effect with --letters, whose letters are "
+                       "small ones; legal is one");
+  }
+  if (config->resume && config->overwrite) {
+    return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");
   }
   return UNROLL_OK;
 }
 
-static unroll_status check_output(const unroll_config *config)
+static unroll_status check_values(const unroll_config *config)
 {
   if (config->out[0] == '\0') { return unroll_fail(UNROLL_ERR_ARG, "--out needs a file name"); }
   if (config->wait_limit.count > 0 && config->wait_limit.unit != UNROLL_EVERY_SECONDS) {
@@ -511,19 +511,9 @@ static unroll_status check_output(const unroll_config *config)
                        " is no time; legal are times (90s, 15m, 2h) and 0, never",
                        config->wait_limit.count);
   }
-  if (config->resume && config->overwrite) {
-    return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");
-  }
-  return UNROLL_OK;
-}
-
-static unroll_status check_dry_run(const unroll_config *config)
-{
-  if (config->ranks > 0 && !config->dry_run) {
-    return unroll_fail(UNROLL_ERR_ARG,
-                       "--ranks %" PRIu64 " is legal with --dry-run only; to train, the launcher "
-                       "starts the ranks: mpirun -n %" PRIu64,
-                       config->ranks, config->ranks);
+  if (config->schedule == UNROLL_SCHEDULE_COSINE && config->lr_min > config->lr) {
+    return unroll_fail(UNROLL_ERR_ARG, "--lr-min %g is above --lr %g; legal is at most --lr",
+                       config->lr_min, config->lr);
   }
   return UNROLL_OK;
 }
@@ -552,15 +542,10 @@ unroll_status unroll_config_resolve(unroll_config *config)
   unroll_config resolved = *config;
 
   UNROLL_TRY(check_ranges(config));
-  UNROLL_TRY(check_bptt(config));
-  UNROLL_TRY(check_validation(config));
-  UNROLL_TRY(check_output(config));
-  UNROLL_TRY(check_dry_run(config));
-  if (config->schedule == UNROLL_SCHEDULE_COSINE && config->lr_min > config->lr) {
-    st = unroll_fail(UNROLL_ERR_ARG, "--lr-min %g is above --lr %g; legal is at most --lr",
-                     config->lr_min, config->lr);
-    goto cleanup;
-  }
+  UNROLL_TRY(options_check_needs(config_table(), config, config->given));
+  UNROLL_TRY(check_pairs(config));
+  UNROLL_TRY(check_stride(config));
+  UNROLL_TRY(check_values(config));
   UNROLL_TRY(resolve_shards(&resolved));
   if (resolved.bptt == UNROLL_BPTT_TRUNCATED && resolved.stride == 0) {
     resolved.stride = config->steps;

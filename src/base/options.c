@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -347,6 +348,129 @@ void options_copy(const option *row, const void *from, void *to)
   memcpy((char *)to + row->offset, (const char *)from + row->offset, sizes[row->type]);
 }
 
+/* ------------------------------------------------------------------ needs */
+
+static const option *find_name(const option_table *table, const char *name, size_t n)
+{
+  for (size_t k = 0; k < table->n_rows; ++k) {
+    const char *candidate = table->rows[k].name;
+    if (strlen(candidate) == n && strncmp(candidate, name, n) == 0) { return &table->rows[k]; }
+  }
+  return NULL;
+}
+
+/* The values of "line|paragraph: --bptt full" that have the need, or NULL, and where it begins. */
+static const char *split_needs(const char *needs, const char **conditions)
+{
+  bool of_values = strncmp(needs, "--", 2) != 0;
+  *conditions = of_values ? strchr(needs, ' ') + 1 : needs;
+  return of_values ? needs : NULL;
+}
+
+/* Is the text one of "a|b|c", which ends at a colon, a blank or zero? "on": is anything set? */
+static bool is_among(const char *text, const char *values)
+{
+  size_t n = strlen(text);
+  if (strncmp(values, "on:", 3) == 0) {
+    return n > 0 && strcmp(text, "no") != 0 && strcmp(text, "0") != 0;
+  }
+  for (;;) {
+    size_t length = strcspn(values, "|: ");
+    if (length == n && strncmp(values, text, n) == 0) { return true; }
+    if (values[length] != '|') { return false; }
+    values += length + 1;
+  }
+}
+
+/* One of several "--name" or "--name a|b"; `values` is "on:" for the former. Returns the one after it, or NULL. */
+static const char *next_condition(const option_table *table, const char *text, const option **row,
+                                  const char **values)
+{
+  size_t n = strcspn(text + 2, " ");
+  *row = find_name(table, text + 2, n);
+  assert(*row != NULL);
+  text += 2 + n;
+  *values = *text == '\0' || strncmp(text, " or ", 4) == 0 ? "on:" : text + 1;
+  text = strstr(text, " or ");
+  return text == NULL ? NULL : text + 4;
+}
+
+/* Copy up to `end`, with " or " for every bar. Returns the end of the copy. */
+static char *copy_values(const char *from, const char *end, char *to)
+{
+  for (; from < end; ++from) {
+    if (*from == '|') {
+      memcpy(to, " or ", 4);
+      to += 4;
+    } else {
+      *to++ = *from;
+    }
+  }
+  *to = '\0';
+  return to;
+}
+
+/* "needs --schedule step or plateau", "line or paragraph needs --bptt full" */
+static void describe_needs(const option *row, size_t size, char *out)
+{
+  const char *conditions = NULL;
+  const char *values = split_needs(row->needs, &conditions);
+
+  assert(4 * strlen(row->needs) + sizeof "needs " <= size);
+  (void)size;
+  if (values != NULL && strncmp(values, "on:", 3) != 0) {
+    out = copy_values(values, strchr(values, ':'), out);
+    *out++ = ' ';
+  }
+  out += sprintf(out, "needs ");
+  (void)copy_values(conditions, conditions + strlen(conditions), out);
+}
+
+/* Is one of the conditions met? `here` gets what there is instead: "; here --bptt is full". */
+static bool is_met(const option_table *table, const char *conditions, const void *settings,
+                   size_t size, char *here)
+{
+  size_t n = 0;
+  here[0] = '\0';
+  while (conditions != NULL) {
+    const option *row = NULL;
+    const char *values = NULL;
+    char text[UNROLL_CONFIG_TEXT];
+    conditions = next_condition(table, conditions, &row, &values);
+    options_format(row, settings, sizeof text, text);
+    if (is_among(text, values)) { return true; }
+    if (row->type != OPTION_FLAG && text[0] != '\0') {
+      n += (size_t)snprintf(here + n, size - n, "%s--%s is %s", n == 0 ? "; here " : ", ",
+                            row->name, text);
+      assert(n < size);
+    }
+  }
+  return false;
+}
+
+unroll_status options_check_needs(const option_table *table, const void *settings, uint64_t given)
+{
+  for (size_t k = 0; k < table->n_rows; ++k) {
+    const option *row = &table->rows[k];
+    const char *conditions = NULL;
+    char own[UNROLL_CONFIG_TEXT];
+    char needs[256];
+    char here[256];
+    if (row->needs == NULL) { continue; }
+
+    const char *values = split_needs(row->needs, &conditions);
+    options_format(row, settings, sizeof own, own);
+    bool applies = values == NULL ? (given >> k & 1) != 0 : is_among(own, values);
+    if (!applies || is_met(table, conditions, settings, sizeof here, here)) { continue; }
+
+    describe_needs(row, sizeof needs, needs);
+    bool named = row->type == OPTION_CHOICE && values != NULL;
+    return unroll_fail(UNROLL_ERR_ARG, "--%s %s%s%s%s", row->name, named ? own : "",
+                       named ? " " : "", strstr(needs, "needs "), here);
+  }
+  return UNROLL_OK;
+}
+
 /* ------------------------------------------------------------------- help */
 
 void options_spell(const option *row, size_t size, char *out)
@@ -378,28 +502,43 @@ void options_spell(const option *row, size_t size, char *out)
   (void)snprintf(out, size, "%s--%s%s", letter, row->name, value);
 }
 
+/* Append to a note in parentheses: "default 64; 1 to 9". */
+static void add_note(size_t size, char *notes, const char *format, ...)
+{
+  size_t n = strlen(notes);
+  va_list list;
+
+  n += (size_t)snprintf(notes + n, size - n, "%s", n == 0 ? "" : "; ");
+  assert(n < size);
+  va_start(list, format);
+  (void)vsnprintf(notes + n, size - n, format, list);
+  va_end(list);
+}
+
 void options_describe(const option *row, size_t size, char *out)
 {
-  char fallback[256] = "";
-  char range[80] = "";
-  const char *change = row->may_change ? "may change on resume" : "";
-  bool ranged = row->type == OPTION_COUNT || row->type == OPTION_REAL;
+  char notes[512] = "";
+  char text[256];
 
   if (row->type != OPTION_FLAG) {
     bool unit = row->type != OPTION_TEXT && row->unit != NULL;
-    (void)snprintf(fallback, sizeof fallback, "default %s%s%s",
-                   row->fallback[0] == '\0' ? "none" : row->fallback, unit ? ", in " : "",
-                   unit ? row->unit : "");
+    add_note(sizeof notes, notes, "default %s%s%s",
+             row->fallback[0] == '\0' ? "none" : row->fallback, unit ? ", in " : "",
+             unit ? row->unit : "");
   }
-  if (ranged) {
-    (void)snprintf(range, sizeof range, "; ");
-    describe_range(row, sizeof range - 2, range + 2);
+  if (row->type == OPTION_COUNT || row->type == OPTION_REAL) {
+    describe_range(row, sizeof text, text);
+    add_note(sizeof notes, notes, "%s", text);
   }
-  if (fallback[0] == '\0' && change[0] == '\0') {
+  if (row->needs != NULL) {
+    describe_needs(row, sizeof text, text);
+    add_note(sizeof notes, notes, "%s", text);
+  }
+  if (row->may_change) { add_note(sizeof notes, notes, "may change on resume"); }
+  if (notes[0] == '\0') {
     (void)snprintf(out, size, "%s", row->help);
   } else {
-    (void)snprintf(out, size, "%s (%s%s%s%s)", row->help, fallback, range,
-                   fallback[0] != '\0' && change[0] != '\0' ? "; " : "", change);
+    (void)snprintf(out, size, "%s (%s)", row->help, notes);
   }
 }
 
@@ -500,15 +639,6 @@ static const char *nearest_name(const option_table *table, const char *word)
     }
   }
   return nearest;
-}
-
-static const option *find_name(const option_table *table, const char *name, size_t n)
-{
-  for (size_t k = 0; k < table->n_rows; ++k) {
-    const char *candidate = table->rows[k].name;
-    if (strlen(candidate) == n && strncmp(candidate, name, n) == 0) { return &table->rows[k]; }
-  }
-  return NULL;
 }
 
 static unroll_status fail_unknown(const option_table *table, const char *name, size_t n)

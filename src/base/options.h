@@ -3,9 +3,18 @@
 
 /*
  * Options as a table: one row per option says its name, type, place, default,
- * unit, range and help. Parsing (argp of the C library), --help with live
- * defaults, range checks, the man page and the /config group of the run file
- * are all read from the rows.
+ * unit, range, help and what it needs of other options. Parsing (argp of the C
+ * library), --help with live defaults, the checks, the man page and the /config
+ * group of the run file are all read from the rows.
+ *
+ * What an option needs, without which it would have no effect:
+ *
+ *   "--optimizer momentum"               needed wherever the option is given, be it with its default
+ *   "--schedule step|plateau"            one of these values
+ *   "--out"                              that something is set: neither no, nor 0, nor empty
+ *   "--valid or --valid-fraction"        one of several
+ *   "line|paragraph: --bptt full"        these values alone need it, given or set by a program
+ *   "on: --dry-run"                      every value but no, 0 and the empty one needs it; the same
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,6 +44,7 @@ typedef struct option_row {
   const char *choices; /* CHOICE: "byte|char|word" */
   const char *heading; /* group in --help: "Data", "Model", ...; equal for neighbours */
   const char *help;    /* one sentence, without the default: that is printed from `fallback` */
+  const char *needs;   /* see above; NULL: nothing */
   bool may_change;     /* may differ when a run is resumed: it does not shape the result */
 } option;
 
@@ -59,10 +69,19 @@ bool options_equal(const option *row, const void *a, const void *b);
 /** Copy the value of this option from one settings struct to another. */
 void options_copy(const option *row, const void *from, void *to);
 
+/**
+ * Check that every option has what it needs; see the head of this file.
+ *
+ * @param[in] given  bit k: option k was given
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: one line names the option, what it needs and what there is
+ */
+unroll_status options_check_needs(const option_table *table, const void *settings, uint64_t given);
+
 /** How the option is written, for help and man page: "-o, --out FILE". */
 void options_spell(const option *row, size_t size, char *out);
 
-/** What it does, with default, unit and range: "tokens of a window (default 64, in steps; 1 to 9)". */
+/** What it does, with default, unit, range and needs: "how far (default 64, in steps; 1 to 9; needs --go)". */
 void options_describe(const option *row, size_t size, char *out);
 
 /* What one subcommand's command line looks like. */

@@ -18,7 +18,8 @@ static const option rows[] = {
      .offset = offsetof(struct eval_settings, per_line),
      .fallback = "no",
      .heading = "Scores",
-     .help = "also score each line: its number, tokens, nats and perplexity"},
+     .help = "also score each line: its number, tokens, nats and perplexity",
+     .needs = "--streams 1"},
     {.name = "streams",
      .type = OPTION_COUNT,
      .offset = offsetof(struct eval_settings, streams),
@@ -119,12 +120,7 @@ cleanup:
 
 static unroll_status check(const cli_call *call)
 {
-  const struct eval_settings *s = call->settings;
-  if (s->per_line && s->streams > 1) {
-    return unroll_fail(UNROLL_ERR_ARG,
-                       "--per-line needs one pass over the text: legal is --streams 1");
-  }
-  return UNROLL_OK;
+  return options_check_needs(table(), call->settings, call->given);
 }
 
 static unroll_status run(const cli_call *call)

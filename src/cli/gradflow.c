@@ -61,7 +61,8 @@ static const option rows[] = {
      AT(overwrite),
      .fallback = "no",
      .heading = "Output",
-     .help = "replace an existing file"},
+     .help = "replace an existing file",
+     .needs = "--out"},
     {.name = "json",
      .type = OPTION_FLAG,
      AT(json),
@@ -210,6 +211,11 @@ static bool is_same_file(const char *a, const char *b)
   return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+static unroll_status check(const cli_call *call)
+{
+  return options_check_needs(table(), call->settings, call->given);
+}
+
 static unroll_status check_output(const cli_call *call)
 {
   const struct gradflow_settings *s = call->settings;
@@ -279,5 +285,6 @@ const cli_command cli_gradflow = {
              "  mpirun -n 2 unroll gradflow --lags 200 -o flow.h5 run.h5 test.txt"},
     .table = table,
     .settings_size = sizeof(struct gradflow_settings),
+    .check = check,
     .run = run_gradflow,
 };

@@ -55,11 +55,6 @@ unroll_status diagnose_check(const trainer *t)
 {
   const unroll_config *config = &t->run->config;
   if (config->diagnose_every.count == 0) { return UNROLL_OK; }
-  if (t->train == NULL) {
-    return unroll_fail(UNROLL_ERR_ARG,
-                       "--diagnose-every follows gradients along streams; legal is --sequences "
-                       "stream, or 0");
-  }
 
   const plan p = plan_of(t);
   if (p.K < 1) {

@@ -118,5 +118,5 @@ refused 1 '--stride' text --steps 4 --stride 8
 timeout 20 "$unroll" train text --ranks 4 >../out 2>../err
 status=$?
 check "--ranks alone: exit status $status" [ $status = 2 ]
-check "--ranks alone: where it is legal" grep -q '^unroll: error: --ranks 4 is legal with --dry-run only' ../err
+check "--ranks alone: what it needs" grep -q '^unroll: error: --ranks needs --dry-run' ../err
 finish

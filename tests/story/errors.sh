@@ -77,14 +77,18 @@ refused --resume --overwrite -- train text --resume --overwrite
 refused --early-stop --valid -- train text --early-stop 2 --valid-fraction 0
 refused --lr-min --lr -- train text --lr 0.1 --lr-min 0.2
 refused --out 'file name' -- train text -o ''
-refused --steps 'whole sequences' -- train text --bptt full --steps 10
-refused --stride 'leave it out' -- train text --bptt randomized --stride 4
+refused --steps '--bptt truncated or randomized' 'is full' -- train text --bptt full --steps 10
+refused --stride '--bptt truncated' 'is randomized' -- train text --bptt randomized --stride 4
+refused --momentum '--optimizer momentum' 'is adam' -- train text --momentum 0.9
+refused --lowercase --letters -- train text --letters --lowercase
+refused --diagnose-every '--sequences stream' -- train text --bptt full --sequences line --diagnose-every 5
 refused '--stride 9' '--steps, here 8' -- train text --steps 8 --stride 9
 refused --stride '--partition sequential' -- train text --stride 8 --partition random
-refused --sequences '--bptt full' -- train text --sequences line
-refused --letters 'line ends' -- train text --sequences paragraph --bptt full --letters
-refused --partition 'sequential, or --sequences' -- train text --bptt full --partition random
-refused --partition sequential -- train text --bptt randomized --partition random
+refused '--sequences line' '--bptt full' -- train text --sequences line
+refused --letters '--sequences stream' -- train text --sequences paragraph --bptt full --letters
+refused --partition '--sequences line' -- train text --bptt full --partition random
+refused --partition '--bptt truncated' -- train text --bptt randomized --partition random
+refused --overwrite --out -- gradflow good.h5 text --overwrite
 refused --per-line '--streams 1' -- eval --per-line --streams 2 good.h5 text
 
 # No number of any command may be negative, and the range is named.
@@ -255,6 +259,7 @@ rm -f half.best.h5 half.jsonl
 cp text was
 refused --hidden 16 8 -- train text -o half.h5 --resume --hidden 16
 refused --seed 2 1 -- train text -o half.h5 --resume --seed 2
+refused --momentum '--optimizer momentum' 'is adam' -- train text -o half.h5 --resume --momentum 0.9
 refused --batch 8 4 -- train text -o half.h5 --resume --batch 8
 refused --bptt full truncated -- train text -o half.h5 --resume --bptt full
 refused --sequences line stream -- train text -o half.h5 --resume --sequences line

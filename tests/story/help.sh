@@ -31,7 +31,7 @@ for command in $commands; do
 done
 
 # What help shows, the parser knows: every option takes the default that help shows. The command then
-# fails for want of operands or of a text, but never for that option.
+# fails for want of operands, of a text or of another option, but never for that option.
 "$unroll" --man >man
 for command in $commands; do
   awk '/^  (-[a-z],|   ) --/ { print ""; sub(/^  (-[a-z],|   ) /, "") } { printf "%s ", $0 }' \
@@ -39,7 +39,7 @@ for command in $commands; do
     while read -r option value; do
       if [ "$value" = none ]; then value=; fi
       timeout 60 "$unroll" "$command" "$option" "$value" /none/such </dev/null >out 2>&1
-      if grep -q -- "$option" out && ! grep -q 'needs a file name' out; then
+      if grep -q -- "$option" out && ! grep -q 'needs a file name\|needs --' out; then
         echo "$command $option '$value': $(cat out)"
       fi
       echo "$option" | sed 's/-/\\\\-/g' >pattern

@@ -155,31 +155,107 @@ static void test_resolve_refuses_what_does_not_fit_together(void)
   REFUSE("--shards 7 does not divide --batch 60; the largest below that does is 6", {"batch", "60"},
          {"shards", "7"});
   REFUSE("the largest below that does is 60", {"batch", "60"}, {"shards", "61"});
-  REFUSE("--steps has no meaning with --bptt full", {"bptt", "full"}, {"steps", "64"});
-  REFUSE("--stride has no meaning with --bptt full", {"bptt", "full"}, {"stride", "8"});
-  REFUSE("--stride has no meaning with --bptt randomized", {"bptt", "randomized"}, {"stride", "0"});
   REFUSE("--stride 65 is longer than a window; legal is at most --steps, here 64",
          {"stride", "65"});
   REFUSE("legal is --partition sequential", {"stride", "8"}, {"partition", "random"});
-  REFUSE("--sequences line and paragraph need --bptt full", {"sequences", "line"});
-  REFUSE("--sequences line and paragraph need --bptt full", {"sequences", "paragraph"},
-         {"bptt", "randomized"});
-  REFUSE("--letters leaves no line ends", {"sequences", "line"}, {"bptt", "full"},
-         {"letters", "yes"});
-  REFUSE("--partition random has no meaning with --bptt full, whose state is carried along the "
-         "text; legal is sequential, or --sequences line or paragraph",
-         {"bptt", "full"}, {"partition", "random"});
-  REFUSE("--partition random has no meaning with --bptt randomized, whose state is carried along "
-         "the text; legal is sequential",
-         {"bptt", "randomized"}, {"partition", "random"});
+  REFUSE("--lowercase has no effect with --letters", {"letters", "yes"}, {"lowercase", "yes"});
   REFUSE("--valid and --valid-fraction", {"valid", "x"}, {"valid-fraction", "0.1"});
-  REFUSE("--schedule plateau needs a validation", {"valid-fraction", "0"}, {"schedule", "plateau"});
-  REFUSE("--early-stop needs a validation", {"valid-fraction", "0"}, {"early-stop", "3"});
   REFUSE("--lr-min 0.1 is above --lr 0.01", {"lr", "0.01"}, {"lr-min", "0.1"});
   REFUSE("--resume and --overwrite", {"resume", "yes"}, {"overwrite", "yes"});
   REFUSE("--out needs a file name", {"out", ""});
-  REFUSE("--ranks 4 is legal with --dry-run", {"ranks", "4"});
 #undef REFUSE
+}
+
+/* Every `needs` names options of the table and legal values of theirs. */
+static void test_needs_can_be_read(void)
+{
+  static unroll_config scratch;
+  const option_table *t = config_table();
+  size_t read = 0;
+
+  unroll_config_init(&scratch);
+  for (size_t k = 0; k < t->n_rows; ++k) {
+    char copy[256];
+    const char *name = t->rows[k].name; /* of the option whose values come */
+    if (t->rows[k].needs == NULL) { continue; }
+    (void)snprintf(copy, sizeof copy, "%s", t->rows[k].needs);
+    for (char *word = strtok(copy, " |:"); word != NULL; word = strtok(NULL, " |:")) {
+      if (strcmp(word, "or") == 0 || strcmp(word, "on") == 0) { continue; }
+      if (strncmp(word, "--", 2) == 0) {
+        name = word + 2;
+        CU_ASSERT_STRING_NOT_EQUAL(name, t->rows[k].name);
+        CU_ASSERT(strstr(unroll_config_set(&scratch, name, "") == UNROLL_OK ? "" : unroll_message(),
+                         "no option") == NULL);
+      } else {
+        CHECK_OK(unroll_config_set(&scratch, name, word));
+      }
+      ++read;
+    }
+  }
+  CU_ASSERT(read > 20);
+}
+
+static void test_resolve_refuses_what_would_have_no_effect(void)
+{
+#define REFUSE(part, ...)                                                                          \
+  do {                                                                                             \
+    static const char *const options[][2] = {__VA_ARGS__};                                         \
+    refuse(part, options, sizeof options / sizeof options[0]);                                     \
+  } while (0)
+  REFUSE("--min-count needs --level char or word; here --level is byte", {"level", "byte"},
+         {"min-count", "3"});
+  REFUSE("--max-vocab needs --level char or word", {"level", "byte"}, {"max-vocab", "9"});
+  REFUSE("--letters needs --sequences stream; here --sequences is line", {"sequences", "line"},
+         {"bptt", "full"}, {"letters", "yes"});
+  REFUSE("--partition random needs --bptt truncated or --sequences line or paragraph; here --bptt "
+         "is full, --sequences is stream",
+         {"bptt", "full"}, {"partition", "random"});
+  REFUSE("--partition random needs --bptt truncated", {"bptt", "randomized"},
+         {"partition", "random"});
+  REFUSE("--sequences line needs --bptt full; here --bptt is truncated", {"sequences", "line"});
+  REFUSE("--sequences paragraph needs --bptt full; here --bptt is randomized",
+         {"sequences", "paragraph"}, {"bptt", "randomized"});
+  REFUSE("--init-scale needs --init orthogonal or identity", {"init-scale", "1"});
+  REFUSE("--steps needs --bptt truncated or randomized; here --bptt is full", {"bptt", "full"},
+         {"steps", "64"});
+  REFUSE("--stride needs --bptt truncated; here --bptt is full", {"bptt", "full"}, {"stride", "8"});
+  REFUSE("--stride needs --bptt truncated; here --bptt is randomized", {"bptt", "randomized"},
+         {"stride", "0"});
+  REFUSE("--momentum needs --optimizer momentum; here --optimizer is adam", {"momentum", "0.9"});
+  REFUSE("--beta1 needs --optimizer adam; here --optimizer is sgd", {"optimizer", "sgd"},
+         {"beta1", "0.8"});
+  REFUSE("--beta2 needs --optimizer adam", {"optimizer", "momentum"}, {"beta2", "0.8"});
+  REFUSE("--epsilon needs --optimizer adam", {"optimizer", "sgd"}, {"epsilon", "1e-4"});
+  REFUSE("--schedule plateau needs --valid or --valid-fraction; here --valid-fraction is 0",
+         {"valid-fraction", "0"}, {"schedule", "plateau"});
+  REFUSE("--lr-decay needs --schedule step or plateau; here --schedule is cosine",
+         {"lr-decay", "0.1"});
+  REFUSE("--decay-every needs --schedule step", {"schedule", "plateau"}, {"decay-every", "2"});
+  REFUSE("--lr-min needs --schedule cosine", {"schedule", "constant"}, {"lr-min", "0"});
+  REFUSE("--patience needs --schedule plateau", {"schedule", "step"}, {"patience", "3"});
+  REFUSE("--early-stop needs --valid or --valid-fraction", {"valid-fraction", "0"},
+         {"early-stop", "3"});
+  REFUSE("--valid-every needs --valid or --valid-fraction", {"valid-fraction", "0"},
+         {"valid-every", "20"});
+  REFUSE("--diagnose-every needs --sequences stream; here --sequences is line", {"bptt", "full"},
+         {"sequences", "line"}, {"diagnose-every", "5"});
+  REFUSE("--ranks needs --dry-run", {"ranks", "4"});
+#undef REFUSE
+}
+
+/* What a program sets in the struct is not given, but a value that cannot be is refused all the same. */
+static void test_resolve_checks_needs_of_values_set_directly(void)
+{
+  unroll_config config;
+  unroll_config_init(&config);
+  config.momentum = 0.5; /* not used, and harmless */
+  CHECK_OK(unroll_config_resolve(&config));
+  config.sequences = UNROLL_SEQUENCES_LINE;
+  CHECK_FAILS(unroll_config_resolve(&config), UNROLL_ERR_ARG, "--sequences line needs --bptt full");
+  config.bptt = UNROLL_BPTT_FULL;
+  CHECK_OK(unroll_config_resolve(&config));
+  config.diagnose_every.count = 5;
+  CHECK_FAILS(unroll_config_resolve(&config), UNROLL_ERR_ARG, "--diagnose-every needs");
 }
 
 static void test_resolve_takes_what_fits(void)
@@ -332,6 +408,27 @@ static void test_resume_failure_names_both_values_and_changes_nothing(void)
   CU_ASSERT_EQUAL(memcmp(&config, &before, sizeof config), 0);
 }
 
+/* The words of a call that was legal are legal on resume: there what they need may be in the file alone. */
+static void test_resume_finds_what_is_needed_in_the_file(void)
+{
+  static unroll_config file, config;
+  file = with("optimizer", "momentum");
+  CHECK_OK(unroll_config_set(&file, "momentum", "0.8"));
+  CHECK_OK(unroll_config_set(&file, "valid", "text"));
+  CHECK_OK(unroll_config_set(&file, "early-stop", "3"));
+  CHECK_OK(unroll_config_resolve(&file));
+  config = with("momentum", "0.8");
+  CHECK_OK(unroll_config_set(&config, "valid", "text"));
+  CHECK_OK(unroll_config_set(&config, "early-stop", "3"));
+  CHECK_OK(config_resume(&config, &file));
+  CHECK_OK(unroll_config_resolve(&config));
+
+  config = with("beta1", "0.9");
+  CHECK_OK(config_resume(&config, &file));
+  CHECK_FAILS(unroll_config_resolve(&config), UNROLL_ERR_ARG,
+              "--beta1 needs --optimizer adam; here --optimizer is momentum");
+}
+
 static void test_resume_zero_means_what_it_became(void)
 {
   static unroll_config file, config;
@@ -357,11 +454,15 @@ int main(void)
       {"resolve: default shards", test_resolve_shards_default_is_the_largest_power_of_two},
       {"resolve: twice", test_resolve_twice_changes_nothing},
       {"resolve: refuses", test_resolve_refuses_what_does_not_fit_together},
+      {"resolve: needs can be read", test_needs_can_be_read},
+      {"resolve: refuses what has no effect", test_resolve_refuses_what_would_have_no_effect},
+      {"resolve: needs of fields set directly", test_resolve_checks_needs_of_values_set_directly},
       {"resolve: takes", test_resolve_takes_what_fits},
       {"resolve: stride", test_resolve_stride_of_each_strategy},
       {"resolve: fields set directly", test_resolve_checks_fields_set_directly},
       {"resume: every option", test_resume_every_option_follows_the_rule},
       {"resume: failure", test_resume_failure_names_both_values_and_changes_nothing},
+      {"resume: needs", test_resume_finds_what_is_needed_in_the_file},
       {"resume: zero is automatic", test_resume_zero_means_what_it_became},
   };
   return run_cases("config", sizeof cases / sizeof cases[0], cases);

@@ -95,6 +95,10 @@ static const options_usage usage = {.command = "try",
                                     .min_operands = 1,
                                     .max_operands = 3};
 
+/* What `parse` reads by. */
+static const option_table *parse_table = &table;
+static const options_usage *parse_usage = &usage;
+
 static struct settings settings;
 static uint64_t given;
 static size_t n_operands;
@@ -121,8 +125,8 @@ static unroll_status parse(const char *line)
   memset(&settings, 0, sizeof settings);
   given = 0;
   help = false;
-  return options_parse(&table, &usage, argc, argv, &settings, &given, &n_operands, &operands,
-                       &help);
+  return options_parse(parse_table, parse_usage, argc, argv, &settings, &given, &n_operands,
+                       &operands, &help);
 }
 
 static void release(void)
@@ -527,6 +531,103 @@ static void test_describe_tells_default_unit_range_and_resume(void)
   CU_ASSERT_STRING_EQUAL(text, "where (default a.txt)");
 }
 
+/* ------------------------------------------------------------------- needs */
+
+/* Each form of a need; "loud" is a flag, "size" a count, "file" a text, "color" a choice. */
+static const option needy[] = {
+    {.name = "color",
+     .type = OPTION_CHOICE,
+     .offset = offsetof(struct settings, color),
+     .fallback = "green",
+     .choices = "red|green|greenish",
+     .help = "which one",
+     .needs = "red|greenish: --file"},
+    {.name = "rate",
+     .type = OPTION_REAL,
+     .offset = offsetof(struct settings, rate),
+     .fallback = "0",
+     .high = 1,
+     .help = "how fast",
+     .needs = "--color red|green or --size 7"},
+    {.name = "size",
+     .type = OPTION_COUNT,
+     .offset = offsetof(struct settings, size),
+     .fallback = "0",
+     .high = 9,
+     .help = "how large",
+     .needs = "on: --loud or --file"},
+    {.name = "loud",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct settings, loud),
+     .fallback = "no",
+     .help = "speak up",
+     .needs = "--color green"},
+    {.name = "file",
+     .type = OPTION_TEXT,
+     .offset = offsetof(struct settings, file),
+     .fallback = "",
+     .help = "where"},
+};
+static const option_table needy_table = {needy, sizeof needy / sizeof needy[0]};
+
+/* The options of a line, read and checked. */
+static unroll_status checked(const char *line)
+{
+  static const options_usage any = {.command = "try", .operands = "", .max_operands = 0};
+  parse_table = &needy_table;
+  parse_usage = &any;
+  unroll_status st = parse(line);
+  parse_table = &table;
+  parse_usage = &usage;
+  return st != UNROLL_OK ? st : options_check_needs(&needy_table, &settings, given);
+}
+
+static void test_needs_of_a_given_option_hold_for_its_default_too(void)
+{
+  CHECK_OK(checked(""));
+  CHECK_OK(checked("--rate 0"));
+  CHECK_OK(checked("--rate 0.5 --color red --file x"));
+  CHECK_OK(checked("--rate 0.5 --color greenish --file x --size 7"));
+  CHECK_OK(checked("--color greenish --file x")); /* --rate has its default, but was not given */
+  CHECK_FAILS(
+      checked("--rate 0 --color greenish --file x"), UNROLL_ERR_ARG,
+      "--rate needs --color red or green or --size 7; here --color is greenish, --size is 0");
+  CHECK_FAILS(checked("--loud --color red --file x"), UNROLL_ERR_ARG,
+              "--loud needs --color green; here --color is red");
+  release();
+}
+
+static void test_needs_of_values_are_theirs_alone(void)
+{
+  CHECK_OK(checked("--color green"));
+  CHECK_OK(checked("--color red --file x"));
+  CHECK_FAILS(checked("--color red"), UNROLL_ERR_ARG, "--color red needs --file");
+  CHECK_FAILS(checked("--file= --color greenish"), UNROLL_ERR_ARG, "--color greenish needs --file");
+  CHECK_OK(checked("--size 0"));
+  CHECK_OK(checked("--size 1 --loud"));
+  CHECK_OK(checked("--size 1 --file no_file"));
+  CHECK_FAILS(checked("--size 1"), UNROLL_ERR_ARG, "--size needs --loud or --file");
+
+  CHECK_OK(checked("")); /* set by a program, and not given */
+  settings.color = 2;
+  CHECK_FAILS(options_check_needs(&needy_table, &settings, 0), UNROLL_ERR_ARG, "--color greenish");
+  release();
+}
+
+static void test_needs_are_described(void)
+{
+  char text[256];
+  options_describe(&needy[0], sizeof text, text);
+  CU_ASSERT_STRING_EQUAL(text, "which one (default green; red or greenish needs --file)");
+  options_describe(&needy[1], sizeof text, text);
+  CU_ASSERT_STRING_EQUAL(text,
+                         "how fast (default 0; 0 to 1; needs --color red or green or --size 7)");
+  options_describe(&needy[2], sizeof text, text);
+  CU_ASSERT_STRING_EQUAL(text, "how large (default 0; 0 to 9; needs --loud or --file)");
+  options_describe(&needy[3], sizeof text, text);
+  CU_ASSERT_STRING_EQUAL(text, "speak up (needs --color green)");
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -555,6 +656,9 @@ int main(void)
       {"parse: failure leaves outputs", test_parse_failure_leaves_the_outputs},
       {"help: every option", test_parse_help_prints_every_option_and_default},
       {"describe: default, unit, range", test_describe_tells_default_unit_range_and_resume},
+      {"needs: of what is given", test_needs_of_a_given_option_hold_for_its_default_too},
+      {"needs: of values", test_needs_of_values_are_theirs_alone},
+      {"needs: described", test_needs_are_described},
   };
   return run_cases("options", sizeof cases / sizeof cases[0], cases);
 }
