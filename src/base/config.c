@@ -136,7 +136,7 @@ static const option rows[] = {
     {.name = "forget-bias",
      REAL(forget_bias),
      .fallback = "1",
-     .low = -100,
+     .low = 0,
      .high = 100,
      .heading = "Model",
      .help = "start of the bias of the forget gates",
@@ -495,6 +495,10 @@ static unroll_status check_pairs(const unroll_config *config)
     return unroll_fail(UNROLL_ERR_ARG,
                        "--lowercase has no effect with --letters, whose letters are "
                        "small ones; legal is one");
+  }
+  if (config->init == UNROLL_INIT_IDENTITY && config->cell != UNROLL_CELL_RNN) {
+    return unroll_fail(UNROLL_ERR_ARG, "--init identity is of --cell rnn; legal is uniform or "
+                                       "orthogonal");
   }
   if (config->resume && config->overwrite) {
     return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");

@@ -211,7 +211,7 @@ def constants(source):
     for file, pattern, value in [
         ("src/comm/exchange.c", r"define RADIX_MAX (\d+)", model.RADIX),
         ("src/train/step.c", r"define SLICE \(\(size_t\)1 << (\d+)\)", int(math.log2(model.SLICE))),
-        ("src/net/network.h", r"define SLICES_MAX (\d+)", model.SLICES),
+        ("src/net/sink.h", r"define SLICES_MAX (\d+)", model.SLICES),
     ]:
         with open(os.path.join(source, file), encoding="utf-8") as f:
             found = re.findall(pattern, f.read())
