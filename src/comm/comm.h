@@ -85,7 +85,10 @@ void comm_exchange_free(comm_exchange **exchange);
  */
 unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n);
 
-/** Move the exchange along without waiting; cheap, does nothing when none is under way. Not collective. */
+/**
+ * Move the exchange along without waiting; cheap, does nothing when none is under way. The caller may let a failure
+ * pass: the next start or wait returns it too. Not collective.
+ */
 unroll_status comm_exchange_poll(comm_exchange *exchange);
 
 /** Finish this rank's share of all that was begun: the sums are whole after the next fence of the team. */

@@ -107,9 +107,10 @@ struct comm_exchange {
   const unroll_real **terms; /* (team->size) parts of the team */
   span queue[QUEUE];         /* parts that are not all in slots yet, from `first` on */
   size_t first, n_queue;
-  int number;    /* of the next piece */
-  int in_flight; /* messages posted and not yet complete */
-  uint64_t sent; /* [bytes] since the exchange was made */
+  int number;           /* of the next piece */
+  int in_flight;        /* messages posted and not yet complete */
+  uint64_t sent;        /* [bytes] since the exchange was made */
+  unroll_status failed; /* the first failure; every later call returns it: messages may be lost */
 };
 
 static bool is_power_of_two(int P)
@@ -327,15 +328,16 @@ static unroll_status post(comm_exchange *e, size_t slot)
       UNROLL_TRY_MPI(MPI_Irecv(to, (int)come.n, type_of_reals(), partner, tag, e->team->across,
                                &receives[i - 1]));
       p->pending += 1;
+      e->in_flight += 1;
     }
     if (go.n > 0) {
       UNROLL_TRY_MPI(MPI_Isend(x_of(e) + go.at, (int)go.n, type_of_reals(), partner, tag,
                                e->team->across, &sends[i - 1]));
       p->pending += 1;
+      e->in_flight += 1;
       e->sent += go.n * sizeof(unroll_real);
     }
   }
-  e->in_flight += p->pending;
 
 cleanup:
   return st;
@@ -433,14 +435,15 @@ static int waited_for(const comm_exchange *e)
 /* Take in the messages that are complete, of which there is at least one when `blocking`. */
 static unroll_status advance(comm_exchange *e, bool blocking)
 {
-  unroll_status st = UNROLL_OK;
+  unroll_status st = e->failed;
   const size_t each = 2 * e->n_partners;
   int n_done = 0;
 
-  if (e->in_flight == 0) { goto cleanup; }
+  if (st != UNROLL_OK || e->in_flight == 0) { goto cleanup; }
   if (blocking) { watchdog_begin(waited_for(e), "sum of the gradient"); }
   UNROLL_TRY_MPI((blocking ? MPI_Waitsome : MPI_Testsome)((int)(e->n_slots * each), e->requests,
                                                           &n_done, e->done, e->statuses));
+  assert(n_done >= 0); /* MPI_UNDEFINED, were none in flight */
   e->in_flight -= n_done;
   for (int i = 0; i < n_done; ++i) {
     size_t slot = (size_t)e->done[i] / each;
@@ -454,6 +457,7 @@ static unroll_status advance(comm_exchange *e, bool blocking)
   if (n_done > 0) { UNROLL_TRY(fill(e)); }
 
 cleanup:
+  e->failed = st;
   watchdog_end();
   return st;
 }
@@ -491,6 +495,7 @@ unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n)
   size_t begins = 0, ends = 0;
   assert(at + n <= e->team->each / sizeof(unroll_real));
 
+  UNROLL_TRY(e->failed); /* a poll did */
   comm_team_share(e->team, n, GRAIN, &begins, &ends);
   sum_team(e, at + begins, ends - begins);
   if (e->size == 1 || begins == ends) { goto cleanup; }
@@ -500,6 +505,7 @@ unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n)
   UNROLL_TRY(fill(e));
 
 cleanup:
+  e->failed = st;
   return st;
 }
 
@@ -510,10 +516,8 @@ unroll_status comm_exchange_poll(comm_exchange *exchange)
 
 unroll_status comm_exchange_wait(comm_exchange *exchange)
 {
-  unroll_status st = UNROLL_OK;
-  while (exchange->in_flight > 0) { UNROLL_TRY(advance(exchange, true)); }
-
-cleanup:
+  unroll_status st = exchange->failed;
+  while (st == UNROLL_OK && exchange->in_flight > 0) { st = advance(exchange, true); }
   return st;
 }
 

@@ -343,6 +343,59 @@ static void test_two_exchanges_polled_in_other_orders_stay_apart(void)
   bed_free(&b[0]);
 }
 
+/* -------------------------------------------------------------- failures */
+
+/* Calls of MPI that fail while these are set. Testsome loses all messages, as a failure may. */
+static int testsome_fails, isend_fails;
+
+int MPI_Testsome(int n, MPI_Request *requests, int *n_done, int *done, MPI_Status *statuses)
+{
+  if (!testsome_fails) { return PMPI_Testsome(n, requests, n_done, done, statuses); }
+  (void)PMPI_Waitall(n, requests, statuses);
+  return MPI_ERR_OTHER;
+}
+
+int MPI_Isend(const void *x, int n, MPI_Datatype type, int to, int tag, MPI_Comm comm,
+              MPI_Request *request)
+{
+  return isend_fails ? MPI_ERR_OTHER : PMPI_Isend(x, n, type, to, tag, comm, request);
+}
+
+#ifndef DIRECT_MAX /* with a fold some ranks only receive at first, from those that fail */
+
+static void test_failed_poll_is_told_by_start_and_wait(void)
+{
+  const size_t n = 1000;
+  bed b = bed_new(n);
+  fill(b.x, n);
+  if (comm_exchange_travels(b.e)) {
+    start(&b, 0, n);
+    testsome_fails = 1;
+    (void)comm_exchange_poll(b.e); /* as a step does, which goes on computing */
+    testsome_fails = 0;
+    CHECK_ALL(comm_exchange_poll(b.e) == UNROLL_ERR_MPI);
+    CHECK_ALL(comm_exchange_start(b.e, 0, n) == UNROLL_ERR_MPI);
+    CHECK_ALL(comm_exchange_wait(b.e) == UNROLL_ERR_MPI);
+  }
+  bed_free(&b);
+}
+
+static void test_failed_start_is_told_by_wait(void)
+{
+  const size_t n = 1000;
+  bed b = bed_new(n);
+  fill(b.x, n);
+  if (comm_exchange_travels(b.e)) {
+    isend_fails = 1;
+    CHECK_ALL(comm_exchange_start(b.e, 0, n) == UNROLL_ERR_MPI);
+    isend_fails = 0;
+    CHECK_ALL(comm_exchange_wait(b.e) == UNROLL_ERR_MPI);
+  }
+  bed_free(&b);
+}
+
+#endif
+
 static void test_exchange_allocates_nothing_after_new(void)
 {
   bed b = bed_new(70000);
@@ -423,6 +476,10 @@ int main(int argc, char **argv)
       {"polls alone finish it", test_poll_without_wait_finishes},
       {"two exchanges and collectives at once", test_exchange_among_other_calls_is_undisturbed},
       {"two exchanges in other orders", test_two_exchanges_polled_in_other_orders_stay_apart},
+#ifndef DIRECT_MAX
+      {"a failed poll: start and wait tell", test_failed_poll_is_told_by_start_and_wait},
+      {"a failed start: wait tells", test_failed_start_is_told_by_wait},
+#endif
       {"no allocation after new", test_exchange_allocates_nothing_after_new},
       {"idle: poll, wait, free twice", test_idle_exchange_polls_waits_and_frees_twice},
       {"tree sum of doubles: equals the tree", test_tree_sum_equals_the_tree},
