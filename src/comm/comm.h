@@ -74,7 +74,7 @@ unroll_status comm_receive(unroll_comm *comm, void *bytes, size_t n, int from);
  */
 typedef struct comm_exchange comm_exchange;
 
-/** The exchange of a team (comm/team.h; kept borrowed), one of each team: x is the part of a rank. Collective. */
+/** The exchange of a team (comm/team.h; kept borrowed): x is the part of a rank. Memory only; not collective. */
 unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out);
 void comm_exchange_free(comm_exchange **exchange);
 

@@ -173,25 +173,6 @@ static span cut(const level *l, span block, int j)
 
 /* ------------------------------------------------------------- create, free */
 
-/* Do the ranks of `across` live on several hosts? The same answer on all ranks of the world. */
-static unroll_status find_wires(const comm_team *team, bool *wires)
-{
-  unroll_status st = UNROLL_OK;
-  MPI_Comm host = MPI_COMM_NULL;
-  int sizes[2] = {0}, apart = 0;
-
-  UNROLL_TRY_MPI(MPI_Comm_split_type(team->across, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &host));
-  UNROLL_TRY_MPI(MPI_Comm_size(host, &sizes[0]));
-  UNROLL_TRY_MPI(MPI_Comm_size(team->across, &sizes[1]));
-  apart = sizes[0] < sizes[1];
-  UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &apart, 1, MPI_INT, MPI_MAX, team->across));
-  *wires = apart != 0;
-
-cleanup:
-  if (host != MPI_COMM_NULL) { (void)MPI_Comm_free(&host); }
-  return st;
-}
-
 static size_t least(size_t a, size_t b)
 {
   return a < b ? a : b;
@@ -247,7 +228,6 @@ unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
 {
   unroll_status st = UNROLL_OK;
   comm_exchange *e = NULL;
-  bool wires = false;
 
   UNROLL_TRY(memory_new(1, sizeof *e, "an exchange", &e));
   e->team = team;
@@ -256,8 +236,7 @@ unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
   UNROLL_TRY(memory_new((size_t)team->size, sizeof *e->terms, "parts of the team", &e->terms));
   plan(e);
   if (e->size > 1) {
-    UNROLL_TRY(find_wires(team, &wires));
-    size_room(e, wires, team->each);
+    size_room(e, team->wires, team->each);
     UNROLL_TRY(make_room(e));
   }
   *out = e;

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -82,6 +81,10 @@ cleanup:
 static unroll_status form(comm_team *team, const unroll_comm *comm, int size)
 {
   unroll_status st = UNROLL_OK;
+  int of_host = 0;
+
+  UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &of_host));
+  team->wires = of_host < comm->size;
   team->size = size;
   team->rank = comm->rank % size;
   team->first = comm->rank - team->rank;

@@ -17,6 +17,7 @@
 #include "comm/tree.h"
 #include "comm/watchdog.h"
 #include <mpi.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <unroll/comm.h>
 #include <unroll/status.h>
@@ -29,6 +30,7 @@ typedef struct comm_team {
   MPI_Comm across; /* the ranks that have the same place in their teams */
   int first;       /* rank of its first in the communicator */
   int rank, size;
+  bool wires;         /* the teams live on several hosts */
   size_t each, bytes; /* [bytes] of one part; of the whole memory */
   unsigned char *memory;
   watchdog_mark *marks; /* (size) how often each came to a fence; behind the common memory */

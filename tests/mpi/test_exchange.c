@@ -414,6 +414,16 @@ static void test_exchange_allocates_nothing_after_new(void)
   bed_free(&b);
 }
 
+/* Where memory fails on one rank, another waits for nobody. */
+static void test_exchange_of_one_rank_alone_is_made(void)
+{
+  bed b = bed_new(1000);
+  comm_exchange *alone = NULL;
+  if (test_rank == 0) { CU_ASSERT(comm_exchange_new(b.team, &alone) == UNROLL_OK); }
+  comm_exchange_free(&alone);
+  bed_free(&b);
+}
+
 static void test_idle_exchange_polls_waits_and_frees_twice(void)
 {
   bed b = bed_new(0);
@@ -481,6 +491,7 @@ int main(int argc, char **argv)
       {"a failed start: wait tells", test_failed_start_is_told_by_wait},
 #endif
       {"no allocation after new", test_exchange_allocates_nothing_after_new},
+      {"made by one rank alone", test_exchange_of_one_rank_alone_is_made},
       {"idle: poll, wait, free twice", test_idle_exchange_polls_waits_and_frees_twice},
       {"tree sum of doubles: equals the tree", test_tree_sum_equals_the_tree},
   };

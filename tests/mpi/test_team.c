@@ -84,6 +84,7 @@ static void check_places(int limit)
   MPI_Comm_size(team->across, &across);
   MPI_Comm_rank(team->across, &place);
   CHECK_ALL(across == test_size / team->size && place == test_rank / team->size);
+  CHECK_ALL(!team->wires);
   comm_team_free(&team);
 }
 
@@ -103,6 +104,7 @@ static void test_teams_of_hosts_in_turns_are_those_of_the_host(void)
   CHECK_OK(comm_team_new(comm, 1, 1, &team));
   bool halves = test_size > 1 && is_power_of_two(test_size) && expected_size(100) > 1;
   CHECK_ALL(team->size == (halves ? test_size / 2 : 1));
+  CHECK_ALL(team->wires == (test_size > 1));
   MPI_Allreduce(&(int){world % 2}, &odd, 1, MPI_INT, MPI_SUM, team->handle);
   CHECK_ALL(odd == world % 2 * team->size);
   comm_team_free(&team);
