@@ -104,7 +104,7 @@ typedef struct unroll_plan {
   uint64_t updates;                      /* that are still to be done, --max-steps respected */
 
   /* [bytes] A rank has the first four for itself; the ranks of a host that share memory have `shared_memory` once. */
-  uint64_t text_memory;      /* its tokens, and the vocabulary */
+  uint64_t text_memory;      /* its tokens, and the vocabulary unless that is of a run file */
   uint64_t gradient_memory;  /* its gradient, and rows on their way */
   uint64_t workspace_memory; /* hidden states, logits, packed weights and so on */
   uint64_t buffer_memory;    /* of the exchange, between hosts */

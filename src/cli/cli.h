@@ -5,8 +5,9 @@
  * The program: one file per subcommand, options -> library call -> report.
  *
  * main.c reads the command line before MPI starts, so that help and mistakes
- * need no mpirun; then every rank calls `run`. Rank 0 alone prints: results to
- * standard output, all else to standard error.
+ * need no mpirun; then every rank calls `run`. Rank 0 alone prints, results to
+ * standard output, all else to standard error; but any rank says that it is stuck
+ * (progress_stuck).
  *
  * A new subcommand is a file with a cli_command, a line below, and a line in
  * the table of main.c; help and man page follow from it.

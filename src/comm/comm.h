@@ -105,7 +105,7 @@ uint64_t comm_exchange_sent(const comm_exchange *exchange);
  * it. `wires`: they live on several hosts. Not collective.
  *
  *   memory  *held [bytes] of a rank's buffers, for x of so many bytes; UNROLL_OK or UNROLL_ERR_MEMORY
- *   sends   [bytes] that rank 0 sends for x of n reals; the others send as much, but for the rest of a cut
+ *   sends   [bytes] that rank 0 sends for x of n reals; no other sends more, but for the rest of a cut; with a fold some less
  *   depth   messages that wait one for the other
  */
 unroll_status comm_exchange_memory(int ranks, bool wires, size_t bytes, uint64_t *held);

@@ -333,8 +333,8 @@ static void add(const comm_exchange *e, size_t slot)
 
   if (p->stage >= e->n_levels || mine.n == 0) { return; }
   for (int i = 0; i < l->radix; ++i) {
-    const unroll_real *came = e->inbox + slot * e->n_inbox + (size_t)(i - 1) * mine.n;
-    terms[(l->index + i) % l->radix] = i == 0 ? x_of(e) + mine.at : came;
+    terms[(l->index + i) % l->radix] =
+        i == 0 ? x_of(e) + mine.at : e->inbox + slot * e->n_inbox + (size_t)(i - 1) * mine.n;
   }
   if (l->radix > 1) { tree_sum(l->radix, terms, mine.n, x_of(e) + mine.at); }
 }

@@ -9,7 +9,8 @@
  * gave it, no more than its share of the CPU time of its control group (containers, Kubernetes).
  * The cores of a host: those it has, no more than SLURM_CPUS_ON_NODE and that CPU time.
  *
- * Only ranks of one host look at each other, and no rank holds anything for all ranks.
+ * Only ranks of one host look at each other, and no rank holds anything for all ranks, but rank 0 for a moment 8 bytes
+ * of each.
  */
 #include <stdbool.h>
 #include <stddef.h>
