@@ -6,6 +6,7 @@
  * the communicator and the check of an MPI call.
  */
 #include "base/check.h"
+#include "comm/watchdog.h"
 #include <mpi.h>
 #include <stddef.h>
 #include <unroll/comm.h>
@@ -28,6 +29,22 @@ struct unroll_comm {
  * costs nothing in speed, and is short enough that tests pass through the cut.
  */
 #define COMM_PIECE ((size_t)1 << 22)
+
+/* Of the next message, when so many are left. */
+static inline int comm_piece(size_t left)
+{
+  return (int)(left < COMM_PIECE ? left : COMM_PIECE);
+}
+
+/* To begin to wait in a collective that has a root: the root waits for any of the others, they for the root. */
+static inline void comm_begin_rooted(const unroll_comm *comm, int root, const char *what)
+{
+  if (comm->rank == root) {
+    watchdog_begin_all(what);
+  } else {
+    watchdog_begin(root, what);
+  }
+}
 
 /* Tag of all messages: exchanges have communicators of their own. */
 #define COMM_TAG 0

@@ -184,23 +184,14 @@ cleanup:
 
 /* ----------------------------------------------- broadcast, sums and maxima */
 
-static size_t piece_of(size_t left, size_t longest)
-{
-  return left < longest ? left : longest;
-}
-
 unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root)
 {
   unroll_status st = UNROLL_OK;
   char *at = bytes;
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = (int)piece_of(n - i, COMM_PIECE);
-    if (comm->rank == root) {
-      watchdog_begin_all("broadcast to all ranks");
-    } else {
-      watchdog_begin(root, "broadcast to all ranks");
-    }
+    int count = comm_piece(n - i);
+    comm_begin_rooted(comm, root, "broadcast to all ranks");
     UNROLL_TRY_MPI(MPI_Bcast(at + i, count, MPI_BYTE, root, comm->handle));
   }
 
@@ -217,7 +208,7 @@ static unroll_status reduce(unroll_comm *comm, void *x, size_t n, MPI_Datatype t
   char *at = x;
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = (int)piece_of(n - i, COMM_PIECE);
+    int count = comm_piece(n - i);
     watchdog_begin_all("sum over all ranks");
     UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, at + i * width, count, type, op, comm->handle));
   }
@@ -271,7 +262,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
   for (int r = 0; r < comm->size; blocks += sizes[r], ++r) {
     if (r == comm->rank && sizes[r] > 0) { memcpy(blocks, own, sizes[r]); }
     for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_PIECE) {
-      int count = (int)piece_of(sizes[r] - i, COMM_PIECE);
+      int count = comm_piece(sizes[r] - i);
       if (n == GATHER_AT_ONCE) {
         watchdog_begin_all("gathering from all ranks");
         UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));

@@ -5,12 +5,6 @@
 
 #include <string.h>
 
-/* [bytes] of one message, of those that make up the block. */
-static int piece_of(size_t left)
-{
-  return (int)(left < COMM_PIECE ? left : COMM_PIECE);
-}
-
 unroll_status comm_send(unroll_comm *comm, const void *bytes, size_t n, int to)
 {
   unroll_status st = UNROLL_OK;
@@ -18,7 +12,7 @@ unroll_status comm_send(unroll_comm *comm, const void *bytes, size_t n, int to)
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
     watchdog_begin(to, "sending to another rank");
-    UNROLL_TRY_MPI(MPI_Send(at + i, piece_of(n - i), MPI_BYTE, to, COMM_TAG, comm->handle));
+    UNROLL_TRY_MPI(MPI_Send(at + i, comm_piece(n - i), MPI_BYTE, to, COMM_TAG, comm->handle));
   }
 
 cleanup:
@@ -33,7 +27,7 @@ unroll_status comm_receive(unroll_comm *comm, void *bytes, size_t n, int from)
 
   for (size_t i = 0; i < n; i += COMM_PIECE) {
     watchdog_begin(from, "receiving from another rank");
-    UNROLL_TRY_MPI(MPI_Recv(at + i, piece_of(n - i), MPI_BYTE, from, COMM_TAG, comm->handle,
+    UNROLL_TRY_MPI(MPI_Recv(at + i, comm_piece(n - i), MPI_BYTE, from, COMM_TAG, comm->handle,
                             MPI_STATUS_IGNORE));
   }
 
@@ -48,15 +42,11 @@ unroll_status comm_deal(unroll_comm *comm, const void *all, size_t n, size_t beg
   unroll_status st = UNROLL_OK;
   unsigned char *message = NULL, *to = mine;
 
-  UNROLL_TRY(comm_agree(comm, memory_new((size_t)piece_of(n), 1, "a message", &message)));
+  UNROLL_TRY(comm_agree(comm, memory_new((size_t)comm_piece(n), 1, "a message", &message)));
   for (size_t i = 0; i < n; i += COMM_PIECE) {
-    const size_t count = (size_t)piece_of(n - i);
-    if (comm->rank == 0) {
-      memcpy(message, (const unsigned char *)all + i, count);
-      watchdog_begin_all("dealing out to all ranks");
-    } else {
-      watchdog_begin(0, "dealing out to all ranks");
-    }
+    const size_t count = (size_t)comm_piece(n - i);
+    if (comm->rank == 0) { memcpy(message, (const unsigned char *)all + i, count); }
+    comm_begin_rooted(comm, 0, "dealing out to all ranks");
     UNROLL_TRY_MPI(MPI_Bcast(message, (int)count, MPI_BYTE, 0, comm->handle));
     const size_t first = begin > i ? begin : i, last = end < i + count ? end : i + count;
     if (first < last) { memcpy(to + (first - begin), message + (first - i), last - first); }
