@@ -8,6 +8,7 @@
 #include "comm/check.h"
 #include "comm/comm.h"
 #include "comm/launcher.h"
+#include "comm/watchdog.h"
 #include <limits.h>
 #include <omp.h>
 #include <sched.h>
@@ -21,6 +22,9 @@
 
 /* Hosts whose names are kept; of more only the number. */
 #define HOSTS_NAMED 32
+
+/* What ranks wait for here. */
+static const char places[] = "places of the ranks";
 
 /* [bytes] of the name of a host */
 #define HOST_NAME 256
@@ -102,11 +106,13 @@ static unroll_status gather_neighbours(unroll_comm *comm, neighbours *host, fact
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &host->n));
   UNROLL_TRY(comm_agree(comm, memory_new((size_t)host->n, sizeof **all, "places of ranks", all)));
   look_around(&mine);
+  watchdog_begin_all(places);
   UNROLL_TRY_MPI(MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, *all, (int)sizeof mine, MPI_BYTE,
                                comm->host));
   host->facts = *all;
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -226,9 +232,11 @@ static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_h
   size_t *sizes = NULL;
   void *all = NULL;
 
+  watchdog_begin_all(places);
   UNROLL_TRY_MPI(MPI_Exscan(&count, &before, 1, MPI_INT, MPI_SUM, comm->handle));
   if (comm->rank == 0) { before = 0; } /* MPI leaves it undefined */
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &count, 1, MPI_INT, MPI_SUM, comm->handle));
+  watchdog_end();
   p->n_hosts = count;
 
   if (gethostname(own, sizeof own - 1) != 0) { (void)snprintf(own, sizeof own, "unknown"); }
@@ -248,6 +256,7 @@ static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_h
   UNROLL_TRY(comm_agree(comm, memory_string(text, &p->hosts)));
 
 cleanup:
+  watchdog_end();
   memory_free(&all);
   memory_free(&sizes);
   return st;
@@ -262,6 +271,7 @@ static unroll_status sum_up(unroll_comm *comm, const neighbours *host, placement
   const int crowded = is_crowded(host, &c) ? comm->rank : INT_MAX;
   int low[5] = {threads, -threads, cores, -cores, crowded};
 
+  watchdog_begin_all(places);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, low, 5, MPI_INT, MPI_MIN, comm->handle));
   p->ranks = comm->size;
   p->threads_low = low[0];
@@ -279,6 +289,7 @@ static unroll_status sum_up(unroll_comm *comm, const neighbours *host, placement
   p->host_threads = c.host_threads;
 
 cleanup:
+  watchdog_end();
   return st;
 }
 

@@ -17,6 +17,9 @@
 /* Names tried for the shared memory: others belong to jobs in other containers, or were left by a kill. */
 #define NAMES 1000
 
+/* What ranks wait for here; the pages of a large model take their time. */
+static const char forming[] = "forming the teams";
+
 /* ----------------------------------------------------------------- who */
 
 /* Most ranks of a team that the environment allows. */
@@ -62,19 +65,23 @@ static unroll_status find_size(unroll_comm *comm, int limit, int *size)
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &n));
   *size =
       largest_team(comm->size, limit, comm->rank, comm->rank - place, comm->rank - place + n - 1);
+  watchdog_begin_all(forming);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, size, 1, MPI_INT, MPI_MIN, comm->handle));
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
 static unroll_status part(const unroll_comm *comm, int color, MPI_Comm *out)
 {
   unroll_status st = UNROLL_OK;
+  watchdog_begin_all(forming);
   UNROLL_TRY_MPI(MPI_Comm_split(comm->handle, color, comm->rank, out));
   UNROLL_TRY_MPI(MPI_Comm_set_errhandler(*out, MPI_ERRORS_RETURN));
 
 cleanup:
+  watchdog_end();
   return st;
 }
 
@@ -178,6 +185,7 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
   size_t begin = 0, end = 0;
   int file = -1, good = 0;
 
+  watchdog_begin_all(forming);
   if (team->rank == 0) { file = create(name, sizeof name, team->bytes); }
   UNROLL_TRY_MPI(MPI_Bcast(name, (int)sizeof name, MPI_CHAR, 0, team->handle));
   if (team->rank > 0 && name[0] != '\0') { file = shm_open(name, O_RDWR, 0); }
@@ -193,6 +201,7 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
   *ok = good != 0;
 
 cleanup:
+  watchdog_end();
   if (team->rank == 0 && name[0] != '\0') { (void)shm_unlink(name); }
   if (file >= 0) { (void)close(file); }
   return st;

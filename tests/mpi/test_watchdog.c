@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include "comm/comm.h"
+#include "comm/placement.h"
 #include "comm/team.h"
 #include "comm/watchdog.h"
 
@@ -174,6 +175,42 @@ static void test_agreement_tells_that_others_are_waited_for(void)
   CHECK_ALL(test_rank == SLEEPER || lines_with("others", "agreement", "step 4") > 0);
 }
 
+/* The sleeper sleeps in these calls of MPI while this is set. */
+static int sleeps;
+
+int MPI_Comm_split(MPI_Comm comm, int color, int key, MPI_Comm *out)
+{
+  if (sleeps && test_rank == SLEEPER) { nap(NAP); }
+  return PMPI_Comm_split(comm, color, key, out);
+}
+
+int MPI_Exscan(const void *from, void *to, int n, MPI_Datatype type, MPI_Op op, MPI_Comm comm)
+{
+  if (sleeps && test_rank == SLEEPER) { nap(NAP); }
+  return PMPI_Exscan(from, to, n, type, op, comm);
+}
+
+static void test_start_tells_what_is_waited_for(void)
+{
+  comm_team *team = NULL;
+  placement *where = NULL;
+  if (test_size == 1) { return; }
+  sleeps = 1;
+  start(FIRST, 0.0);
+  watchdog_step(0);
+  CHECK_OK(comm_team_new(test_comm, 64, 64, &team));
+  watchdog_stop();
+  CHECK_ALL(test_rank == SLEEPER || lines_with("others", "forming the teams", "") > 0);
+  start(FIRST, 0.0);
+  watchdog_step(0);
+  CHECK_OK(placement_new(test_comm, &where));
+  watchdog_stop();
+  CHECK_ALL(test_rank == SLEEPER || lines_with("others", "places of the ranks", "") > 0);
+  sleeps = 0;
+  placement_free(&where);
+  comm_team_free(&team);
+}
+
 /* ------------------------------------------------------------------- when */
 
 static void test_lines_come_when_a_wait_has_doubled(void)
@@ -281,6 +318,7 @@ int main(int argc, char **argv)
       {"fence: only the late", test_fence_names_only_those_who_are_late},
       {"exchange: the partner", test_exchange_names_the_partner},
       {"agreement: others", test_agreement_tells_that_others_are_waited_for},
+      {"start: others, what for", test_start_tells_what_is_waited_for},
       {"lines: when doubled", test_lines_come_when_a_wait_has_doubled},
       {"moving along: silence", test_moving_along_is_no_wait},
       {"phases: patience", test_phases_and_the_start_have_patience},
