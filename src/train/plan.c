@@ -50,16 +50,24 @@ cleanup:
 
 /* ---------------------------------------------------------------------- time */
 
-/* Why a step cannot be measured here, or NULL; the same on every rank. */
-static const char *find_hindrance(const trainer *t, const unroll_plan *p, uint64_t host_ranks)
+/* Why a step cannot be measured here, or NULL. Where one host has too little memory, no rank measures. Collective. */
+static unroll_status find_hindrance(const trainer *t, uint64_t host_ranks, unroll_plan *p)
 {
+  unroll_status st = UNROLL_OK;
   const uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
   const uint64_t half = pages * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
   const uint64_t need = p->gradient_memory + p->workspace_memory + p->shared_memory;
 
-  if (t->run->config.bptt != UNROLL_BPTT_TRUNCATED) { return "its steps differ in length"; }
-  if (need > half / host_ranks) { return "it would take more than half of the memory here"; }
-  return NULL;
+  uint64_t too_large = need > half / host_ranks;
+
+  UNROLL_TRY(comm_max_u64(t->comm, &too_large, 1));
+  if (too_large) { p->not_measured = "it would take more than half of the memory here"; }
+  if (t->run->config.bptt != UNROLL_BPTT_TRUNCATED) {
+    p->not_measured = "its steps differ in length";
+  }
+
+cleanup:
+  return st;
 }
 
 /* With nothing hidden behind the computing, and one rank on each host: the others have less to send. */
@@ -135,12 +143,13 @@ unroll_status unroll_plan_make(unroll_comm *comm, const unroll_config *config, s
 
   UNROLL_TRY(comm_agree(comm, unroll_comm_new(MPI_COMM_SELF, &alone)));
   UNROLL_TRY(comm_agree(comm, count_rank(t, alone, &p)));
-  uint64_t most[] = {t->text_held, memory_peak()};
-  UNROLL_TRY(comm_max_u64(comm, most, 2));
+  uint64_t most[] = {t->text_held, memory_peak(), p.workspace_memory}; /* the last by threads */
+  UNROLL_TRY(comm_max_u64(comm, most, 3));
   p.text_memory = most[0];
   p.process_memory = most[1];
+  p.workspace_memory = most[2];
   p.threads = (uint64_t)where->threads_high;
-  p.not_measured = find_hindrance(t, &p, (uint64_t)where->host_ranks);
+  UNROLL_TRY(find_hindrance(t, (uint64_t)where->host_ranks, &p));
   if (p.not_measured == NULL) { UNROLL_TRY(add_time(t, alone, &p)); }
   *plan = p;
 
