@@ -175,6 +175,32 @@ cleanup:
   return st;
 }
 
+/* Tokens of the longest sequence of all N tokens; `mine` are the starts in this rank's share of them. Collective. */
+static unroll_status find_longest(unroll_comm *comm, const starts *mine, uint64_t N,
+                                  uint64_t *longest)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
+  size_t next = rank + 1;
+  uint64_t *first = NULL; /* of each rank's starts; 0: it has none behind the first of all */
+
+  UNROLL_TRY(comm_agree(comm, memory_new(P + 1, sizeof *first, "places of sequences", &first)));
+  if (mine->n > 0) { first[rank] = mine->place[0]; }
+  UNROLL_TRY(comm_sum_u64(comm, first, P));
+  first[P] = N;
+  while (next < P && first[next] == 0) { next += 1; }
+  *longest = 0;
+  for (size_t i = 0; i < mine->n; ++i) {
+    uint64_t length = (i + 1 < mine->n ? mine->place[i + 1] : first[next]) - mine->place[i];
+    if (length > *longest) { *longest = length; }
+  }
+  UNROLL_TRY(comm_max_u64(comm, longest, 1));
+
+cleanup:
+  memory_free(&first);
+  return st;
+}
+
 /* This rank's rows: tokens from `begin` to `end` of the part, with M sequences in all rows. */
 static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
                                unroll_sequences kind, uint64_t M, uint64_t begin, uint64_t end,
@@ -190,10 +216,6 @@ static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const
   UNROLL_TRY(starts_add(&found, end));
   for (size_t i = 0; i < found.n; ++i) { found.place[i] -= begin; }
   assert(found.n == s->row[s->count] + 1);
-  for (size_t i = 0; i + 1 < found.n; ++i) {
-    uint64_t length = found.place[i + 1] - found.place[i];
-    if (length > s->longest) { s->longest = length; }
-  }
   UNROLL_TRY(memory_new((size_t)(end - begin), s->width, "the tokens of this rank's sequences",
                         &s->tokens));
   UNROLL_TRY(corpus_read(c, vocab, part, begin, end - begin, s->width, s->tokens));
@@ -213,7 +235,7 @@ unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_voc
   unroll_status st = UNROLL_OK;
   sequences *s = NULL;
   starts mine = {0};
-  uint64_t *place = NULL, M = 0;
+  uint64_t *place = NULL, M = 0, longest = 0;
   const uint64_t N = part->tokens, P = (uint64_t)unroll_comm_size(comm),
                  rank = (uint64_t)unroll_comm_rank(comm);
   assert(kind != UNROLL_SEQUENCES_STREAM && B >= 1 && first + count <= B);
@@ -228,6 +250,7 @@ unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_voc
   UNROLL_TRY(comm_agree(comm, find_starts(c, vocab, part, kind, N / P * rank + N % P * rank / P,
                                           N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
   UNROLL_TRY(place_rows(comm, &mine, B, ranks, what, &M, place));
+  UNROLL_TRY(find_longest(comm, &mine, N, &longest));
   place[B] = N;
   memory_free(&mine.place);
 
@@ -237,13 +260,13 @@ unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_voc
                      .first = first,
                      .count = count,
                      .batches = (M + B - 1) / B,
+                     .longest = longest,
                      .total = N,
                      .line_end = vocab_line_end(vocab),
                      .width = corpus_token_width(unroll_vocab_size(vocab))};
     st = read_rows(c, vocab, part, kind, M, place[first], place[first + count], s);
   }
   UNROLL_TRY(comm_agree(comm, st));
-  UNROLL_TRY(comm_max_u64(comm, &s->longest, 1));
   *out = s;
   s = NULL;
 

@@ -49,6 +49,32 @@ check "resume: 7 updates more" [ "$(said updates)" = 7 ]
 "${mpirun_quiet[@]}" -n 2 "$unroll" train --dry-run "${model[@]}" >../out 2>../err || fail "two ranks: $(tail -1 ../err)"
 check "the ranks that are there" [ "$(said ranks)" = 2 ]
 
+# Ranks of unlike threads: the memory of the one that takes most, wherever it is.
+workspace() { said workspace_bytes; }
+dry_as() {
+  mpirun -q "$@" >../out 2>../err || fail "$*: $(tail -1 ../err)"
+}
+one=(-n 1 env OMP_NUM_THREADS=1 "$unroll" train --dry-run "${model[@]}")
+three=(-n 1 env OMP_NUM_THREADS=3 "$unroll" train --dry-run "${model[@]}")
+dry_as "${one[@]}" : "${one[@]}"
+few=$(workspace)
+dry_as "${three[@]}" : "${three[@]}"
+many=$(workspace)
+check "threads take memory" [ "$few" -lt "$many" ]
+dry_as "${one[@]}" : "${three[@]}"
+check "the memory of the most threads" [ "$(workspace)" = "$many" ]
+
+# The longest line is in the last row, of which rank 0 of 16 has nothing.
+{
+  make_text 20000
+  make_text 3000 | tr '\n' ' '
+} >../late
+lines=(../late --bptt full --sequences line --batch 32 --hidden 8 --valid-fraction 0)
+dry "${lines[@]}" --ranks 16
+alone=$(workspace)
+mpirun -q -n 16 "$unroll" train --dry-run "${lines[@]}" >../out 2>../err || fail "lines: $(tail -1 ../err)"
+check "one rank knows of the longest line" [ "$alone" = "$(workspace)" ]
+
 # Not what bench can run: nothing is made up.
 dry text --bptt full --hidden 8 --ranks 4
 check "full: memory is known" [ "$(said rank_bytes)" -gt 0 ]
