@@ -65,6 +65,22 @@ contract --cell lstm --bptt full --sequences line --hidden 33 --batch 16 --max-s
 contract --cell gru --bptt randomized --steps 150 --hidden 24 --batch 16 --epochs 2
 contract --cell gru --level word --optimizer sgd --lr 0.5 --hidden 40 --batch 8 --steps 4 --max-steps 40 --partition random
 contract --cell mingru --bptt full --hidden 24 --batch 24 --shards 8 --epochs 3 --layers 2
+# Ranks on unlike CPUs, of a matrix that leaves in several slices: both cut it in the same places.
+if [ ${#isas[@]} -gt 1 ]; then
+  wide=(--hidden 512 --layers 2 --batch 16 --steps 6 --max-steps 4)
+  unlike() {
+    timeout -k 5 120 mpirun -n 1 env UNROLL_ISA="$1" "$unroll" train text -o unlike.h5 --overwrite "${wide[@]}" : \
+      -n 1 env UNROLL_ISA="$2" "$unroll" train text -o unlike.h5 --overwrite "${wide[@]}" >out 2>&1
+  }
+  export OMP_NUM_THREADS=1 UNROLL_TEAM=1
+  check "one rank" "$unroll" train text -o one_wide.h5 --overwrite "${wide[@]}" >out 2>&1
+  for order in "${isas[*]}" "${isas[1]} ${isas[0]}"; do
+    read -r first second <<<"$order"
+    check "ranks with $first and $second" unlike "$first" "$second"
+    check "ranks with $first and $second: the same bits" same_run one_wide.h5 unlike.h5
+  done
+  unset OMP_NUM_THREADS UNROLL_TEAM
+fi
 
 # ------------------------------------------------------------------- samples
 "$unroll" sample --length 300 --count 2 one.h5 >drawn 2>/dev/null
