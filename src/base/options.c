@@ -3,10 +3,10 @@
 #include "base/check.h"
 #include "base/memory.h"
 
-#include <argp.h>
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -662,37 +662,66 @@ unroll_status options_set(const option_table *table, const char *name, const cha
 
 /* ---------------------------------------------------------------- parsing */
 
-/* Keys of long options; those of short ones are their letters. */
-#define KEY_HELP 1000
-#define KEY_ROW  1001
+/* What getopt_long returns: of a long option this much and its row; else the letter, or one of these. */
+#define KEY_ROW     256
+#define KEY_HELP    'h'
+#define KEY_OPERAND 1
+#define KEY_MISSING ':' /* a value */
+#define KEY_UNKNOWN '?' /* also an abbreviation of several names, and a value where none is taken */
 
 struct parse {
   const option_table *table;
   void *settings;
   uint64_t given;
-  size_t next; /* the first word that argp has not handed over: the culprit when it fails */
   size_t n_operands;
   const char **operands;
   bool help;
-  unroll_status st;
 };
 
-/* argp takes abbreviations: compare the whole name with the word as it was written. */
-static unroll_status take_option(struct parse *p, const char *word, int key, const char *value)
+static const option *find_key(const option_table *table, int key)
 {
-  const option *row = NULL;
+  if (key >= KEY_ROW) { return &table->rows[key - KEY_ROW]; }
+  for (size_t k = 0; k < table->n_rows; ++k) {
+    if (key != 0 && table->rows[k].letter == key) { return &table->rows[k]; }
+  }
+  return NULL;
+}
 
-  if (key >= KEY_ROW) {
-    size_t n = strcspn(word + 2, "=");
-    row = &p->table->rows[key - KEY_ROW];
-    if (strlen(row->name) != n) { return fail_unknown(p->table, word + 2, n); }
-  } else {
-    for (size_t k = 0; k < p->table->n_rows; ++k) {
-      if (p->table->rows[k].letter == key) { row = &p->table->rows[k]; }
+/* getopt_long refused this word: why? `letter` is the culprit where it is one of short options. */
+static unroll_status fail_word(const option_table *table, const char *word, int letter)
+{
+  if (strncmp(word, "--", 2) != 0) {
+    if (letter == KEY_HELP || find_key(table, letter) == NULL) {
+      return unroll_fail(UNROLL_ERR_ARG, "there is no option -%c; --help lists the options",
+                         letter);
     }
-    assert(row != NULL);
+    return unroll_fail(UNROLL_ERR_ARG, "-%c needs a value", letter);
   }
 
+  size_t n = strcspn(word + 2, "=");
+  const option *row = find_name(table, word + 2, n);
+  if (strncmp(word, "--help=", 7) == 0) {
+    return unroll_fail(UNROLL_ERR_ARG, "--help takes no value");
+  }
+  if (row == NULL) { return fail_unknown(table, word + 2, n); }
+  return unroll_fail(UNROLL_ERR_ARG, "--%s %s", row->name,
+                     row->type == OPTION_FLAG ? "takes no value" : "needs a value");
+}
+
+/* The option of a key, which getopt_long read from this word. */
+static unroll_status take_option(struct parse *p, const char *word, int key, const char *value)
+{
+  const option *row = find_key(p->table, key);
+  const char *name = row == NULL ? "help" : row->name;
+
+  /* getopt_long takes abbreviations: compare the whole name with the word as it was written. */
+  if (strncmp(word, "--", 2) == 0 && strcspn(word + 2, "=") != strlen(name)) {
+    return fail_unknown(p->table, word + 2, strcspn(word + 2, "="));
+  }
+  if (row == NULL) {
+    p->help = true;
+    return UNROLL_OK;
+  }
   uint64_t bit = UINT64_C(1) << (row - p->table->rows);
   if ((p->given & bit) != 0) {
     return unroll_fail(UNROLL_ERR_ARG, "--%s is given twice; give it once", row->name);
@@ -701,65 +730,51 @@ static unroll_status take_option(struct parse *p, const char *word, int key, con
   return set_row(row, value == NULL ? "yes" : value, p->settings);
 }
 
-static error_t take_word(int key, char *value, struct argp_state *state)
+/* What getopt_long is to know: each long name, each letter, and help. */
+static void list_options(const option_table *table, struct option *names, char *letters)
 {
-  struct parse *p = state->input;
-  const char *word = state->argv[p->next];
-
-  switch (key) {
-  case ARGP_KEY_ARG:
-    p->operands[p->n_operands++] = value;
-    break;
-  case KEY_HELP:
-  case 'h':
-    if (key == KEY_HELP && strcmp(word, "--help") != 0) {
-      p->st = fail_unknown(p->table, word + 2, strlen(word + 2));
-    } else {
-      p->help = true;
-    }
-    break;
-  default:
-    /* argp also announces its own phases, with keys beyond all of ours */
-    if (key <= 0 || key >= KEY_ROW + (int)p->table->n_rows) { return ARGP_ERR_UNKNOWN; }
-    p->st = take_option(p, word, key, value);
-    break;
-  }
-  p->next = (size_t)state->next;
-  return p->st != UNROLL_OK || p->help ? EINVAL : 0; /* either way the rest is not looked at */
-}
-
-/* argp refused this word without a word of why. */
-static unroll_status fail_word(const option_table *table, const char *word)
-{
-  if (strncmp(word, "--", 2) != 0) {
-    for (size_t k = 0; k < table->n_rows; ++k) {
-      const option *row = &table->rows[k];
-      if (row->letter != 0 && word[1] == row->letter) {
-        return unroll_fail(UNROLL_ERR_ARG, "-%c needs a value", row->letter);
-      }
-    }
-    return unroll_fail(UNROLL_ERR_ARG, "there is no option %s; --help lists the options", word);
-  }
-
-  size_t n = strcspn(word + 2, "=");
-  const option *row = find_name(table, word + 2, n);
-  if (row == NULL) { return fail_unknown(table, word + 2, n); }
-  return unroll_fail(UNROLL_ERR_ARG, "--%s %s", row->name,
-                     row->type == OPTION_FLAG ? "takes no value" : "needs a value");
-}
-
-/* Entries for argp: each long name, each letter, help, and the end. */
-static void list_options(const option_table *table, struct argp_option *entries)
-{
-  size_t n = 0;
+  *letters++ = '-'; /* operands as they come, as KEY_OPERAND */
+  *letters++ = ':'; /* tell KEY_MISSING from KEY_UNKNOWN, and print nothing */
   for (size_t k = 0; k < table->n_rows; ++k) {
     const option *row = &table->rows[k];
-    const char *value = row->type == OPTION_FLAG ? NULL : "VALUE";
-    entries[n++] = (struct argp_option){.name = row->name, .key = KEY_ROW + (int)k, .arg = value};
-    if (row->letter != 0) { entries[n++] = (struct argp_option){.key = row->letter, .arg = value}; }
+    int value = row->type == OPTION_FLAG ? no_argument : required_argument;
+    names[k] = (struct option){.name = row->name, .has_arg = value, .val = KEY_ROW + (int)k};
+    if (row->letter != 0) {
+      *letters++ = (char)row->letter;
+      if (value == required_argument) { *letters++ = ':'; }
+    }
   }
-  entries[n++] = (struct argp_option){.name = "help", .key = KEY_HELP};
-  entries[n++] = (struct argp_option){.key = 'h'};
+  names[table->n_rows] = (struct option){.name = "help", .val = KEY_HELP};
+  *letters++ = KEY_HELP;
+}
+
+/* Read the words behind the first up to the end, a mistake, or help: what follows that is not looked at. */
+static unroll_status take_words(struct parse *p, int argc, char **words, const struct option *names,
+                                const char *letters)
+{
+  unroll_status st = UNROLL_OK;
+
+  optind = 0; /* begin anew, with glibc and musl */
+  opterr = 0;
+  while (st == UNROLL_OK && !p->help) {
+    const char *word = words[optind == 0 ? 1 : optind];
+    int key = getopt_long(argc, words, letters, names, NULL);
+    if (key == -1 && word != NULL && strcmp(word, "-") == 0) { /* where musl stops */
+      p->operands[p->n_operands++] = words[optind++];
+    } else if (key == -1) {
+      break;
+    } else if (key == KEY_OPERAND) {
+      p->operands[p->n_operands++] = optarg;
+    } else if (key == KEY_MISSING || key == KEY_UNKNOWN) {
+      st = fail_word(p->table, word, optopt);
+    } else {
+      st = take_option(p, word, key, optarg);
+    }
+  }
+  for (; st == UNROLL_OK && !p->help && optind < argc; ++optind) { /* behind "--" */
+    p->operands[p->n_operands++] = words[optind];
+  }
+  return st;
 }
 
 unroll_status options_parse(const option_table *table, const options_usage *usage, int argc,
@@ -767,30 +782,25 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
                             const char ***operands, bool *help)
 {
   unroll_status st = UNROLL_OK;
-  struct argp_option *entries = NULL;
-  char program[] = "unroll"; /* argp skips the first word */
+  struct option *names = NULL;
+  char *letters = NULL;
+  char program[] = "unroll"; /* getopt_long skips the first word */
   char **words = NULL;
-  struct parse p = {.table = table, .settings = settings, .next = 1};
+  struct parse p = {.table = table, .settings = settings};
 
   assert(table->n_rows <= 64); /* bits of `given` */
-  UNROLL_TRY(memory_new(2 * table->n_rows + 3, sizeof *entries, "the options", &entries));
+  UNROLL_TRY(memory_new(table->n_rows + 2, sizeof *names, "the options", &names));
+  UNROLL_TRY(memory_new(2 * table->n_rows + 4, 1, "the letters of options", &letters));
   UNROLL_TRY(memory_new((size_t)argc + 2, sizeof *words, "the command line", &words));
   UNROLL_TRY(memory_new((size_t)argc, sizeof *p.operands, "the operands", &p.operands));
-  list_options(table, entries);
+  list_options(table, names, letters);
   words[0] = program;
   memcpy(words + 1, argv, (size_t)argc * sizeof *words);
   options_defaults(table, settings);
 
-  const struct argp parser = {.options = entries, .parser = take_word};
-  int code = argp_parse(&parser, argc + 1, words,
-                        ARGP_NO_ERRS | ARGP_NO_EXIT | ARGP_NO_HELP | ARGP_IN_ORDER, NULL, &p);
-  UNROLL_TRY(p.st);
+  UNROLL_TRY(take_words(&p, argc + 1, words, names, letters));
   if (p.help) {
     print_help(table, usage);
-  } else if (code == ENOMEM) {
-    st = unroll_fail(UNROLL_ERR_MEMORY, "no memory to read the command line");
-  } else if (code != 0) {
-    st = fail_word(table, words[p.next]);
   } else if (p.n_operands < usage->min_operands) {
     st = unroll_fail(UNROLL_ERR_ARG, "too few arguments: unroll %s [OPTION]... %s", usage->command,
                      usage->operands);
@@ -809,6 +819,7 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
 cleanup:
   memory_free(&p.operands);
   memory_free(&words);
-  memory_free(&entries);
+  memory_free(&letters);
+  memory_free(&names);
   return st;
 }

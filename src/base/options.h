@@ -3,9 +3,9 @@
 
 /*
  * Options as a table: one row per option says its name, type, place, default,
- * unit, range, help and what it needs of other options. Parsing (argp of the C
- * library), --help with live defaults, the checks, the man page and the /config
- * group of the run file are all read from the rows.
+ * unit, range, help and what it needs of other options. Parsing (by
+ * getopt_long), --help with live defaults, the checks, the man page and the
+ * /config group of the run file are all read from the rows.
  *
  * What an option needs, without which it would have no effect:
  *
@@ -30,7 +30,7 @@ typedef enum option_type {
   OPTION_EVERY,  /* unroll_every: "500" steps, "90s", "30m", "2h", "0" never */
 } option_type;
 
-/* The tag differs from the type: getopt.h, which argp.h includes, owns `struct option`. */
+/* The tag differs from the type: getopt.h owns `struct option`. */
 typedef struct option_row {
   const char *name; /* long name without dashes */
   int letter;       /* short name, or 0 */

@@ -394,8 +394,12 @@ static void test_parse_double_dash_ends_the_options(void)
   CU_ASSERT_STRING_EQUAL(operands[1], "--loud");
   CU_ASSERT_STRING_EQUAL(operands[2], "--nope");
   CU_ASSERT(!settings.loud);
-  CHECK_OK(parse("-")); /* one dash is an operand */
+  CHECK_OK(parse("-")); /* one dash is an operand, and ends nothing */
   CU_ASSERT_EQUAL(n_operands, 1);
+  CHECK_OK(parse("- --loud a"));
+  CU_ASSERT_EQUAL(n_operands, 2);
+  CU_ASSERT(settings.loud);
+  CHECK_FAILS(parse("a --nope -- b"), UNROLL_ERR_ARG, "no option --nope");
   release();
 }
 
@@ -427,6 +431,10 @@ static void test_parse_unknown_option_is_named(void)
   CHECK_FAILS(parse("--ratte=1 a"), UNROLL_ERR_ARG, "no option --ratte; the nearest is --rate");
   CHECK_FAILS(parse("a b --loud c --fille x"), UNROLL_ERR_ARG, "no option --fille;");
   CHECK_FAILS(parse("a -x"), UNROLL_ERR_ARG, "no option -x");
+  CHECK_FAILS(parse("a --l"), UNROLL_ERR_ARG, "no option --l; the nearest is --loud");
+  CHECK_FAILS(parse("a --s 5"), UNROLL_ERR_ARG, "no option --s;"); /* begins several names */
+  CHECK_FAILS(parse("a -s5 -xs5"), UNROLL_ERR_ARG, "no option -x");
+  CHECK_FAILS(parse("a -?"), UNROLL_ERR_ARG, "no option -?");
   release();
 }
 
@@ -443,6 +451,7 @@ static void test_parse_value_missing_or_unwanted_is_told(void)
   CHECK_FAILS(parse("a --size"), UNROLL_ERR_ARG, "--size needs a value");
   CHECK_FAILS(parse("a -s"), UNROLL_ERR_ARG, "-s needs a value");
   CHECK_FAILS(parse("a --loud=yes"), UNROLL_ERR_ARG, "--loud takes no value");
+  CHECK_FAILS(parse("a --help=yes"), UNROLL_ERR_ARG, "--help takes no value");
   CHECK_FAILS(parse("a --size="), UNROLL_ERR_ARG, "--size \"\" is not a whole number");
   release();
 }
