@@ -80,6 +80,13 @@ void unroll_gradflow_free(unroll_gradflow **flow)
   memory_free(flow);
 }
 
+unroll_status gradflow_check(const unroll_params *params)
+{
+  if (params->shape.cell == UNROLL_CELL_RNN) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_ARG, "the gradient flow is not yet measured in cells with gates; "
+                                     "legal is a model of --cell rnn");
+}
+
 /* ----------------------------------------------------------------- statistics */
 
 static int ascending(const void *a, const void *b)
@@ -310,6 +317,7 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   int32_t *tokens = NULL;
   size_t T = 0;
 
+  UNROLL_TRY(gradflow_check(params));
   if (plan->positions < 1 || plan->lags < 1) {
     st = unroll_fail(UNROLL_ERR_ARG,
                      "%" PRIu64 " positions and %" PRIu64 " lags: legal is 1 or more",

@@ -6,6 +6,9 @@
 #include <unroll/gradflow.h>
 #include <unroll/params.h>
 
+/** Can it be measured in such a model? @return UNROLL_OK or UNROLL_ERR_ARG */
+unroll_status gradflow_check(const unroll_params *params);
+
 /** A result with all arrays of its sizes, zero. */
 unroll_status gradflow_new(size_t L, size_t H, uint64_t positions, uint64_t lags,
                            unroll_gradflow **out);

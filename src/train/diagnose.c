@@ -56,6 +56,8 @@ unroll_status diagnose_check(const trainer *t)
   const unroll_config *config = &t->run->config;
   if (config->diagnose_every.count == 0) { return UNROLL_OK; }
 
+  const unroll_status st = gradflow_check(t->run->params);
+  if (st != UNROLL_OK) { return st; }
   const plan p = plan_of(t);
   if (p.K < 1) {
     return unroll_fail(UNROLL_ERR_INPUT,
