@@ -2,14 +2,13 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "comm/comm.h"
 #include "data/vocab.h"
 #include "model/model.h"
 #include "net/score.h"
 
 #include <math.h>
-
-#define LN2 0.693147180559945309417
 
 /* Steps of a scoring window: enough rows for the matrix products of the output layer. */
 #define SCORE_STEPS 256

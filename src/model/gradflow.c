@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "comm/comm.h"
 #include "data/corpus.h"
 #include "model/model.h"
@@ -15,8 +16,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define LN10 2.302585092994045684018
 
 /* A gradient of which less than this is left has vanished; one that has grown by its inverse explodes. */
 #define LEFT 0.01

@@ -24,9 +24,10 @@ typedef struct network_ready {
 
 typedef struct gradient_sink {
   const network_size *size;
-  unroll_real *
-      gradient; /* (params->n): the tree over the shards. With per_shard: (shards, params->n) what each */
-  size_t per_shard; /* shard has so far, so many elements apart, is added to; 0: the tree is run */
+  unroll_real *gradient; /* (params->n); with per_shard (shards, params->n) */
+  size_t
+      per_shard; /* 0: what comes is the tree over the shards; else each shard's own is added to what it has, so
+                       many elements apart */
   unroll_real *scratch;       /* gradient_scratch */
   uint32_t *start, *list;     /* (V * shards + 1), (chunk * B) */
   const network_ready *ready; /* or NULL */

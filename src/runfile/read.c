@@ -301,7 +301,7 @@ static unroll_status get_params(const h5_file *file, run *r)
   UNROLL_TRY(unroll_params_new(&shape, &r->params));
   UNROLL_TRY(get_tensors(file, "/weights", r->params, r->params->values));
 
-  r->n_moments = schema_moments(r->config.optimizer);
+  r->n_moments = run_moments(r->config.optimizer);
   for (size_t k = 0; k < r->n_moments; ++k) {
     char folder[H5_PATH / 2];
     (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_name(r->n_moments, k));

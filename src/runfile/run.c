@@ -75,3 +75,16 @@ unroll_status run_add_valid(run *r, const run_valid_row *row)
 cleanup:
   return st;
 }
+
+size_t run_moments(unroll_optimizer optimizer)
+{
+  switch (optimizer) {
+  case UNROLL_OPTIMIZER_SGD:
+    return 0;
+  case UNROLL_OPTIMIZER_MOMENTUM:
+    return 1;
+  case UNROLL_OPTIMIZER_ADAM:
+    return 2;
+  }
+  return 0;
+}

@@ -115,6 +115,9 @@ typedef struct run {
 unroll_status run_new(run **out);
 void run_free(run **r); /* and everything it owns */
 
+/** Arrays beside the weights that an optimizer keeps: 0 to 2. */
+size_t run_moments(unroll_optimizer optimizer);
+
 /** Append a row; grows the table. */
 unroll_status run_add_train(run *r, const run_train_row *row);
 unroll_status run_add_valid(run *r, const run_valid_row *row);

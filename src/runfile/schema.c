@@ -105,19 +105,6 @@ void schema_option_name(const char *option, char out[SCHEMA_NAME])
   }
 }
 
-size_t schema_moments(unroll_optimizer optimizer)
-{
-  switch (optimizer) {
-  case UNROLL_OPTIMIZER_SGD:
-    return 0;
-  case UNROLL_OPTIMIZER_MOMENTUM:
-    return 1;
-  case UNROLL_OPTIMIZER_ADAM:
-    return 2;
-  }
-  return 0;
-}
-
 const char *schema_moment_name(size_t n_moments, size_t k)
 {
   assert(n_moments <= 2 && k < n_moments);

@@ -38,8 +38,7 @@ extern const schema_table schema_provenance; /* run_provenance: attributes of /p
 /** Name of an option's attribute in /config: "min-count" becomes "min_count". */
 void schema_option_name(const char *option, char out[SCHEMA_NAME]);
 
-/** Moments an optimizer has, and the group of each under /optimizer. */
-size_t schema_moments(unroll_optimizer optimizer);
+/** Group under /optimizer of moment k of so many. */
 const char *schema_moment_name(size_t n_moments, size_t k);
 
 #endif

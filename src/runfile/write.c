@@ -431,7 +431,7 @@ unroll_status runfile_write(const char *path, const run *r)
   assert(r->vocab != NULL && r->params != NULL &&
          r->params->shape.V == unroll_vocab_size(r->vocab));
   assert(r->config.hidden == r->params->shape.H && r->config.layers == r->params->shape.L);
-  assert(r->n_moments == schema_moments(r->config.optimizer));
+  assert(r->n_moments == run_moments(r->config.optimizer));
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};
   const h5_file *file = &opened;

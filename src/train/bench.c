@@ -125,7 +125,7 @@ static unroll_status make_model(bench *b)
 
   UNROLL_TRY(unroll_params_new(&shape, &b->params));
   UNROLL_TRY(unroll_params_start(b->params, &start));
-  for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
+  for (size_t i = 0; i < run_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(b->params->n, sizeof *b->moments[i], "optimizer moments", &b->moments[i]));
   }

@@ -9,11 +9,6 @@ double clip_scale(double theta, double norm)
   return theta > 0.0 && norm > theta ? theta / norm : 1.0;
 }
 
-size_t optimizer_moments(unroll_optimizer optimizer)
-{
-  return optimizer == UNROLL_OPTIMIZER_ADAM ? 2 : optimizer == UNROLL_OPTIMIZER_MOMENTUM ? 1 : 0;
-}
-
 void optimizer_update(const unroll_config *config, size_t begin, size_t end, double scale,
                       double eta, uint64_t t, const unroll_real *g, unroll_real *const *moments,
                       unroll_real *w)

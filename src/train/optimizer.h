@@ -16,9 +16,6 @@
 #include <unroll/config.h>
 #include <unroll/real.h>
 
-/** Arrays of moments that an optimizer keeps: 0, 1 or 2. */
-size_t optimizer_moments(unroll_optimizer optimizer);
-
 /** Does an update move only parameters whose gradient is not zero? The others have moments, which move all. */
 static inline bool optimizer_skips_zeros(unroll_optimizer optimizer)
 {

@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "comm/watchdog.h"
 #include "runfile/keep.h"
 #include "train/trainer.h"
@@ -9,8 +10,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-#define LN2 0.693147180559945309417
 
 static bool is_root(const trainer *t)
 {

@@ -240,7 +240,7 @@ static unroll_status new_model(run *r)
   const unroll_config *config = &r->config;
   const unroll_shape shape = params_shape(config, unroll_vocab_size(r->vocab));
   UNROLL_TRY(unroll_params_new(&shape, &r->params));
-  for (size_t i = 0; i < optimizer_moments(config->optimizer); ++i) {
+  for (size_t i = 0; i < run_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
     r->n_moments = i + 1;

@@ -47,7 +47,7 @@ unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *con
 /* What moves to the team: array 0 is the parameters, the others are the moments. */
 static size_t arrays_of(const stepper *s)
 {
-  return 1 + optimizer_moments(s->config->optimizer);
+  return 1 + run_moments(s->config->optimizer);
 }
 
 static unroll_real **array_of(stepper *s, size_t i)

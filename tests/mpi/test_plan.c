@@ -3,6 +3,7 @@
 
 #include "base/memory.h"
 #include "kernels/dispatch.h"
+#include "runfile/runfile.h"
 #include "train/optimizer.h"
 #include "train/step.h"
 
@@ -43,7 +44,7 @@ static void check_memory(const unroll_config *config, size_t longest, size_t V)
   stepper *s = NULL;
   step_memory said = {0};
   uint64_t buffers = 0;
-  const size_t arrays = 1 + optimizer_moments(config->optimizer);
+  const size_t arrays = 1 + run_moments(config->optimizer);
 
   CHECK_OK(kernels_start());
   CHECK_OK(unroll_comm_new(MPI_COMM_SELF, &alone));

@@ -1,6 +1,7 @@
 #include "kernel_support.h"
 
 #include "kernels/update.h"
+#include "runfile/runfile.h"
 #include "train/optimizer.h"
 
 /* Around the blocks of a norm; every length is a multiple of KERNELS_PAD. */
@@ -297,7 +298,7 @@ static void check_update(unroll_optimizer optimizer,
                          parameter (*at_one)(const problem *p, size_t i, uint64_t t))
 {
   const uint64_t times[] = {1, 2, 10, 100000};
-  int moments = (int)optimizer_moments(optimizer);
+  int moments = (int)run_moments(optimizer);
   for (size_t l = 0; l < COUNT(lengths); ++l) {
     problem p = problem_new(lengths[l], optimizer);
     for (size_t k = 0; k < COUNT(times); ++k) {
