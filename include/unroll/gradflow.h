@@ -10,10 +10,15 @@
  *
  *   |dl_t / dh^l_{t-k}|, k = 0..K   the loss of one token alone, at positions t spread over the text;
  *                                   the total derivative, through the layers too
- *   W_hh                            eigenvalues, singular values
- *   phi'(a)                         its mean
+ *   |dl_t / dc^l_{t-k}|             the same for a cell with memory: by the c that step t-k hands on, h_{t-k} held fixed
+ *   W_hh                            eigenvalues, singular values; of a gated cell block by block
+ *   derivative                      mean of phi'(a); of a gated cell the mean factor of the state past the product: f of
+ *                                   lstm, z of gru, 1 - z of mingru
  *   lyapunov                        mean of ln |J_t ... J_{t-K+1} u| / K: the growth of the product itself
+ *
+ * Verdict, growth and lags are of the whole state: of the norm of (dl_t/dh, dl_t/dc) where there is a c.
  */
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/model.h>
@@ -38,6 +43,9 @@ typedef enum unroll_flow {
 /* Arrays are row-major; logarithms are of numbers that a double may not hold. */
 typedef struct unroll_gradflow {
   size_t L, H;
+  bool memory;       /* the state is h and c */
+  size_t blocks;     /* of W_hh; 0: the cell has none */
+  const char *gates; /* static: a letter for each of several blocks, in the file's order; else "" */
   uint64_t positions, lags;
   uint64_t context; /* [tokens] as used */
   uint64_t tokens;  /* of the text */
@@ -48,13 +56,18 @@ typedef struct unroll_gradflow {
   double *norm_mean, *norm_q10, *norm_q50, *norm_q90;
   double *norm_log10; /* (L, lags + 1) mean over positions of log10 of the norm */
 
-  /* (L, H) of W_hh, the largest first */
+  /* The same of dl_t/dc_{t-k}; NULL without a c */
+  double *norm_c_mean, *norm_c_q10, *norm_c_q50, *norm_c_q90, *norm_c_log10;
+
+  /* (L, blocks, H) of W_hh, the largest first; NULL without blocks */
   double *eigenvalue_re, *eigenvalue_im, *singular_value;
 
-  /* (L) */
+  /* (L, blocks); NULL without */
   double *spectral_radius, *spectral_norm;
+
+  /* (L) */
   double *lyapunov;   /* [1/step] */
-  double *derivative; /* mean phi'(a) over units, positions and the last K + 1 steps */
+  double *derivative; /* mean over units, positions and the last K + 1 steps */
   double
       *growth; /* factor per step of the norm, geometric mean over the farther half of the lags */
   int64_t *half_lag; /* first lag with half of the mean norm of lag 0 or less; -1: none up to K */

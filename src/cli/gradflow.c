@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <math.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unroll/gradflow.h>
 
@@ -89,6 +90,24 @@ static uint64_t next_lag(uint64_t lag, uint64_t K)
   return lag < K && next > K ? K : next;
 }
 
+/* Mean and quantiles 0.1, 0.5, 0.9 over the lags. */
+static void print_curves(const unroll_gradflow *f, const char *name, const double *const curve[4])
+{
+  (void)printf("%5s %6s", "layer", "k");
+  for (size_t i = 0; i < 4; ++i) {
+    static const char *const what[] = {"mean", "q10", "q50", "q90"};
+    (void)printf(" %*s%s", 12 - (int)strlen(what[i]), name, what[i]);
+  }
+  (void)printf("\n");
+  for (size_t l = 0; l < f->L; ++l) {
+    for (uint64_t k = 0; k <= f->lags; k = next_lag(k, f->lags)) {
+      size_t i = l * ((size_t)f->lags + 1) + (size_t)k;
+      (void)printf("%5zu %6" PRIu64 " %12.4e %12.4e %12.4e %12.4e\n", l, k, curve[0][i],
+                   curve[1][i], curve[2][i], curve[3][i]);
+    }
+  }
+}
+
 static void print_norms(const unroll_gradflow *f)
 {
   (void)printf("norm of dl_t/dh_{t-k}, the gradient of the loss at t by the hidden state k steps "
@@ -96,15 +115,13 @@ static void print_norms(const unroll_gradflow *f)
                "positions %" PRIu64 "  lags %" PRIu64 "  context %" PRIu64 "  tokens %" PRIu64
                "  unknown %" PRIu64 "  step %" PRIu64 "\n",
                f->positions, f->lags, f->context, f->tokens, f->unknown, f->step);
-  (void)printf("%5s %6s %12s %12s %12s %12s\n", "layer", "k", "norm_mean", "norm_q10", "norm_q50",
-               "norm_q90");
-  for (size_t l = 0; l < f->L; ++l) {
-    for (uint64_t k = 0; k <= f->lags; k = next_lag(k, f->lags)) {
-      size_t i = l * ((size_t)f->lags + 1) + (size_t)k;
-      (void)printf("%5zu %6" PRIu64 " %12.4e %12.4e %12.4e %12.4e\n", l, k, f->norm_mean[i],
-                   f->norm_q10[i], f->norm_q50[i], f->norm_q90[i]);
-    }
-  }
+  print_curves(f, "norm_",
+               (const double *const[]){f->norm_mean, f->norm_q10, f->norm_q50, f->norm_q90});
+  if (!f->memory) { return; }
+  (void)printf("norm of dl_t/dc_{t-k}, the same by the memory that step t-k hands on\n");
+  print_curves(
+      f, "norm_c_",
+      (const double *const[]){f->norm_c_mean, f->norm_c_q10, f->norm_c_q50, f->norm_c_q90});
 }
 
 static void print_lag(const char *part, int64_t lag)
@@ -115,9 +132,17 @@ static void print_lag(const char *part, int64_t lag)
 static void print_layers(const unroll_gradflow *f)
 {
   for (size_t l = 0; l < f->L; ++l) {
-    (void)printf("layer %zu  spectral_radius %.6g  spectral_norm %.6g  lyapunov %.6g  derivative "
-                 "%.6g\n",
-                 l, f->spectral_radius[l], f->spectral_norm[l], f->lyapunov[l], f->derivative[l]);
+    const size_t first = l * f->blocks;
+    for (size_t k = 0; k < f->blocks && f->blocks > 1; ++k) {
+      (void)printf("layer %zu  gate %c  spectral_radius %.6g  spectral_norm %.6g\n", l, f->gates[k],
+                   f->spectral_radius[first + k], f->spectral_norm[first + k]);
+    }
+    (void)printf("layer %zu", l);
+    if (f->blocks == 1) {
+      (void)printf("  spectral_radius %.6g  spectral_norm %.6g", f->spectral_radius[l],
+                   f->spectral_norm[l]);
+    }
+    (void)printf("  lyapunov %.6g  derivative %.6g\n", f->lyapunov[l], f->derivative[l]);
   }
   for (size_t l = 0; l < f->L; ++l) {
     (void)printf("layer %zu  %s: growth %.4g per step", l, unroll_flow_text(f->verdict[l]),
@@ -142,11 +167,29 @@ static void put(json_t *object, const char *key, json_t *value, bool *bad)
   *bad |= json_object_set_new(object, key, value) != 0;
 }
 
-static void put_array(json_t *object, const char *key, size_t n, const double *x, bool *bad)
+static json_t *pack_array(size_t n, const double *x, bool *bad)
 {
   json_t *array = json_array();
   for (size_t i = 0; i < n; ++i) { *bad |= json_array_append_new(array, finite(x[i])) != 0; }
-  put(object, key, array, bad);
+  return array;
+}
+
+static void put_array(json_t *object, const char *key, size_t n, const double *x, bool *bad)
+{
+  put(object, key, pack_array(n, x, bad), bad);
+}
+
+/* Of block k of W_hh: the value itself where there is one block, else by its letter in an object. */
+static void put_block(json_t *object, const unroll_gradflow *f, const char *key, size_t k,
+                      json_t *value, bool *bad)
+{
+  const char gate[] = {f->gates[k], '\0'};
+  if (f->blocks == 1) {
+    put(object, key, value, bad);
+    return;
+  }
+  if (k == 0) { put(object, key, json_object(), bad); }
+  put(json_object_get(object, key), gate, value, bad);
 }
 
 static void put_lag(json_t *object, const char *key, int64_t lag, bool *bad)
@@ -164,8 +207,10 @@ static json_t *pack_layer(const unroll_gradflow *f, size_t l, bool *bad)
   put(o, "growth", finite(f->growth[l]), bad);
   put_lag(o, "half_lag", f->half_lag[l], bad);
   put_lag(o, "percent_lag", f->percent_lag[l], bad);
-  put(o, "spectral_radius", finite(f->spectral_radius[l]), bad);
-  put(o, "spectral_norm", finite(f->spectral_norm[l]), bad);
+  for (size_t k = 0; k < f->blocks; ++k) {
+    put_block(o, f, "spectral_radius", k, finite(f->spectral_radius[l * f->blocks + k]), bad);
+    put_block(o, f, "spectral_norm", k, finite(f->spectral_norm[l * f->blocks + k]), bad);
+  }
   put(o, "lyapunov", finite(f->lyapunov[l]), bad);
   put(o, "derivative", finite(f->derivative[l]), bad);
   put_array(o, "norm_mean", n, f->norm_mean + l * n, bad);
@@ -173,9 +218,19 @@ static json_t *pack_layer(const unroll_gradflow *f, size_t l, bool *bad)
   put_array(o, "norm_q50", n, f->norm_q50 + l * n, bad);
   put_array(o, "norm_q90", n, f->norm_q90 + l * n, bad);
   put_array(o, "norm_log10", n, f->norm_log10 + l * n, bad);
-  put_array(o, "eigenvalue_re", f->H, f->eigenvalue_re + l * f->H, bad);
-  put_array(o, "eigenvalue_im", f->H, f->eigenvalue_im + l * f->H, bad);
-  put_array(o, "singular_value", f->H, f->singular_value + l * f->H, bad);
+  if (f->memory) {
+    put_array(o, "norm_c_mean", n, f->norm_c_mean + l * n, bad);
+    put_array(o, "norm_c_q10", n, f->norm_c_q10 + l * n, bad);
+    put_array(o, "norm_c_q50", n, f->norm_c_q50 + l * n, bad);
+    put_array(o, "norm_c_q90", n, f->norm_c_q90 + l * n, bad);
+    put_array(o, "norm_c_log10", n, f->norm_c_log10 + l * n, bad);
+  }
+  for (size_t k = 0; k < f->blocks; ++k) {
+    const size_t first = (l * f->blocks + k) * f->H;
+    put_block(o, f, "eigenvalue_re", k, pack_array(f->H, f->eigenvalue_re + first, bad), bad);
+    put_block(o, f, "eigenvalue_im", k, pack_array(f->H, f->eigenvalue_im + first, bad), bad);
+    put_block(o, f, "singular_value", k, pack_array(f->H, f->singular_value + first, bad), bad);
+  }
   return o;
 }
 
@@ -272,9 +327,12 @@ const cli_command cli_gradflow = {
          .notes =
              "Standard output has a table of norms (mean and quantiles 0.1, 0.5, 0.9 over the\n"
              "positions), then two lines for each layer. `spectral_radius` and\n"
-             "`spectral_norm` are of W_hh; `lyapunov` is the growth per step of the product\n"
-             "of Jacobians diag(phi'(a)) W_hh along the text, as a natural logarithm;\n"
-             "`derivative` is the mean of phi'(a). `growth` is the factor per step of the\n"
+             "`spectral_norm` are of W_hh, in a gated cell of the block of each gate;\n"
+             "`lyapunov` is the growth per step of the product of Jacobians along the text,\n"
+             "diag(phi'(a)) W_hh for a plain cell, as a natural logarithm; `derivative` is\n"
+             "the mean of phi'(a), in a gated cell of the factor of the state past the product\n"
+             "(lstm f, gru z, mingru 1 - z). An lstm has a second table, of dl_t/dc_{t-k}; the\n"
+             "rest is of its whole state (h, c). `growth` is the factor per step of the\n"
              "norm over the farther half of the lags. A layer is vanishing when less than 1%\n"
              "of the mean norm at lag 0 is left at the last lag, exploding when it has grown\n"
              "a hundredfold, else stable. With --json it is one object with the same keys,\n"

@@ -343,14 +343,23 @@ static void print_flow(const run_flows *flows)
     char name[40];
     (void)snprintf(name, sizeof name, "growth, layer %zu", l);
     print_curve(name, flows->rows.growth + l, stride, flows->n);
-    (void)snprintf(name, sizeof name, "radius, layer %zu", l);
-    print_curve(name, flows->rows.spectral_radius + l, stride, flows->n);
+    for (size_t k = 0; k < last.blocks; ++k) {
+      (void)snprintf(name, sizeof name, last.blocks > 1 ? "radius of %.1s, layer %zu" : "radius%.0s, layer %zu",
+                     last.gates + k, l);
+      print_curve(name, flows->rows.spectral_radius + l * last.blocks + k, last.blocks * stride,
+                  flows->n);
+    }
   }
   for (size_t l = 0; l < L; ++l) {
     (void)printf("  layer %zu  %s  half_lag %" PRId64 "  percent_lag %" PRId64 "  growth %.4g  "
-                 "lyapunov %.4g  spectral_radius %.4g\n",
+                 "lyapunov %.4g",
                  l, unroll_flow_text(last.verdict[l]), last.half_lag[l], last.percent_lag[l],
-                 last.growth[l], last.lyapunov[l], last.spectral_radius[l]);
+                 last.growth[l], last.lyapunov[l]);
+    for (size_t k = 0; k < last.blocks; ++k) {
+      (void)printf(k == 0 ? "  spectral_radius %.4g" : " %.4g",
+                   last.spectral_radius[l * last.blocks + k]);
+    }
+    (void)printf("\n");
   }
 }
 

@@ -104,9 +104,16 @@ static void print_flow(const unroll_gradflow *f)
 {
   for (size_t l = 0; l < f->L; ++l) {
     (void)printf("diagnose step %" PRIu64 " layer %zu half_lag %" PRId64 " percent_lag %" PRId64
-                 " growth %.4g lyapunov %.4g spectral_radius %.4g verdict %s\n",
-                 f->step, l, f->half_lag[l], f->percent_lag[l], f->growth[l], f->lyapunov[l],
-                 f->spectral_radius[l], unroll_flow_text(f->verdict[l]));
+                 " growth %.4g lyapunov %.4g",
+                 f->step, l, f->half_lag[l], f->percent_lag[l], f->growth[l], f->lyapunov[l]);
+    for (size_t k = 0; k < f->blocks; ++k) {
+      if (f->blocks > 1) {
+        (void)printf(" spectral_radius_%c %.4g", f->gates[k], f->spectral_radius[l * f->blocks + k]);
+      } else {
+        (void)printf(" spectral_radius %.4g", f->spectral_radius[l]);
+      }
+    }
+    (void)printf(" verdict %s\n", unroll_flow_text(f->verdict[l]));
   }
   (void)fflush(stdout);
 }

@@ -13,6 +13,7 @@
  *   from       the first delta that W_hh has made; those of W_xh are the first ones
  *   memory     there is a second state, c
  *   bypass     some of dL/dh_t reaches h_{t-1} past the product
+ *   gates      a letter for each block of W_hh in the file; "": it is one matrix, or there is none
  *
  *            kept, then deltas    W_xh and b_h    W_hh
  *   lstm     i f g o              i f g o         i f g o
@@ -22,20 +23,20 @@
  * In the file the blocks of a gru are in PyTorch's order r z n; in memory those of W_xh are turned round, so that what
  * each product takes lies beside each other.
  *
- * A cell is a line here and two functions on vectors, NAME_forward and NAME_backward (isa/cells.c): without them the
- * tables of the instruction sets do not compile.
+ * A cell is a line here and two functions on vectors, forward_NAME and backward_NAME (cell_functions.inc): without
+ * them the tables of the instruction sets do not compile.
  */
 #include <stdbool.h>
 #include <stddef.h>
 #include <unroll/config.h>
 
-/* name, inputs, recurrent, kept, from, memory, bypass */
+/* name, inputs, recurrent, kept, from, memory, bypass, gates */
 #define CELLS(X)                                                                                   \
-  X(tanh, 1, 1, 0, 0, 0, 0)                                                                        \
-  X(relu, 1, 1, 0, 0, 0, 0)                                                                        \
-  X(lstm, 4, 4, 4, 0, 1, 0)                                                                        \
-  X(gru, 3, 3, 4, 1, 0, 1)                                                                         \
-  X(mingru, 2, 0, 2, 0, 0, 1)
+  X(tanh, 1, 1, 0, 0, 0, 0, "")                                                                        \
+  X(relu, 1, 1, 0, 0, 0, 0, "")                                                                        \
+  X(lstm, 4, 4, 4, 0, 1, 0, "ifgo")                                                                        \
+  X(gru, 3, 3, 4, 1, 0, 1, "rzn")                                                                         \
+  X(mingru, 2, 0, 2, 0, 0, 1, "")
 
 /* The most of any number of blocks. */
 #define CELL_BLOCKS 4
@@ -51,6 +52,7 @@ typedef struct cell {
   cell_id id;
   size_t inputs, recurrent, kept, from;
   bool memory, bypass;
+  const char *gates;
 } cell;
 
 /** The one cell of these options. */

@@ -22,25 +22,40 @@
 
 /* ------------------------------------------------------------- create and free */
 
-unroll_status gradflow_new(size_t L, size_t H, uint64_t positions, uint64_t lags,
+unroll_status gradflow_new(const unroll_shape *shape, uint64_t positions, uint64_t lags,
                            unroll_gradflow **out)
 {
   unroll_status st = UNROLL_OK;
   unroll_gradflow *f = NULL;
-  const size_t curve = L * ((size_t)lags + 1);
+  const cell *c = cell_of(shape->cell, shape->activation);
+  const size_t L = shape->L, curve = L * ((size_t)lags + 1), blocks = L * c->recurrent;
 
   UNROLL_TRY(memory_new(1, sizeof *f, "gradient flow", &f));
-  *f = (unroll_gradflow){.L = L, .H = H, .positions = positions, .lags = lags};
+  *f = (unroll_gradflow){.L = L,
+                         .H = shape->H,
+                         .memory = c->memory,
+                         .blocks = c->recurrent,
+                         .gates = c->gates,
+                         .positions = positions,
+                         .lags = lags};
   double **const curves[] = {&f->norm_mean, &f->norm_q10, &f->norm_q50, &f->norm_q90,
                              &f->norm_log10};
+  double **const memory[] = {&f->norm_c_mean, &f->norm_c_q10, &f->norm_c_q50, &f->norm_c_q90,
+                             &f->norm_c_log10};
   double **const spectra[] = {&f->eigenvalue_re, &f->eigenvalue_im, &f->singular_value};
-  double **const scalars[] = {&f->spectral_radius, &f->spectral_norm, &f->lyapunov, &f->derivative,
-                              &f->growth};
+  double **const largest[] = {&f->spectral_radius, &f->spectral_norm};
+  double **const scalars[] = {&f->lyapunov, &f->derivative, &f->growth};
   for (size_t i = 0; i < sizeof curves / sizeof curves[0]; ++i) {
     UNROLL_TRY(memory_new(curve, sizeof(double), "norms", curves[i]));
   }
-  for (size_t i = 0; i < sizeof spectra / sizeof spectra[0]; ++i) {
-    UNROLL_TRY(memory_new(L * H, sizeof(double), "spectra", spectra[i]));
+  for (size_t i = 0; i < sizeof memory / sizeof memory[0] && f->memory; ++i) {
+    UNROLL_TRY(memory_new(curve, sizeof(double), "norms", memory[i]));
+  }
+  for (size_t i = 0; i < sizeof spectra / sizeof spectra[0] && blocks > 0; ++i) {
+    UNROLL_TRY(memory_new(blocks * f->H, sizeof(double), "spectra", spectra[i]));
+  }
+  for (size_t i = 0; i < sizeof largest / sizeof largest[0] && blocks > 0; ++i) {
+    UNROLL_TRY(memory_new(blocks, sizeof(double), "spectra", largest[i]));
   }
   for (size_t i = 0; i < sizeof scalars / sizeof scalars[0]; ++i) {
     UNROLL_TRY(memory_new(L, sizeof(double), "gradient flow", scalars[i]));
@@ -71,19 +86,17 @@ void unroll_gradflow_free(unroll_gradflow **flow)
   memory_free(&f->singular_value);
   memory_free(&f->eigenvalue_im);
   memory_free(&f->eigenvalue_re);
+  memory_free(&f->norm_c_log10);
+  memory_free(&f->norm_c_q90);
+  memory_free(&f->norm_c_q50);
+  memory_free(&f->norm_c_q10);
+  memory_free(&f->norm_c_mean);
   memory_free(&f->norm_log10);
   memory_free(&f->norm_q90);
   memory_free(&f->norm_q50);
   memory_free(&f->norm_q10);
   memory_free(&f->norm_mean);
   memory_free(flow);
-}
-
-unroll_status gradflow_check(const unroll_params *params)
-{
-  if (params->shape.cell == UNROLL_CELL_RNN) { return UNROLL_OK; }
-  return unroll_fail(UNROLL_ERR_ARG, "the gradient flow is not yet measured in cells with gates; "
-                                     "legal is a model of --cell rnn");
 }
 
 /* ----------------------------------------------------------------- statistics */
@@ -128,10 +141,10 @@ static int64_t lag_of(size_t n, const double *log_means, double part)
   return -1;
 }
 
-static void judge(unroll_gradflow *f, size_t l, const double *log_means)
+/* Of the norms of the whole state: the logarithm of their mean, and the mean of their logarithms [log10]. */
+static void judge(unroll_gradflow *f, size_t l, const double *log_means, const double *logs)
 {
   const size_t K = (size_t)f->lags, half = K / 2;
-  const double *logs = f->norm_log10 + l * (K + 1);
   double change = log_means[K] - log_means[0];
 
   f->growth[l] =
@@ -143,55 +156,100 @@ static void judge(unroll_gradflow *f, size_t l, const double *log_means)
                                                                   : UNROLL_FLOW_STABLE;
 }
 
+static size_t states_of(const unroll_gradflow *f)
+{
+  return f->memory ? 2 : 1;
+}
+
 static unroll_status check_finite(const unroll_gradflow *f, const double *records)
 {
-  const size_t K = (size_t)f->lags, n = (size_t)f->positions * LAGS_RECORD(f->L, K);
+  const size_t K = (size_t)f->lags, one = LAGS_RECORD(states_of(f), 1, K),
+               n = (size_t)f->positions * f->L * one;
   for (size_t i = 0; i < n; ++i) {
     if (!(records[i] < INFINITY)) { /* minus infinity is the logarithm of zero */
       return unroll_fail(UNROLL_ERR_DIVERGED,
                          "gradients of layer %zu are not finite: the weights are not, or the "
                          "hidden states overflow within a window; there `unroll gradflow` with "
                          "fewer --lags and less --context may help",
-                         i / LAGS_RECORD(1, K) % f->L);
+                         i / one % f->L);
     }
   }
   return UNROLL_OK;
+}
+
+/* Number k of the records of layer l at all positions. */
+static void take(const unroll_gradflow *f, const double *records, size_t l, size_t k, double *column)
+{
+  const size_t one = LAGS_RECORD(states_of(f), 1, (size_t)f->lags);
+  for (size_t i = 0; i < (size_t)f->positions; ++i) {
+    column[i] = records[(i * f->L + l) * one + k];
+  }
+}
+
+/* ln sqrt(x^2 + y^2) of logarithms. */
+static double log_hypot(double x, double y)
+{
+  double top = fmax(x, y), other = fmin(x, y);
+  return top == -INFINITY ? top : top + 0.5 * log1p(exp(2.0 * (other - top)));
+}
+
+/* Statistics of the logarithms of norms at one lag, which are sorted; the logarithm of their mean. */
+typedef struct curves {
+  double *mean, *q10, *q50, *q90, *log10;
+} curves;
+
+static double summarize(size_t n, double *column, curves c, size_t at)
+{
+  c.log10[at] = mean(n, column) / LN10;
+  qsort(column, n, sizeof *column, ascending);
+  double log_mean = log_of_mean(n, column);
+  c.mean[at] = exp(log_mean);
+  c.q10[at] = quantile(n, column, 0.1);
+  c.q50[at] = quantile(n, column, 0.5);
+  c.q90[at] = quantile(n, column, 0.9);
+  return log_mean;
 }
 
 unroll_status gradflow_summarize(const double *records, unroll_gradflow *f)
 {
   unroll_status st = UNROLL_OK;
   const size_t n = (size_t)f->positions, K = (size_t)f->lags;
-  double *column = NULL, *log_means = NULL;
+  const curves of_h = {f->norm_mean, f->norm_q10, f->norm_q50, f->norm_q90, f->norm_log10},
+               of_c = {f->norm_c_mean, f->norm_c_q10, f->norm_c_q50, f->norm_c_q90,
+                       f->norm_c_log10};
+  double *column = NULL, *whole = NULL, *log_means = NULL, *logs = NULL;
 
   UNROLL_TRY(check_finite(f, records));
   UNROLL_TRY(memory_new(n, sizeof *column, "norms", &column));
+  UNROLL_TRY(memory_new(n, sizeof *whole, "norms", &whole));
   UNROLL_TRY(memory_new(K + 1, sizeof *log_means, "norms", &log_means));
+  UNROLL_TRY(memory_new(K + 1, sizeof *logs, "norms", &logs));
   for (size_t l = 0; l < f->L; ++l) {
-    for (size_t k = 0; k < LAGS_RECORD(1, K); ++k) {
-      for (size_t i = 0; i < n; ++i) {
-        column[i] = records[i * LAGS_RECORD(f->L, K) + l * LAGS_RECORD(1, K) + k];
-      }
-      if (k == LAGS_TANGENT(K)) {
-        f->lyapunov[l] = mean(n, column) / (double)K;
-      } else if (k == LAGS_DERIVATIVE(K)) {
-        f->derivative[l] = mean(n, column);
-      } else {
-        size_t at = l * (K + 1) + k;
-        f->norm_log10[at] = mean(n, column) / LN10;
-        qsort(column, n, sizeof *column, ascending);
-        log_means[k] = log_of_mean(n, column);
-        f->norm_mean[at] = exp(log_means[k]);
-        f->norm_q10[at] = quantile(n, column, 0.1);
-        f->norm_q50[at] = quantile(n, column, 0.5);
-        f->norm_q90[at] = quantile(n, column, 0.9);
-      }
+    for (size_t k = 0; k <= K; ++k) {
+      const size_t at = l * (K + 1) + k;
+      take(f, records, l, k, column);
+      memcpy(whole, column, n * sizeof *whole);
+      log_means[k] = summarize(n, column, of_h, at);
+      logs[k] = f->norm_log10[at];
+      if (!f->memory) { continue; }
+      take(f, records, l, LAGS_MEMORY(K) + k, column);
+      for (size_t i = 0; i < n; ++i) { whole[i] = log_hypot(whole[i], column[i]); }
+      (void)summarize(n, column, of_c, at);
+      logs[k] = mean(n, whole) / LN10;
+      qsort(whole, n, sizeof *whole, ascending);
+      log_means[k] = log_of_mean(n, whole);
     }
-    judge(f, l, log_means);
+    take(f, records, l, LAGS_TANGENT(K), column);
+    f->lyapunov[l] = mean(n, column) / (double)K;
+    take(f, records, l, LAGS_DERIVATIVE(K), column);
+    f->derivative[l] = mean(n, column);
+    judge(f, l, log_means, logs);
   }
 
 cleanup:
+  memory_free(&logs);
   memory_free(&log_means);
+  memory_free(&whole);
   memory_free(&column);
   return st;
 }
@@ -205,18 +263,19 @@ static unroll_status find_spectra(unroll_comm *comm, const unroll_params *params
   unroll_status st = UNROLL_OK;
   double *const spectra[] = {f->eigenvalue_re, f->eigenvalue_im, f->singular_value};
 
-  for (size_t l = 0; l < f->L && unroll_comm_rank(comm) == 0 && st == UNROLL_OK; ++l) {
-    const unroll_tensor *W = params_tensor(params, l, PARAMS_W_HH);
-    st = spectrum_of(f->H, params->values + W->offset, W->ld, f->eigenvalue_re + l * f->H,
-                     f->eigenvalue_im + l * f->H, f->singular_value + l * f->H);
+  for (size_t i = 0; i < f->L * f->blocks && unroll_comm_rank(comm) == 0 && st == UNROLL_OK; ++i) {
+    const unroll_tensor *W = params_tensor(params, i / f->blocks, PARAMS_W_HH);
+    const size_t first = unroll_tensor_index(W, i % f->blocks * f->H, 0);
+    st = spectrum_of(f->H, params->values + first, W->ld, f->eigenvalue_re + i * f->H,
+                     f->eigenvalue_im + i * f->H, f->singular_value + i * f->H);
   }
   UNROLL_TRY(comm_agree(comm, st));
-  for (size_t i = 0; i < sizeof spectra / sizeof spectra[0]; ++i) {
-    UNROLL_TRY(comm_broadcast(comm, spectra[i], f->L * f->H * sizeof(double), 0));
+  for (size_t i = 0; i < sizeof spectra / sizeof spectra[0] && f->blocks > 0; ++i) {
+    UNROLL_TRY(comm_broadcast(comm, spectra[i], f->L * f->blocks * f->H * sizeof(double), 0));
   }
-  for (size_t l = 0; l < f->L; ++l) {
-    f->spectral_radius[l] = hypot(f->eigenvalue_re[l * f->H], f->eigenvalue_im[l * f->H]);
-    f->spectral_norm[l] = f->singular_value[l * f->H];
+  for (size_t i = 0; i < f->L * f->blocks; ++i) {
+    f->spectral_radius[i] = hypot(f->eigenvalue_re[i * f->H], f->eigenvalue_im[i * f->H]);
+    f->spectral_norm[i] = f->singular_value[i * f->H];
   }
 
 cleanup:
@@ -238,7 +297,7 @@ static unroll_status measure_mine(const unroll_params *params, size_t T, size_t 
                                   size_t n, const int32_t *tokens, double **records)
 {
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(memory_new(n, LAGS_RECORD(params->shape.L, K) * sizeof **records, "norms", records));
+  UNROLL_TRY(memory_new(n, LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof **records, "norms", records));
   if (n > 0) { UNROLL_TRY(lags_measure(params, n, T, K, tokens, first, *records)); }
 
 cleanup:
@@ -254,7 +313,7 @@ unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params, s
   size_t *sizes = NULL;
 
   UNROLL_TRY(comm_agree(comm, measure_mine(params, T, K, first, n, tokens, &mine)));
-  UNROLL_TRY(comm_gather_bytes(comm, mine, n * LAGS_RECORD(params->shape.L, K) * sizeof *mine, -1,
+  UNROLL_TRY(comm_gather_bytes(comm, mine, n * LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof *mine, -1,
                                &sizes, (void **)&records));
   UNROLL_TRY(comm_agree(comm, gradflow_summarize(records, f)));
   UNROLL_TRY(find_spectra(comm, params, f));
@@ -316,7 +375,6 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   int32_t *tokens = NULL;
   size_t T = 0;
 
-  UNROLL_TRY(gradflow_check(params));
   if (plan->positions < 1 || plan->lags < 1) {
     st = unroll_fail(UNROLL_ERR_ARG,
                      "%" PRIu64 " positions and %" PRIu64 " lags: legal is 1 or more",
@@ -331,7 +389,7 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   UNROLL_TRY(window_steps(plan, part.tokens, &T));
   UNROLL_TRY(comm_agree(
-      comm, gradflow_new(params->shape.L, params->shape.H, plan->positions, plan->lags, &f)));
+      comm, gradflow_new(&params->shape, plan->positions, plan->lags, &f)));
   UNROLL_TRY(
       comm_agree(comm, read_windows(model, text, &part, plan->positions, T, first, n, &tokens)));
   UNROLL_TRY(gradflow_measure(comm, params, T, first, n, tokens, f));

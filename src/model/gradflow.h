@@ -6,17 +6,14 @@
 #include <unroll/gradflow.h>
 #include <unroll/params.h>
 
-/** Can it be measured in such a model? @return UNROLL_OK or UNROLL_ERR_ARG */
-unroll_status gradflow_check(const unroll_params *params);
-
-/** A result with all arrays of its sizes, zero. */
-unroll_status gradflow_new(size_t L, size_t H, uint64_t positions, uint64_t lags,
+/** A result for such models with all arrays of its sizes, zero. */
+unroll_status gradflow_new(const unroll_shape *shape, uint64_t positions, uint64_t lags,
                            unroll_gradflow **out);
 
 /**
  * Fill in all but the spectra: norms, lyapunov, derivative, growth, lags and verdicts.
  *
- * @param[in] records  (positions, LAGS_RECORD(L, lags)), in the order of the positions
+ * @param[in] records  (positions, LAGS_RECORD(1 + memory, L, lags)), in the order of the positions
  *
  * @return UNROLL_OK, UNROLL_ERR_DIVERGED: a record is not finite, or UNROLL_ERR_MEMORY
  *

@@ -9,6 +9,42 @@
 #include <math.h>
 #include <string.h>
 
+/* One unit in double, as the functions of the cells want a vector. A product and a sum are two roundings. */
+typedef double vec;
+#define INLINE static inline
+
+INLINE vec vec_splat(double x)
+{
+  return x;
+}
+
+INLINE vec vec_fma(vec a, vec b, vec c)
+{
+  return a * b + c;
+}
+
+INLINE vec vec_max(vec bound, vec x)
+{
+  return bound > x ? bound : x;
+}
+
+INLINE vec vec_select(int mask, vec a, vec b)
+{
+  return mask ? a : b;
+}
+
+INLINE vec vec_tanh(vec x)
+{
+  return tanh(x);
+}
+
+INLINE vec vec_sigmoid(vec x)
+{
+  return 1.0 / (1.0 + exp(-x));
+}
+
+#include "kernels/cell_functions.inc"
+
 #define LN2 0.693147180559945309417
 
 /* Windows that one thread takes back together: each row of a weight matrix is read once for all. */
@@ -17,14 +53,15 @@
 /* Windows that run forward together: enough rows for the matrix products. */
 #define MOST_WINDOWS 64
 
-/* [reals] Most states kept at a time: a quarter of a gigabyte in float. */
-#define MOST_STATES ((size_t)1 << 26)
+/* Most coefficients kept at a time: a quarter of a gigabyte. */
+#define MOST_KEPT ((size_t)1 << 25)
 
 /* ------------------------------------------------------- rows with exponents */
 
-/* GROUP vectors: row r is m[r] * 2^e[r]. */
+/* GROUP vectors, each of some blocks of H: row r is m[r] * 2^e[r]. */
 typedef struct rows {
-  double *m; /* (GROUP, H) */
+  double *m; /* (GROUP, n) */
+  size_t n;
   long e[GROUP];
 } rows;
 
@@ -37,27 +74,33 @@ static double power_of_two(long e)
   return e < -1000 ? 0.0 : ldexp(1.0, (int)e);
 }
 
-static void set_nothing(size_t H, rows *a)
+static void set_nothing(rows *a)
 {
-  memset(a->m, 0, GROUP * H * sizeof *a->m);
+  memset(a->m, 0, GROUP * a->n * sizeof *a->m);
   for (size_t r = 0; r < GROUP; ++r) { a->e[r] = NOTHING; }
 }
 
-/* c = a W: W (H, H) with rows ld apart, summed over the rows of W ascending. */
-static void multiply(size_t H, const rows *a, const unroll_real *W, size_t ld, rows *c)
+/* A square matrix in memory, or `blocks` of them, `block` rows apart; rows of W are ld elements apart. */
+typedef struct matrix {
+  const unroll_real *W;
+  size_t ld, blocks, block;
+} matrix;
+
+/* Elements c, GROUP rows ldc apart, += a W: W (H, H) with rows ld apart, summed over the rows of W ascending. */
+static void multiply(size_t H, const double *a, size_t lda, const unroll_real *W, size_t ld,
+                     double *c, size_t ldc)
 {
-  double *restrict c0 = c->m, *restrict c1 = c0 + H, *restrict c2 = c1 + H, *restrict c3 = c2 + H;
+  double *restrict c0 = c, *restrict c1 = c0 + ldc, *restrict c2 = c1 + ldc,
+                   *restrict c3 = c2 + ldc;
   _Static_assert(GROUP == 4, "the rows below");
 
-  memset(c->m, 0, GROUP * H * sizeof *c->m);
-  memcpy(c->e, a->e, sizeof c->e);
   for (size_t i = 0; i < H; i += 2) { /* two at a time: a sum is loaded and stored half as often */
     const int pair = i + 1 < H;
     const unroll_real *restrict w0 = W + i * ld, *restrict w1 = pair ? w0 + ld : w0;
     double p[GROUP], q[GROUP];
     for (size_t r = 0; r < GROUP; ++r) {
-      p[r] = a->m[r * H + i];
-      q[r] = pair ? a->m[r * H + i + 1] : 0.0;
+      p[r] = a[r * lda + i];
+      q[r] = pair ? a[r * lda + i + 1] : 0.0;
     }
     for (size_t j = 0; j < H; ++j) {
       double x = (double)w0[j], y = (double)w1[j];
@@ -69,14 +112,36 @@ static void multiply(size_t H, const rows *a, const unroll_real *W, size_t ld, r
   }
 }
 
+/* c = sum_k a_k W_k over the blocks of W, those of a from `from` on. */
+static void multiply_back(size_t H, const rows *a, size_t from, matrix W, rows *c)
+{
+  memset(c->m, 0, GROUP * H * sizeof *c->m);
+  memcpy(c->e, a->e, sizeof c->e);
+  for (size_t k = 0; k < W.blocks; ++k) {
+    multiply(H, a->m + (from + k) * H, a->n, W.W + k * W.block * W.ld, W.ld, c->m, c->n);
+  }
+}
+
 /* c += a */
-static void add(size_t H, const rows *a, rows *c)
+static void add(const rows *a, rows *c)
 {
   for (size_t r = 0; r < GROUP; ++r) {
     long e = a->e[r] > c->e[r] ? a->e[r] : c->e[r];
     double of_a = power_of_two(a->e[r] - e), of_c = power_of_two(c->e[r] - e);
-    for (size_t j = r * H; j < (r + 1) * H; ++j) { c->m[j] = of_c * c->m[j] + of_a * a->m[j]; }
+    for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) { c->m[j] = of_c * c->m[j] + of_a * a->m[j]; }
     c->e[r] = e;
+  }
+}
+
+/* Bring each row of a and that of c to the larger of their exponents. */
+static void align(rows *a, rows *c)
+{
+  for (size_t r = 0; r < GROUP; ++r) {
+    long e = a->e[r] > c->e[r] ? a->e[r] : c->e[r];
+    double of_a = power_of_two(a->e[r] - e), of_c = power_of_two(c->e[r] - e);
+    for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) { a->m[j] *= of_a; }
+    for (size_t j = r * c->n; j < (r + 1) * c->n; ++j) { c->m[j] *= of_c; }
+    a->e[r] = c->e[r] = e;
   }
 }
 
@@ -87,38 +152,46 @@ static double norm(size_t H, const double *m)
   return sqrt(sum);
 }
 
-static double log_norm(size_t H, const rows *a, size_t r)
+static double log_norm(const rows *a, size_t r)
 {
-  double size = norm(H, a->m + r * H);
+  double size = norm(a->n, a->m + r * a->n);
   return size == 0.0 ? -INFINITY : log(size) + (double)a->e[r] * LN2;
 }
 
 /* Move the size of each row into its exponent: the norm of m becomes 1/2 to 1. */
-static void normalize(size_t H, rows *a)
+static void normalize(rows *a)
 {
   for (size_t r = 0; r < GROUP; ++r) {
     int e = 0;
-    double size = norm(H, a->m + r * H);
+    double size = norm(a->n, a->m + r * a->n);
     if (!isfinite(size)) { continue; } /* to be seen in the result */
     (void)frexp(size, &e);
-    for (size_t j = r * H; j < (r + 1) * H; ++j) { a->m[j] = ldexp(a->m[j], -e); }
+    for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) { a->m[j] = ldexp(a->m[j], -e); }
     a->e[r] = size == 0.0 ? NOTHING : a->e[r] + e;
   }
 }
 
 /* ------------------------------------------------------------------- a batch */
 
-/* B windows on their way; groups of them are the threads' work. */
+/*
+ * What leaves a step backwards are `ways` blocks of H: the deltas, then what reaches c of the step before, then what
+ * reaches its h past the product. Each is linear in the gradients of the states, unit by unit: way x of dh by
+ * coefficient x, of dc by coefficient ways + x.
+ *
+ * B windows are on their way; groups of them are the threads' work.
+ */
 typedef struct batch {
   network *net; /* of one step */
   const unroll_params *params;
-  size_t B, H, L, V, K, groups;
-  unroll_real *states;     /* (L, K + 1, B, H): state k is h_{t-k} */
-  unroll_real *transposed; /* (L, H, H) W_hh^T */
+  const cell *cell;
+  size_t B, H, L, V, K, groups, states, ways;
+  double *coefficients;    /* (L, K + 1, B, states, ways, H): of step t - k */
+  unroll_real *transposed; /* (L, recurrent, H, H) W_hh^T */
   double *mantissas;       /* of all rows below */
-  rows *tangent;           /* (groups, L) */
-  rows *da;                /* (groups, L) A of the last lag */
-  rows *dh, *own;          /* (groups) G, and its part from the future of the own layer */
+  rows *tangent;           /* (groups, L) of states */
+  rows *left;              /* (groups, L) of ways: the last lag's */
+  rows *through;           /* (groups) of ways: of a tangent */
+  rows *dh, *dc, *own;     /* (groups) G of h and c, and its part from the future of the own layer */
   double *logits;          /* (groups, V) */
 } batch;
 
@@ -126,30 +199,40 @@ static void batch_free(batch *b)
 {
   memory_free(&b->logits);
   memory_free(&b->own);
+  memory_free(&b->dc);
   memory_free(&b->dh);
-  memory_free(&b->da);
+  memory_free(&b->through);
+  memory_free(&b->left);
   memory_free(&b->tangent);
   memory_free(&b->mantissas);
   memory_free(&b->transposed);
-  memory_free(&b->states);
+  memory_free(&b->coefficients);
   network_free(&b->net);
 }
 
-static unroll_status new_rows(size_t n, size_t H, double **mantissas, rows **out)
+static unroll_status new_rows(size_t count, size_t n, double **mantissas, rows **out)
 {
-  unroll_status st = memory_new(n, sizeof **out, "gradients", out);
-  for (size_t i = 0; i < n && st == UNROLL_OK; ++i, *mantissas += GROUP * H) {
+  unroll_status st = memory_new(count, sizeof **out, "gradients", out);
+  for (size_t i = 0; i < count && st == UNROLL_OK; ++i, *mantissas += GROUP * n) {
     (*out)[i].m = *mantissas;
+    (*out)[i].n = n;
   }
   return st;
 }
 
-static void transpose(const unroll_params *params, size_t l, unroll_real *out)
+/* W_hh or W_xh of a layer, in the order of the deltas. */
+static matrix matrix_of(const unroll_params *params, size_t l, params_name which)
 {
-  const unroll_tensor *W = params_tensor(params, l, PARAMS_W_HH);
-  for (size_t i = 0; i < W->rows; ++i) {
-    for (size_t j = 0; j < W->cols; ++j) {
-      out[j * W->rows + i] = params->values[unroll_tensor_index(W, i, j)];
+  const unroll_tensor *W = params_tensor(params, l, which);
+  return W == NULL ? (matrix){0}
+                   : (matrix){params->values + W->offset, W->ld, W->blocks, W->block};
+}
+
+static void transpose(size_t H, matrix W, unroll_real *out)
+{
+  for (size_t k = 0; k < W.blocks; ++k, out += H * H) {
+    for (size_t i = 0; i < H; ++i) {
+      for (size_t j = 0; j < H; ++j) { out[j * H + i] = W.W[(k * W.block + i) * W.ld + j]; }
     }
   }
 }
@@ -158,25 +241,41 @@ static void transpose(const unroll_params *params, size_t l, unroll_real *out)
 static unroll_status batch_start(const unroll_params *params, size_t n, size_t K, batch *b)
 {
   unroll_status st = UNROLL_OK;
-  size_t H = params->shape.H, L = params->shape.L, most = MOST_STATES / (L * (K + 1) * H);
+  const cell *c = params_cell(params);
+  const size_t H = params->shape.H, L = params->shape.L, states = params_states(params);
+  const size_t ways = cell_deltas(c) + c->memory + c->bypass;
+  const size_t matrices = c->recurrent * H * H, most = MOST_KEPT / (L * (K + 1) * states * ways * H);
   double *mantissas = NULL;
 
-  *b = (batch){.params = params, .H = H, .L = L, .V = params->shape.V, .K = K};
+  *b = (batch){.params = params,
+               .cell = c,
+               .H = H,
+               .L = L,
+               .V = params->shape.V,
+               .K = K,
+               .states = states,
+               .ways = ways};
   b->B = most < 1 ? 1 : most < MOST_WINDOWS ? most : MOST_WINDOWS;
   b->B = n < b->B ? n : b->B;
   b->groups = (b->B + GROUP - 1) / GROUP;
-  const network_size size = {.T = 1, .chunk = 1, .B = b->B, .shards = 1, .group = 1};
+  const network_size size = {
+      .T = 1, .chunk = 1, .B = b->B, .shards = 1, .group = 1, .keep_gates = true};
   UNROLL_TRY(network_new(params, &size, &b->net));
   network_pack(b->net);
-  UNROLL_TRY(memory_new(L * (K + 1), b->B * H * sizeof *b->states, "states", &b->states));
-  UNROLL_TRY(memory_new(L * H, H * sizeof *b->transposed, "weights", &b->transposed));
-  for (size_t l = 0; l < L; ++l) { transpose(params, l, b->transposed + l * H * H); }
-  UNROLL_TRY(memory_new(b->groups * (2 * L + 2), GROUP * H * sizeof *b->mantissas, "gradients",
-                        &b->mantissas));
+  UNROLL_TRY(memory_new(L * (K + 1), b->B * states * ways * H * sizeof *b->coefficients,
+                        "coefficients", &b->coefficients));
+  UNROLL_TRY(memory_new(L, matrices * sizeof *b->transposed, "weights", &b->transposed));
+  for (size_t l = 0; l < L; ++l) {
+    transpose(H, matrix_of(params, l, PARAMS_W_HH), b->transposed + l * matrices);
+  }
+  UNROLL_TRY(memory_new(b->groups * (L * (states + ways) + ways + 3),
+                        GROUP * H * sizeof *b->mantissas, "gradients", &b->mantissas));
   mantissas = b->mantissas;
-  UNROLL_TRY(new_rows(b->groups * L, H, &mantissas, &b->tangent));
-  UNROLL_TRY(new_rows(b->groups * L, H, &mantissas, &b->da));
+  UNROLL_TRY(new_rows(b->groups * L, states * H, &mantissas, &b->tangent));
+  UNROLL_TRY(new_rows(b->groups * L, ways * H, &mantissas, &b->left));
+  UNROLL_TRY(new_rows(b->groups, ways * H, &mantissas, &b->through));
   UNROLL_TRY(new_rows(b->groups, H, &mantissas, &b->dh));
+  UNROLL_TRY(new_rows(b->groups, H, &mantissas, &b->dc));
   UNROLL_TRY(new_rows(b->groups, H, &mantissas, &b->own));
   UNROLL_TRY(memory_new(b->groups, b->V * sizeof *b->logits, "logits", &b->logits));
 
@@ -191,25 +290,45 @@ static size_t window_of(const batch *b, size_t group, size_t r)
   return window < b->B ? window : b->B - 1;
 }
 
-/* Of a unit, from its state, as the backward kernels take it. */
-static double derivative(const batch *b, unroll_real h)
+static double *coefficients_of(const batch *b, size_t l, size_t lag, size_t window)
 {
-  return b->params->shape.activation == UNROLL_ACTIVATION_TANH ? 1.0 - (double)h * (double)h
-         : h > 0                                               ? 1.0
-                                                               : 0.0;
+  return b->coefficients +
+         ((l * (b->K + 1) + lag) * b->B + window) * b->states * b->ways * b->H;
 }
 
-/* a *= phi'(a_t), given the states h_t, rows ld apart; adds up phi' in sums (GROUP) unless NULL. */
-static void differentiate(const batch *b, size_t group, const unroll_real *h, size_t ld, rows *a,
-                          double *sums)
+/* Of dh (state 0) or dc (state 1) of the step that the network has just made. */
+static void find_coefficients(const batch *b, const layer *l, size_t window, size_t state,
+                              double *out)
 {
-  for (size_t r = 0; r < GROUP; ++r) {
-    const unroll_real *state = h + window_of(b, group, r) * ld;
-    for (size_t j = 0; j < b->H; ++j) {
-      double slope = derivative(b, state[j]);
-      a->m[r * b->H + j] *= slope;
-      if (sums != NULL) { sums[r] += slope; }
+  const cell *c = b->cell;
+  const size_t H = b->H, block = kernels_pad(H), before = window * l->ld,
+               now = (b->B + window) * l->ld;
+  for (size_t j = 0; j < H; ++j) {
+    backward_vectors v = {.h = (double)l->h[now + j],
+                          .h_before = (double)l->h[before + j],
+                          .dh = state == 0,
+                          .dc = state == 1};
+    if (c->memory) {
+      v.c = (double)l->c[now + j];
+      v.c_before = (double)l->c[before + j];
     }
+    for (size_t k = 0; k < c->kept; ++k) {
+      v.delta[k] = (double)l->deltas[window * l->ld_deltas + k * block + j];
+    }
+    backward_of(c->id, &v);
+    size_t way = 0;
+    for (size_t k = 0; k < cell_deltas(c); ++k) { out[way++ * H + j] = v.delta[k]; }
+    if (c->memory) { out[way++ * H + j] = v.dc; }
+    if (c->bypass) { out[way++ * H + j] = v.bypass; }
+  }
+}
+
+/* out (H) = coefficients * in, or is added to. */
+static void apply(size_t H, const double *coefficients, const double *in, bool first, double *out)
+{
+  for (size_t j = 0; j < H; ++j) {
+    double x = coefficients[j] * in[j];
+    out[j] = first ? x : out[j] + x;
   }
 }
 
@@ -223,35 +342,52 @@ static void tangents_start(batch *b, uint64_t first)
       for (size_t r = 0; r < GROUP; ++r) {
         uint64_t window = first + window_of(b, group, r);
         u->e[r] = 0;
-        for (size_t j = 0; j < b->H; ++j) {
-          u->m[r * b->H + j] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
+        for (size_t j = 0; j < u->n; ++j) {
+          u->m[r * u->n + j] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
         }
       }
-      normalize(b->H, u);
+      normalize(u);
     }
   }
 }
 
-/* u <- diag(phi'(a_t)) W_hh u of every layer; slot 1 of the network holds h_t. */
-static void tangents_step(batch *b, size_t group)
+/* u <- J_t u of a layer, the ways backwards walked forwards: first each way, then what it makes of the states. */
+static void tangent_step(batch *b, size_t group, size_t l, size_t lag)
 {
-  const network *net = b->net;
-  rows *next = &b->own[group];
-  for (size_t l = 0; l < b->L; ++l) {
-    rows *u = &b->tangent[group * b->L + l];
-    multiply(b->H, u, b->transposed + l * b->H * b->H, b->H, next);
-    differentiate(b, group, net->layers[l].h + b->B * net->layers[l].ld, net->layers[l].ld, next,
-                  NULL);
-    normalize(b->H, next);
-    memcpy(u->m, next->m, GROUP * b->H * sizeof *u->m);
-    memcpy(u->e, next->e, sizeof u->e);
+  const cell *c = b->cell;
+  const size_t H = b->H, deltas = cell_deltas(c);
+  rows *u = &b->tangent[group * b->L + l], *z = &b->through[group];
+
+  memset(z->m, 0, GROUP * z->n * sizeof *z->m);
+  for (size_t k = 0; k < c->recurrent; ++k) {
+    multiply(H, u->m, u->n, b->transposed + (l * c->recurrent + k) * H * H, H,
+             z->m + (c->from + k) * H, z->n);
   }
+  for (size_t r = 0; r < GROUP; ++r) {
+    const double *in = u->m + r * u->n;
+    double *way = z->m + r * z->n + deltas * H;
+    if (c->memory) {
+      memcpy(way, in + H, H * sizeof *way);
+      way += H;
+    }
+    if (c->bypass) { memcpy(way, in, H * sizeof *way); }
+  }
+  for (size_t r = 0; r < GROUP; ++r) {
+    const double *coefficients = coefficients_of(b, l, lag, window_of(b, group, r));
+    for (size_t s = 0; s < b->states; ++s) {
+      for (size_t x = 0; x < b->ways; ++x) {
+        apply(H, coefficients + (s * b->ways + x) * H, z->m + r * z->n + x * H, x == 0,
+              u->m + r * u->n + s * H);
+      }
+    }
+  }
+  normalize(u);
 }
 
 /* Where the numbers of a layer of a window go. */
 static double *record_of(const batch *b, double *out, size_t window, size_t l)
 {
-  return out + window * LAGS_RECORD(b->L, b->K) + l * LAGS_RECORD(1, b->K);
+  return out + (window * b->L + l) * LAGS_RECORD(b->states, 1, b->K);
 }
 
 /* The tangents' size when the last K steps begin; at their end, how it has grown. */
@@ -260,50 +396,42 @@ static void tangents_note(const batch *b, size_t group, bool end, double *out)
   for (size_t l = 0; l < b->L; ++l) {
     for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
       double *growth = record_of(b, out, group * GROUP + r, l) + LAGS_TANGENT(b->K);
-      double size = log_norm(b->H, &b->tangent[group * b->L + l], r);
+      double size = log_norm(&b->tangent[group * b->L + l], r);
       *growth = end && size != -INFINITY ? size - *growth : size;
     }
   }
 }
 
-static void keep_states(batch *b, size_t group, size_t lag)
-{
-  const network *net = b->net;
-  for (size_t l = 0; l < b->L; ++l) {
-    for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
-      size_t window = group * GROUP + r;
-      memcpy(b->states + ((l * (b->K + 1) + lag) * b->B + window) * b->H,
-             net->layers[l].h + (b->B + window) * net->layers[l].ld, b->H * sizeof *b->states);
-    }
-  }
-}
-
-/* All steps of the batch's windows: states of the last K + 1 steps, growth of the tangents. */
+/* All steps of the batch's windows: coefficients of the last K + 1 steps, growth of the tangents. */
 static void forward(batch *b, size_t T, const int32_t *tokens, double *out)
 {
   network_reset(b->net);
   for (size_t t = 0; t < T; ++t) {
     const size_t lag = T - 1 - t;
+    const size_t slot = lag < b->K ? lag : b->K; /* steps before the first lag make room for it */
     for (size_t window = 0; window < b->B; ++window) {
       b->net->x[window] = tokens[window * (T + 1) + t];
     }
     network_forward(b->net, 1);
-#pragma omp parallel for default(none) shared(b, lag, out) schedule(static)
+#pragma omp parallel for default(none) shared(b, lag, slot, out) schedule(static)
     for (size_t group = 0; group < b->groups; ++group) {
-      tangents_step(b, group);
+      for (size_t l = 0; l < b->L; ++l) {
+        for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
+          double *coefficients = coefficients_of(b, l, slot, group * GROUP + r);
+          for (size_t s = 0; s < b->states; ++s) {
+            find_coefficients(b, &b->net->layers[l], group * GROUP + r, s,
+                              coefficients + s * b->ways * b->H);
+          }
+        }
+        tangent_step(b, group, l, slot);
+      }
       if (lag == b->K || lag == 0) { tangents_note(b, group, lag == 0, out); }
-      if (lag <= b->K) { keep_states(b, group, lag); }
     }
     network_carry(b->net, 1);
   }
 }
 
 /* ------------------------------------------------------------------- backward */
-
-static const unroll_real *state_of(const batch *b, size_t l, size_t lag)
-{
-  return b->states + (l * (b->K + 1) + lag) * b->B * b->H;
-}
 
 /* dl/dh of one window: W_qh^T (softmax(o) - onehot(y)), o = W_qh h + b_q. */
 static void output_gradient(const batch *b, const unroll_real *h, int32_t y, double *o, double *dh)
@@ -331,43 +459,93 @@ static void output_gradient(const batch *b, const unroll_real *h, int32_t y, dou
   }
 }
 
+/* What the steps after have for the states of a layer: dh += W_hh^T deltas, and past the product; dc. */
+static void receive(const batch *b, size_t group, size_t l, rows *dh, rows *dc)
+{
+  const cell *c = b->cell;
+  const size_t H = b->H;
+  const rows *left = &b->left[group * b->L + l];
+  rows *own = &b->own[group];
+
+  multiply_back(H, left, c->from, matrix_of(b->params, l, PARAMS_W_HH), own);
+  for (size_t r = 0; r < GROUP; ++r) {
+    const double *way = left->m + r * left->n + cell_deltas(c) * H;
+    if (c->memory) {
+      memcpy(dc->m + r * H, way, H * sizeof *way);
+      dc->e[r] = left->e[r];
+      way += H;
+    }
+    for (size_t j = 0; j < H && c->bypass; ++j) { own->m[r * H + j] += way[j]; }
+  }
+  add(own, dh);
+}
+
+/* What leaves the step of that lag, from the gradients of its states. */
+static void send(const batch *b, size_t group, size_t l, size_t lag, rows *dh, rows *dc)
+{
+  const size_t H = b->H;
+  rows *left = &b->left[group * b->L + l];
+
+  if (b->states > 1) { align(dh, dc); }
+  memcpy(left->e, dh->e, sizeof left->e);
+  for (size_t r = 0; r < GROUP; ++r) {
+    const double *coefficients = coefficients_of(b, l, lag, window_of(b, group, r));
+    for (size_t x = 0; x < b->ways; ++x) {
+      double *way = left->m + r * left->n + x * H;
+      apply(H, coefficients + x * H, dh->m + r * H, true, way);
+      if (b->states > 1) {
+        apply(H, coefficients + (b->ways + x) * H, dc->m + r * H, false, way);
+      }
+    }
+  }
+  normalize(left);
+}
+
+/* What the state hands on to itself past all products: the coefficient c to c, else h to h, else phi'. */
+static double sum_derivative(const batch *b, size_t l, size_t lag, size_t window)
+{
+  const size_t way = b->cell->memory   ? b->ways + cell_deltas(b->cell)
+                     : b->cell->bypass ? cell_deltas(b->cell)
+                                       : 0;
+  const double *slope = coefficients_of(b, l, lag, window) + way * b->H;
+  double sum = 0.0;
+  for (size_t j = 0; j < b->H; ++j) { sum += slope[j]; }
+  return sum;
+}
+
+static void note(const batch *b, size_t group, size_t l, size_t lag, double *out)
+{
+  for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
+    double *record = record_of(b, out, group * GROUP + r, l),
+           *mean = record + LAGS_DERIVATIVE(b->K);
+    record[lag] = log_norm(&b->dh[group], r);
+    if (b->cell->memory) { record[LAGS_MEMORY(b->K) + lag] = log_norm(&b->dc[group], r); }
+    *mean = (lag == 0 ? 0.0 : *mean) + sum_derivative(b, l, lag, group * GROUP + r);
+    if (lag == b->K) { *mean /= (double)b->H * (double)(b->K + 1); }
+  }
+}
+
 /* All lags of a group's windows. */
 static void backward(batch *b, size_t group, size_t T, const int32_t *tokens, double *out)
 {
-  const unroll_params *params = b->params;
-  const size_t H = b->H, top = b->L - 1;
-  rows *dh = &b->dh[group], *own = &b->own[group];
+  const layer *top = network_top(b->net);
+  rows *dh = &b->dh[group], *dc = &b->dc[group];
 
   for (size_t lag = 0; lag <= b->K; ++lag) {
-    set_nothing(H, dh);
+    set_nothing(dh);
     for (size_t r = 0; r < GROUP && lag == 0; ++r) {
-      size_t window = window_of(b, group, r);
-      output_gradient(b, state_of(b, top, 0) + window * H, tokens[window * (T + 1) + T],
-                      b->logits + group * b->V, dh->m + r * H);
+      size_t window = window_of(b, group, r); /* slot 1 has the last state */
+      output_gradient(b, top->h + (b->B + window) * top->ld, tokens[window * (T + 1) + T],
+                      b->logits + group * b->V, dh->m + r * b->H);
       dh->e[r] = 0;
     }
     for (size_t l = b->L; l-- > 0;) {
-      const unroll_tensor *W_hh = params_tensor(params, l, PARAMS_W_HH),
-                          *W_xh = params_tensor(params, l, PARAMS_W_XH);
-      rows *da = &b->da[group * b->L + l];
-      double sums[GROUP] = {0};
-      if (lag > 0) { /* dh += W_hh^T da of the step after */
-        multiply(H, da, params->values + W_hh->offset, W_hh->ld, own);
-        add(H, own, dh);
-      }
-      memcpy(da->m, dh->m, GROUP * H * sizeof *da->m);
-      memcpy(da->e, dh->e, sizeof da->e);
-      differentiate(b, group, state_of(b, l, lag), H, da, sums);
-      normalize(H, da);
-      for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
-        double *record = record_of(b, out, group * GROUP + r, l),
-               *mean = record + LAGS_DERIVATIVE(b->K);
-        record[lag] = log_norm(H, dh, r);
-        *mean = (lag == 0 ? 0.0 : *mean) + sums[r];
-        if (lag == b->K) { *mean /= (double)H * (double)(b->K + 1); }
-      }
-      if (l > 0) { /* dh of the layer below: W_xh^T da */
-        multiply(H, da, params->values + W_xh->offset, W_xh->ld, dh);
+      set_nothing(dc);
+      if (lag > 0) { receive(b, group, l, dh, dc); }
+      note(b, group, l, lag, out);
+      send(b, group, l, lag, dh, dc);
+      if (l > 0) { /* dh of the layer below: W_xh^T deltas */
+        multiply_back(b->H, &b->left[group * b->L + l], 0, matrix_of(b->params, l, PARAMS_W_XH), dh);
       }
     }
   }
@@ -388,7 +566,7 @@ unroll_status lags_measure(const unroll_params *params, size_t n, size_t T, size
     /* The last batch reaches back over windows done before: to the same numbers. */
     size_t begin = done + b->B <= n ? done : n - b->B;
     const int32_t *x = tokens + begin * (T + 1);
-    double *records = out + begin * LAGS_RECORD(b->L, K);
+    double *records = out + begin * LAGS_RECORD(b->states, b->L, K);
     tangents_start(b, first + begin);
     forward(b, T, x, records);
 #pragma omp parallel for default(none) shared(b, T, x, records) schedule(static)

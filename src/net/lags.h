@@ -6,13 +6,17 @@
  * each the loss l_t of its last token alone, propagated back K steps through time and, in a stack of
  * layers, through the layers too:
  *
- *   G^l_k = dl_t / dh^l_{t-k}                         the total derivative, (H)
+ *   G^l_k = dl_t/dh^l_{t-k}                         the total derivative, (H)
  *         = (W_hh^l)^T  A^l_{k-1}  +  (W_xh^{l+1})^T A^{l+1}_k,   A^l_k = phi'(a^l_{t-k}) * G^l_k
  *   G^top_0 = W_qh^T (softmax(o_t) - onehot(y_t))
  *
- * and the growth of a tangent vector u <- diag(phi'(a^l_s)) W_hh^l u along the same steps, whose mean
- * logarithm per step is the largest Lyapunov exponent of layer l (Benettin, Galgani, Giorgilli and
- * Strelcyn 1980).
+ * The state of a cell with memory is (h, c): dl_t/dc_{t-k} is the derivative by the c that step t-k hands on, h_{t-k}
+ * held fixed, so that it is zero at k = 0. A gated cell has a delta A for each block of its products, and what goes
+ * past them is added to G (cell.h, cell_functions.inc).
+ *
+ * Beside it, the growth of a tangent vector u <- J_s u of the whole state along the same steps, whose mean logarithm
+ * per step is the largest Lyapunov exponent of layer l (Benettin, Galgani, Giorgilli and Strelcyn 1980);
+ * J_s = diag(phi'(a^l_s)) W_hh^l for a plain cell.
  *
  * The states are those of the program's own kernels. All else is in double, and every vector carries an
  * exponent of its own: gradients that vanish fall below the smallest number in a few dozen steps. Scaling
@@ -23,12 +27,14 @@
  */
 #include <unroll/params.h>
 
-/* What is measured of one window: (L) of these numbers, layer after layer. */
-#define LAGS_NORMS(K)   ((K) + 1) /* ln |G^l_k|, k = 0..K; -INFINITY where it is zero */
+/* What is measured of one window: (L) of these numbers, layer after layer. `states` is 2 for a cell with memory. */
+#define LAGS_NORMS(K)   ((K) + 1) /* ln |dl_t/dh_{t-k}|, k = 0..K; -INFINITY where it is zero */
 #define LAGS_TANGENT(K) ((K) + 1) /* index of: ln of the tangent's growth over the last K steps */
 #define LAGS_DERIVATIVE(K)                                                                         \
-  ((K) + 2) /* index of: phi'(a) of the last K + 1 steps, mean over units */
-#define LAGS_RECORD(L, K) ((L) * ((K) + 3)) /* doubles of one window */
+  ((K) + 2) /* index of: what the state's own unit hands on, past the products of a gated cell, else phi'(a): mean over \
+               units of the last K + 1 steps */
+#define LAGS_MEMORY(K) ((K) + 3) /* index of: ln |dl_t/dc_{t-k}|, k = 0..K */
+#define LAGS_RECORD(states, L, K) ((L) * ((states) * ((K) + 1) + 2)) /* doubles of one window */
 
 /**
  * Measure windows.
@@ -37,7 +43,7 @@
  * @param[in]  T, K    steps of a window and lags; 1 <= K < T
  * @param[in]  tokens  (n, T + 1) tokens of each window; the last one is only predicted
  * @param[in]  first   index of the first window: tangents start from a random vector of this number
- * @param[out] out     (n, LAGS_RECORD(L, K)); not finite where hidden states overflow
+ * @param[out] out     (n, LAGS_RECORD(params_states, L, K)); not finite where hidden states overflow
  *
  * @return UNROLL_OK or UNROLL_ERR_MEMORY
  *

@@ -58,9 +58,6 @@ static unroll_status start_backward(layer *l)
   UNROLL_TRY(new_reals(state_panels_size(size->T, size->B, l->params->shape.H), "hidden states",
                        &l->state_panels));
   UNROLL_TRY(memory_new(size->B, sizeof *l->panel_row, "panel rows", &l->panel_row));
-  if (l->cell->kept > 0) {
-    UNROLL_TRY(new_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
-  }
   if (size->per_shard) {
     UNROLL_TRY(new_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
   }
@@ -89,6 +86,9 @@ unroll_status layer_start(const unroll_params *params, size_t number, const netw
   UNROLL_TRY(start_weights(l));
   UNROLL_TRY(new_reals(states, "hidden states", &l->h));
   if (l->cell->memory) { UNROLL_TRY(new_reals(states, "hidden states", &l->c)); }
+  if (l->cell->kept > 0 && (size_trains(size) || size->keep_gates)) {
+    UNROLL_TRY(new_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
+  }
   if (size_trains(size)) { UNROLL_TRY(start_backward(l)); }
 
 cleanup:

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "net/params.h"
 #include "runfile/image.h"
 
 #include <assert.h>
@@ -17,8 +18,9 @@
 
 /* ------------------------------------------------------------------- table */
 
-/* A dataset of a result: a curve over the lags, values by their rank, or one number for each layer. */
-typedef enum kind { CURVE, SPECTRUM, NUMBER } kind;
+/* A dataset of a result, for each layer: a curve over the lags, of h or of c; values by their rank, or a number, for
+ * each block of W_hh; or a number. */
+typedef enum kind { CURVE, MEMORY_CURVE, SPECTRUM, BLOCK_NUMBER, NUMBER } kind;
 typedef enum type { REAL, WHOLE, VERDICT } type; /* double, int64_t, unroll_flow */
 typedef struct dataset {
   const char *name;
@@ -39,19 +41,28 @@ static const dataset datasets[] = {
     {AT(norm_q90), .kind = CURVE, .units = "nats", .long_name = "the same, quantile 0.9"},
     {AT(norm_log10), .kind = CURVE, .units = "1",
      .long_name = "decimal logarithm of the norm, mean over positions"},
+    {AT(norm_c_mean), .kind = MEMORY_CURVE, .units = "nats",
+     .long_name = "norm of the gradient of a loss by the memory c some steps before, mean over "
+                  "positions"},
+    {AT(norm_c_q10), .kind = MEMORY_CURVE, .units = "nats", .long_name = "the same, quantile 0.1"},
+    {AT(norm_c_q50), .kind = MEMORY_CURVE, .units = "nats", .long_name = "the same, median"},
+    {AT(norm_c_q90), .kind = MEMORY_CURVE, .units = "nats", .long_name = "the same, quantile 0.9"},
+    {AT(norm_c_log10), .kind = MEMORY_CURVE, .units = "1",
+     .long_name = "decimal logarithm of that norm, mean over positions"},
     {AT(eigenvalue_re), .kind = SPECTRUM, .units = "1",
      .long_name = "eigenvalues of W_hh by falling modulus, real part"},
     {AT(eigenvalue_im), .kind = SPECTRUM, .units = "1",
      .long_name = "eigenvalues of W_hh by falling modulus, imaginary part"},
     {AT(singular_value), .kind = SPECTRUM, .units = "1", .long_name = "singular values of W_hh"},
-    {AT(spectral_radius), .kind = NUMBER, .units = "1",
+    {AT(spectral_radius), .kind = BLOCK_NUMBER, .units = "1",
      .long_name = "largest modulus of an eigenvalue of W_hh"},
-    {AT(spectral_norm), .kind = NUMBER, .units = "1",
+    {AT(spectral_norm), .kind = BLOCK_NUMBER, .units = "1",
      .long_name = "largest singular value of W_hh"},
     {AT(lyapunov), .kind = NUMBER, .units = "step-1",
      .long_name = "largest Lyapunov exponent of the product of Jacobians along the text"},
     {AT(derivative), .kind = NUMBER, .units = "1",
-     .long_name = "derivative of the activation, mean over units and steps"},
+     .long_name = "derivative of the activation, or factor of a gated state past the product, mean "
+                  "over units and steps"},
     {AT(growth), .kind = NUMBER, .units = "1",
      .long_name = "factor per step of the norm over the farther half of the lags"},
     {AT(half_lag), .type = WHOLE, .kind = NUMBER, .units = "steps",
@@ -70,10 +81,36 @@ static char *array_of(const unroll_gradflow *f, const dataset *d)
   return array;
 }
 
-/* Elements of one result. */
+/* Elements of one result; 0: models of this cell have no such dataset. */
 static size_t length_of(const unroll_gradflow *f, const dataset *d)
 {
-  return f->L * (d->kind == CURVE ? (size_t)f->lags + 1 : d->kind == SPECTRUM ? f->H : 1);
+  switch (d->kind) {
+  case CURVE:
+    return f->L * ((size_t)f->lags + 1);
+  case MEMORY_CURVE:
+    return f->memory ? f->L * ((size_t)f->lags + 1) : 0;
+  case SPECTRUM:
+    return f->L * f->blocks * f->H;
+  case BLOCK_NUMBER:
+    return f->L * f->blocks;
+  case NUMBER:
+    break;
+  }
+  return f->L;
+}
+
+/* Dimensions of one result: layer, block of several, lag or mode. Returns their number. */
+static int dimensions_of(const unroll_gradflow *f, const dataset *d, h5_dim *dim)
+{
+  const bool curve = d->kind == CURVE || d->kind == MEMORY_CURVE;
+  const bool by_block = d->kind == SPECTRUM || d->kind == BLOCK_NUMBER;
+  int rank = 0;
+
+  dim[rank++] = (h5_dim){f->L, GROUP "/layer"};
+  if (by_block && f->blocks > 1) { dim[rank++] = (h5_dim){f->blocks, GROUP "/gate"}; }
+  if (curve) { dim[rank++] = (h5_dim){(size_t)f->lags + 1, GROUP "/lag"}; }
+  if (d->kind == SPECTRUM) { dim[rank++] = (h5_dim){f->H, GROUP "/mode"}; }
+  return rank;
 }
 
 /* Bytes of one result. */
@@ -93,6 +130,7 @@ static unroll_status grow(run_flows *flows, size_t max)
 
   UNROLL_TRY(memory_resize(flows->n, max, sizeof *flows->step, "gradient flow", &flows->step));
   for (size_t i = 0; i < N_DATASETS; ++i) {
+    if (length_of(rows, &datasets[i]) == 0) { continue; }
     UNROLL_TRY(memory_resize(flows->n, max, bytes_of(rows, &datasets[i]), "gradient flow",
                              (char *)rows + datasets[i].offset));
   }
@@ -120,6 +158,9 @@ unroll_status run_add_flow(run *r, const unroll_gradflow *flow)
     diagnostics_free(flows);
     flows->rows = (unroll_gradflow){.L = flow->L,
                                     .H = flow->H,
+                                    .memory = flow->memory,
+                                    .blocks = flow->blocks,
+                                    .gates = flow->gates,
                                     .positions = flow->positions,
                                     .lags = flow->lags,
                                     .context = flow->context};
@@ -127,6 +168,7 @@ unroll_status run_add_flow(run *r, const unroll_gradflow *flow)
   if (flows->n == flows->max) { UNROLL_TRY(grow(flows, flows->max == 0 ? 16 : 2 * flows->max)); }
   for (size_t i = 0; i < N_DATASETS; ++i) {
     size_t bytes = bytes_of(flow, &datasets[i]);
+    if (bytes == 0) { continue; }
     memcpy(array_of(&flows->rows, &datasets[i]) + flows->n * bytes, array_of(flow, &datasets[i]),
            bytes);
   }
@@ -141,6 +183,7 @@ unroll_gradflow run_flow_view(const run_flows *flows, size_t i)
   assert(i < flows->n);
   unroll_gradflow row = flows->rows;
   for (size_t k = 0; k < N_DATASETS; ++k) {
+    if (length_of(&row, &datasets[k]) == 0) { continue; }
     char *array = array_of(&row, &datasets[k]) + i * bytes_of(&row, &datasets[k]);
     memcpy((char *)&row + datasets[k].offset, &array, sizeof array);
   }
@@ -164,23 +207,13 @@ static unroll_status put_dataset(const h5_file *file, const dataset *d, const un
                                  size_t n, bool rows)
 {
   unroll_status st = UNROLL_OK;
-  const h5_dim step = {n, GROUP "/step"}, layer = {f->L, GROUP "/layer"}, none = {0, NULL};
-  const h5_dim last[] = {{(size_t)f->lags + 1, GROUP "/lag"}, {f->H, GROUP "/mode"}, none};
-  h5_shape shape = {.rank = d->kind == NUMBER ? 1 : 2,
-                    .dim = {layer, last[d->kind]},
-                    .units = d->units,
-                    .long_name = d->long_name};
+  h5_shape shape = {.grows = rows, .units = d->units, .long_name = d->long_name};
   const void *data = array_of(f, d);
   const char **text = NULL;
   char object[H5_PATH];
 
-  if (rows) {
-    shape = (h5_shape){shape.rank + 1,
-                       {step, layer, last[d->kind]},
-                       .grows = true,
-                       .units = d->units,
-                       .long_name = d->long_name};
-  }
+  if (rows) { shape.dim[shape.rank++] = (h5_dim){n, GROUP "/step"}; }
+  shape.rank += dimensions_of(f, d, shape.dim + shape.rank);
   (void)snprintf(object, sizeof object, GROUP "/%s", d->name);
   switch (d->type) {
   case REAL:
@@ -203,6 +236,20 @@ cleanup:
   return st;
 }
 
+/* The scale of the blocks of W_hh: their letters. */
+static unroll_status put_gates(const h5_file *file, const unroll_gradflow *f)
+{
+  const h5_shape shape = {1, {{f->blocks, GROUP "/gate"}}, false, "1", "gate whose block of W_hh it is"};
+  char letter[CELL_BLOCKS][2] = {{0}};
+  const char *text[CELL_BLOCKS] = {0};
+
+  for (size_t k = 0; k < f->blocks; ++k) {
+    letter[k][0] = f->gates[k];
+    text[k] = letter[k];
+  }
+  return h5_put_strings(file, GROUP "/gate", &shape, text);
+}
+
 /* The scales but step, and all that was measured. */
 static unroll_status put_datasets(const h5_file *file, const unroll_gradflow *f, size_t n,
                                   bool rows)
@@ -211,9 +258,13 @@ static unroll_status put_datasets(const h5_file *file, const unroll_gradflow *f,
 
   UNROLL_TRY(h5_put_index(file, GROUP "/layer", "layer, from the input on", f->L));
   UNROLL_TRY(h5_put_index(file, GROUP "/lag", "steps back from the loss", (size_t)f->lags + 1));
-  UNROLL_TRY(
-      h5_put_index(file, GROUP "/mode", "eigenvalue or singular value, from the largest on", f->H));
+  if (f->blocks > 0) {
+    UNROLL_TRY(h5_put_index(file, GROUP "/mode", "eigenvalue or singular value, from the largest on",
+                            f->H));
+  }
+  if (f->blocks > 1) { UNROLL_TRY(put_gates(file, f)); }
   for (size_t i = 0; i < N_DATASETS; ++i) {
+    if (length_of(f, &datasets[i]) == 0) { continue; }
     UNROLL_TRY(put_dataset(file, &datasets[i], f, n, rows));
   }
 
@@ -300,10 +351,12 @@ static unroll_status get_dataset(const h5_file *file, const dataset *d, const un
                                  size_t n)
 {
   char object[H5_PATH];
-  const hsize_t shape[3] = {n, rows->L, d->kind == CURVE ? rows->lags + 1 : rows->H};
-  const int rank = d->kind == NUMBER ? 2 : 3;
+  h5_dim dim[H5_RANK];
+  const int rank = 1 + dimensions_of(rows, d, dim);
+  hsize_t shape[H5_RANK] = {n};
   void *data = array_of(rows, d);
 
+  for (int i = 1; i < rank; ++i) { shape[i] = dim[i - 1].n; }
   (void)snprintf(object, sizeof object, GROUP "/%s", d->name);
   switch (d->type) {
   case REAL:
@@ -319,7 +372,12 @@ static unroll_status get_dataset(const h5_file *file, const dataset *d, const un
 unroll_status diagnostics_get(const h5_file *file, const unroll_params *params, run_flows *flows)
 {
   unroll_status st = UNROLL_OK;
-  run_flows made = {.rows = {.L = params->shape.L, .H = params->shape.H}};
+  const cell *c = params_cell(params);
+  run_flows made = {.rows = {.L = params->shape.L,
+                             .H = params->shape.H,
+                             .memory = c->memory,
+                             .blocks = c->recurrent,
+                             .gates = c->gates}};
   hid_t steps = H5I_INVALID_HID;
   hsize_t n[1] = {0};
 
@@ -337,6 +395,7 @@ unroll_status diagnostics_get(const h5_file *file, const unroll_params *params, 
   made.n = (size_t)n[0];
   UNROLL_TRY(h5_get(file, GROUP "/step", H5T_INTEGER, 1, n, H5T_NATIVE_UINT64, made.step));
   for (size_t i = 0; i < N_DATASETS; ++i) {
+    if (length_of(&made.rows, &datasets[i]) == 0) { continue; }
     UNROLL_TRY(get_dataset(file, &datasets[i], &made.rows, made.n));
   }
   *flows = made;
@@ -369,14 +428,28 @@ static json_t *pack_value(const unroll_gradflow *f, const dataset *d, size_t l)
   return NULL;
 }
 
+/* An object of the blocks of W_hh, by their letters. */
+static json_t *pack_blocks(const unroll_gradflow *f, const dataset *d, size_t l, bool *complete)
+{
+  json_t *object = json_object();
+  for (size_t k = 0; k < f->blocks; ++k) {
+    const char letter[] = {f->gates[k], '\0'};
+    *complete &= json_object_set_new(object, letter, pack_value(f, d, l * f->blocks + k)) == 0;
+  }
+  return object;
+}
+
 bool diagnostics_pack(const unroll_gradflow *f, json_t *object)
 {
   bool complete = json_object_set_new(object, "step", json_integer((json_int_t)f->step)) == 0;
   for (size_t i = 0; i < N_DATASETS; ++i) {
-    if (datasets[i].kind != NUMBER) { continue; }
+    const dataset *d = &datasets[i];
+    if ((d->kind != NUMBER && d->kind != BLOCK_NUMBER) || length_of(f, d) == 0) { continue; }
     json_t *array = json_array();
     for (size_t l = 0; l < f->L; ++l) {
-      complete &= json_array_append_new(array, pack_value(f, &datasets[i], l)) == 0;
+      json_t *value = d->kind == BLOCK_NUMBER && f->blocks > 1 ? pack_blocks(f, d, l, &complete)
+                                                               : pack_value(f, d, l);
+      complete &= json_array_append_new(array, value) == 0;
     }
     complete &= json_object_set_new(object, datasets[i].name, array) == 0;
   }

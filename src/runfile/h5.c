@@ -164,14 +164,14 @@ cleanup:
 unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
                         hid_t *dataset)
 {
-  assert(shape->rank >= 1 && shape->rank <= 3);
+  assert(shape->rank >= 1 && shape->rank <= H5_RANK);
   unroll_status st = UNROLL_OK;
   hid_t how = H5I_INVALID_HID;
   hid_t space = H5I_INVALID_HID;
   hid_t made = H5I_INVALID_HID;
-  hsize_t n[3] = {0};
-  hsize_t most[3] = {0};
-  hsize_t chunk[3] = {0};
+  hsize_t n[H5_RANK] = {0};
+  hsize_t most[H5_RANK] = {0};
+  hsize_t chunk[H5_RANK] = {0};
 
   hsize_t row = 1;
 
@@ -405,8 +405,8 @@ unroll_status h5_get(const h5_file *file, const char *object, H5T_class_t kind, 
 {
   unroll_status st = UNROLL_OK;
   hid_t dataset = H5I_INVALID_HID;
-  hsize_t found[3] = {0};
-  assert(rank >= 1 && rank <= 3);
+  hsize_t found[H5_RANK] = {0};
+  assert(rank >= 1 && rank <= H5_RANK);
 
   UNROLL_TRY(h5_open(file, object, kind, rank, found, &dataset));
   for (int i = 0; i < rank; ++i) {

@@ -88,10 +88,13 @@ typedef struct h5_dim {
   const char *scale;
 } h5_dim;
 
+/* Most dimensions of a dataset. */
+#define H5_RANK 4
+
 /* What a dataset is. */
 typedef struct h5_shape {
-  int rank; /* 1 to 3 */
-  h5_dim dim[3];
+  int rank; /* 1 to H5_RANK */
+  h5_dim dim[H5_RANK];
   bool grows; /* the first dimension is unlimited, as tables of rows are in netCDF */
   const char *units, *long_name;
 } h5_shape;

@@ -56,8 +56,6 @@ unroll_status diagnose_check(const trainer *t)
   const unroll_config *config = &t->run->config;
   if (config->diagnose_every.count == 0) { return UNROLL_OK; }
 
-  const unroll_status st = gradflow_check(t->run->params);
-  if (st != UNROLL_OK) { return st; }
   const plan p = plan_of(t);
   if (p.K < 1) {
     return unroll_fail(UNROLL_ERR_INPUT,
@@ -148,7 +146,7 @@ unroll_status diagnose(trainer *t)
   watchdog_phase("the gradient flow is measured, the spectra by rank 0");
   st = copy_windows(&p, first, n, &tokens);
   if (st == UNROLL_OK) {
-    st = gradflow_new(r->params->shape.L, r->params->shape.H, POSITIONS, p.K, &flow);
+    st = gradflow_new(&r->params->shape, POSITIONS, p.K, &flow);
   }
   UNROLL_TRY(comm_agree(t->comm, st));
   st = gradflow_measure(t->comm, r->params, p.T, first, n, tokens, flow);

@@ -125,7 +125,7 @@ static int32_t *new_tokens(size_t n, size_t V)
 static double *measure(unroll_params *p, unroll_activation of, size_t n, size_t T, size_t K,
                        const int32_t *tokens, uint64_t first)
 {
-  double *out = malloc(n * LAGS_RECORD(p->shape.L, K) * sizeof *out);
+  double *out = malloc(n * LAGS_RECORD(params_states(p), p->shape.L, K) * sizeof *out);
   if (out == NULL) { abort(); }
   p->shape.activation = of;
   CHECK_OK(lags_measure(p, n, T, K, tokens, first, out));
@@ -145,7 +145,7 @@ static void test_lags_of_a_scaled_orthogonal_matrix_grow_by_the_scale(void)
     make_linear(p, 0, c);
     double *x = measure(p, UNROLL_ACTIVATION_RELU, N, T, K, tokens, 0);
     for (size_t i = 0; i < N; ++i) {
-      const double *record = x + i * LAGS_RECORD(1, K);
+      const double *record = x + i * LAGS_RECORD(1, 1, K);
       CU_ASSERT(isfinite(record[0]));
       for (size_t k = 1; k <= K; ++k) {
         CU_ASSERT(near(record[k] - record[0], (double)k * log(c), 1e-12));
@@ -176,7 +176,7 @@ static void test_lags_far_below_the_smallest_number_are_right(void)
 
   double *x = measure(p, UNROLL_ACTIVATION_RELU, N, T, K, tokens, 0);
   for (size_t i = 0; i < N; ++i) {
-    const double *lower = x + i * LAGS_RECORD(2, K), *upper = lower + LAGS_RECORD(1, K);
+    const double *lower = x + i * LAGS_RECORD(1, 2, K), *upper = lower + LAGS_RECORD(1, 1, K);
     for (size_t k = 0; k <= K; ++k) {
       CU_ASSERT(near(upper[k] - upper[0], -20.0 * LN2 * (double)k, 1e-13));
     }
@@ -184,6 +184,48 @@ static void test_lags_far_below_the_smallest_number_are_right(void)
     CU_ASSERT(near(upper[LAGS_TANGENT(K)] / K, -20.0 * LN2, 1e-13));
     CU_ASSERT(near(lower[LAGS_TANGENT(K)] / K, 0.0, 1e-13));
   }
+  free(x);
+  free(tokens);
+  unroll_params_free(&p);
+}
+
+/* f = 1, i = 0: c passes whatever it is given, and nothing goes through h. */
+static void test_lags_of_an_open_memory_do_not_change(void)
+{
+  enum { V = 5, H = 11, T = 40, K = 30, N = 3 };
+  const size_t one = LAGS_RECORD(2, 1, K);
+  const unroll_shape shape = {.V = V, .H = H, .L = 1, .cell = UNROLL_CELL_LSTM};
+  unroll_params *p = NULL;
+  unroll_gradflow *f = NULL;
+  int32_t *tokens = new_tokens(N * (T + 1), V);
+  if (kernels_start() != UNROLL_OK || unroll_params_new(&shape, &p) != UNROLL_OK ||
+      unroll_params_start(p, &(unroll_start){.seed = 3}) != UNROLL_OK ||
+      gradflow_new(&shape, N, K, &f) != UNROLL_OK) {
+    abort();
+  }
+  const int zero[] = {PARAMS_W_HH, PARAMS_W_XH};
+  for (size_t k = 0; k < sizeof zero / sizeof zero[0]; ++k) {
+    const unroll_tensor *W = params_tensor(p, 0, zero[k]);
+    memset(p->values + W->offset, 0, params_lines(W) * W->ld * sizeof *p->values);
+  }
+  for (size_t j = 0; j < H; ++j) {
+    set(p, 0, PARAMS_B_H, j, 0, -100.0);
+    set(p, 0, PARAMS_B_H, H + j, 0, 100.0);
+  }
+
+  double *x = measure(p, UNROLL_ACTIVATION_TANH, N, T, K, tokens, 0);
+  for (size_t i = 0; i < N; ++i) {
+    const double *record = x + i * one, *memory = record + LAGS_MEMORY(K);
+    CU_ASSERT(isfinite(record[0]) && record[1] == -INFINITY && record[K] == -INFINITY);
+    CU_ASSERT(memory[0] == -INFINITY && isfinite(memory[1]));
+    for (size_t k = 2; k <= K; ++k) { CU_ASSERT(memory[k] == memory[1]); }
+    CU_ASSERT(record[LAGS_TANGENT(K)] == 0.0);
+    CU_ASSERT(record[LAGS_DERIVATIVE(K)] == 1.0);
+  }
+  CHECK_OK(gradflow_summarize(x, f));
+  CU_ASSERT(f->growth[0] == 1.0 && f->lyapunov[0] == 0.0);
+  CU_ASSERT(f->verdict[0] == UNROLL_FLOW_STABLE && f->norm_mean[K] == 0.0);
+  unroll_gradflow_free(&f);
   free(x);
   free(tokens);
   unroll_params_free(&p);
@@ -210,7 +252,7 @@ static void test_lags_of_dead_units_are_zero(void)
 static void test_lags_of_a_window_depend_on_nothing_else(void)
 {
   enum { V = 11, H = 19, L = 2, T = 12, K = 7, N = 131, FIRST = 122, SOME = 9 };
-  const size_t record = LAGS_RECORD(L, K);
+  const size_t record = LAGS_RECORD(1, L, K);
   unroll_params *p = new_params(V, H, L);
   int32_t *tokens = new_tokens(N * (T + 1), V);
   int threads = omp_get_max_threads();
@@ -239,10 +281,10 @@ static void test_lags_of_a_window_depend_on_nothing_else(void)
 static unroll_gradflow *summary(size_t n, const double *size, double log_factor, size_t K)
 {
   unroll_gradflow *f = NULL;
-  double *records = malloc(n * LAGS_RECORD(1, K) * sizeof *records);
-  if (records == NULL || gradflow_new(1, 1, n, K, &f) != UNROLL_OK) { abort(); }
+  double *records = malloc(n * LAGS_RECORD(1, 1, K) * sizeof *records);
+  if (records == NULL || gradflow_new(&(unroll_shape){.V = 1, .H = 1, .L = 1}, n, K, &f) != UNROLL_OK) { abort(); }
   for (size_t i = 0; i < n; ++i) {
-    double *record = records + i * LAGS_RECORD(1, K);
+    double *record = records + i * LAGS_RECORD(1, 1, K);
     for (size_t k = 0; k <= K; ++k) { record[k] = log(size[i]) + (double)k * log_factor; }
     record[LAGS_TANGENT(K)] = (double)i * (double)K;
     record[LAGS_DERIVATIVE(K)] = (double)i;
@@ -312,10 +354,10 @@ static void test_summarize_of_zero_vanishes_and_of_nan_fails(void)
 {
   enum { K = 2, N = 2 };
   unroll_gradflow *f = NULL;
-  double records[N * LAGS_RECORD(2, K)];
-  const size_t second = LAGS_RECORD(1, K);
+  double records[N * LAGS_RECORD(1, 2, K)];
+  const size_t second = LAGS_RECORD(1, 1, K);
 
-  if (gradflow_new(2, 1, N, K, &f) != UNROLL_OK) { abort(); }
+  if (gradflow_new(&(unroll_shape){.V = 1, .H = 1, .L = 2}, N, K, &f) != UNROLL_OK) { abort(); }
   memset(records, 0, sizeof records);
   records[1] = records[2] = -INFINITY;               /* one of two positions */
   records[second] = records[second + 1] = -INFINITY; /* both positions, all lags */
@@ -344,6 +386,7 @@ int main(void)
       {"spectrum: NaN", test_spectrum_of_nan_is_refused},
       {"lags: scaled orthogonal", test_lags_of_a_scaled_orthogonal_matrix_grow_by_the_scale},
       {"lags: 2^-1200", test_lags_far_below_the_smallest_number_are_right},
+      {"lags: open memory", test_lags_of_an_open_memory_do_not_change},
       {"lags: dead units", test_lags_of_dead_units_are_zero},
       {"lags: threads, batches", test_lags_of_a_window_depend_on_nothing_else},
       {"summary: mean, quantiles", test_summarize_finds_mean_and_quantiles},

@@ -131,7 +131,7 @@ static void check_window(const unroll_params *p, kind of, const int32_t *tokens,
   double loss = plain_loss(p, of, tokens, NO_CHANGE, h);
   CU_ASSERT(fabs(loss - program_loss(p, tokens)) < 1e-12);
 
-  for (size_t l = 0; l < p->shape.L; ++l, record += LAGS_RECORD(1, K)) {
+  for (size_t l = 0; l < p->shape.L; ++l, record += LAGS_RECORD(1, 1, K)) {
     for (size_t k = 0; k <= K; ++k) {
       double squares = 0.0;
       for (size_t j = 0; j < p->shape.H; ++j) {
@@ -166,7 +166,7 @@ static void check_model(size_t V, size_t H, size_t L, kind of)
   const unroll_shape shape = shape_of(V, H, L, of);
   unroll_params *p = NULL;
   int32_t tokens[N * (STEPS + 1)];
-  double *records = calloc(N, LAGS_RECORD(L, K) * sizeof *records);
+  double *records = calloc(N, LAGS_RECORD(1, L, K) * sizeof *records);
 
   if (records == NULL || kernels_start() != UNROLL_OK ||
       unroll_params_new(&shape, &p) != UNROLL_OK ||
@@ -180,12 +180,63 @@ static void check_model(size_t V, size_t H, size_t L, kind of)
   }
   CHECK_OK(lags_measure(p, N, STEPS, K, tokens, first, records));
   for (size_t i = 0; i < N; ++i) {
-    check_window(p, of, tokens + i * (STEPS + 1), first + i, records + i * LAGS_RECORD(L, K));
+    check_window(p, of, tokens + i * (STEPS + 1), first + i, records + i * LAGS_RECORD(1, L, K));
   }
   unroll_params_free(&p);
   free(records);
 }
 
+/* ------------------------------------------------------------------ gated cells */
+
+/*
+ * By the program's own steps: the states are run to step t-k, one number of them is changed by hand, and the rest of
+ * the window is run on. The Jacobian of a step's state has its columns by differences of the same kind.
+ */
+typedef struct machine {
+  const unroll_params *p;
+  network *net;
+  size_t states, n; /* (states, L, H), of which a layer has some */
+} machine;
+
+/* From the state behind step `first` - 1 to that behind step `last` - 1; the loss where that is the last. */
+static double run_steps(const machine *m, const int32_t *tokens, size_t first, size_t last,
+                        double *state)
+{
+  double loss = 0.0;
+  network_set_state(m->net, state);
+  for (size_t t = first; t < last; ++t) {
+    m->net->x[0] = tokens[t];
+    m->net->y[0] = tokens[t + 1];
+    network_forward(m->net, 1);
+    network_carry(m->net, 1);
+  }
+  network_get_state(m->net, state);
+  network_output(m->net, (network_span){0, 0, 1}, 0.0, true);
+  loss = m->net->head.nll[0];
+  return loss;
+}
+
+/* Loss when the state vector `which` of layer l, unit j, behind step t is changed. A change behind the last step is one
+ * of what the head sees. */
+static double changed_loss(const machine *m, const int32_t *tokens, size_t t, size_t at, double by)
+{
+  double state[2 * MOST * UNITS] = {0};
+  (void)run_steps(m, tokens, 0, t + 1, state);
+  state[at] += by;
+  if (t + 1 < STEPS) { return run_steps(m, tokens, t + 1, STEPS, state); }
+  const size_t H = m->p->shape.H, top = m->p->shape.L - 1;
+  double sum = 0.0, target = 0.0;
+  for (size_t v = 0; v < m->p->shape.V; ++v) {
+    double o = weight(m->p, params_output(m->p, PARAMS_B_Q), v, 0);
+    for (size_t j = 0; j < H; ++j) {
+      o += weight(m->p, params_output(m->p, PARAMS_W_QH), v, j) * state[top * H + j];
+    }
+    sum += exp(o);
+    if (v == (size_t)tokens[STEPS]) { target = o; }
+  }
+  return log(sum) - target;
+}
+OTHER
 /* ------------------------------------------------------------------------ cases */
 
 static void test_real_is_double(void)
