@@ -1,11 +1,11 @@
 /*
  * The norms over lags against central differences, in the double build.
  *
- *   |G^l_k|,  G^l_k[j] = (l_t(h^l_{t-k}[j] + s) - l_t(h^l_{t-k}[j] - s)) / 2 s
+ *   |G^l_k|,  G^l_k[j] = (l_t(h^l_{t-k}[j] + s) - l_t(h^l_{t-k}[j] - s)) / 2 s, and of c the same
  *
  * l_t is the loss of the last token of a window by a plain model written from the equations, which can
  * perturb any state on its way; unperturbed it is the loss that the program itself computes. The tangent
- * and the mean derivative are compared with plain products of that model's Jacobians.
+ * and the mean derivative are compared with plain products of that model's Jacobians, those of gated cells by differences.
  */
 #include "kinds.h"
 #include "support.h"
@@ -32,43 +32,104 @@
 
 /* Where a state is changed before it is used; step STEPS: nowhere. */
 typedef struct change {
-  size_t layer, step, unit;
+  size_t layer, step, unit, which; /* which 0: h, 1: c, after h was made of it */
   double by;
 } change;
 
-static const change NO_CHANGE = {0, STEPS, 0, 0.0};
+static const change NO_CHANGE = {0, STEPS, 0, 0, 0.0};
+
+/* A layer after a step. */
+typedef struct state {
+  double x[4][UNITS];       /* W_xh x + b_h, block by block in the file's order */
+  double v[2][UNITS];       /* h, c */
+  double derivative[UNITS]; /* phi', or the factor of the state past the product */
+} state;
 
 static double weight(const unroll_params *p, const unroll_tensor *t, size_t i, size_t j)
 {
   return (double)p->values[unroll_tensor_index(t, i, j)];
 }
 
-/* Loss of the last token [nats]; a and h (STEPS, MOST, UNITS) of all steps. */
-static double plain_loss(const unroll_params *p, kind of, const int32_t *tokens, change c,
-                         double (*h)[MOST][UNITS])
+static double sigmoid(double a)
 {
+  return 1.0 / (1.0 + exp(-a));
+}
+
+/* The step of a layer from x and the state before, unit by unit (design.md section 1). */
+static void plain_step(const unroll_params *p, kind of, size_t l, double (*before)[UNITS], state *s)
+{
+  const size_t H = p->shape.H;
+  const unroll_tensor *W = params_tensor(p, l, PARAMS_W_HH),
+                      *b_hn = params_tensor(p, l, PARAMS_B_HN);
+  for (size_t i = 0; i < H; ++i) {
+    double a[4], *x[4] = {s->x[0] + i, s->x[1] + i, s->x[2] + i, s->x[3] + i};
+    double h = before[0][i], c = before[1][i];
+    for (size_t k = 0; k < 4; ++k) {
+      a[k] = 0.0;
+      for (size_t j = 0; W != NULL && k * H < W->rows && j < H; ++j) {
+        a[k] += weight(p, W, k * H + i, j) * before[0][j];
+      }
+    }
+    switch (of.cell) {
+    case UNROLL_CELL_RNN: {
+      double sum = *x[0] + a[0];
+      h = of.activation == UNROLL_ACTIVATION_TANH ? tanh(sum) : sum > 0.0 ? sum : 0.0;
+      s->derivative[i] = of.activation == UNROLL_ACTIVATION_TANH ? 1.0 - h * h
+                         : h > 0.0                               ? 1.0
+                                                                 : 0.0;
+      break;
+    }
+    case UNROLL_CELL_LSTM:
+      s->derivative[i] = sigmoid(*x[1] + a[1]);
+      c = s->derivative[i] * c + sigmoid(*x[0] + a[0]) * tanh(*x[2] + a[2]);
+      h = sigmoid(*x[3] + a[3]) * tanh(c);
+      break;
+    case UNROLL_CELL_GRU: {
+      double r = sigmoid(*x[0] + a[0]), z = sigmoid(*x[1] + a[1]);
+      h = (1.0 - z) * tanh(*x[2] + r * (a[2] + weight(p, b_hn, i, 0))) + z * h;
+      s->derivative[i] = z;
+      break;
+    }
+    case UNROLL_CELL_MINGRU: {
+      double z = sigmoid(*x[0]);
+      h = (1.0 - z) * h + z * *x[1];
+      s->derivative[i] = 1.0 - z;
+      break;
+    }
+    }
+    s->v[0][i] = h;
+    s->v[1][i] = c;
+  }
+}
+
+static double no_state[2][UNITS];
+
+/* Loss of the last token [nats]; s (STEPS, MOST) the states of all steps. */
+static double plain_loss(const unroll_params *p, kind of, const int32_t *tokens, change c,
+                         state (*s)[MOST])
+{
+  const size_t H = p->shape.H;
   for (size_t t = 0; t < STEPS; ++t) {
     for (size_t l = 0; l < p->shape.L; ++l) {
-      const unroll_tensor *W_xh = params_tensor(p, l, PARAMS_W_XH),
-                          *W_hh = params_tensor(p, l, PARAMS_W_HH),
+      const unroll_tensor *W = params_tensor(p, l, PARAMS_W_XH),
                           *b_h = params_tensor(p, l, PARAMS_B_H);
-      for (size_t i = 0; i < p->shape.H; ++i) {
+      for (size_t i = 0; i < W->rows; ++i) {
         double a = weight(p, b_h, i, 0);
-        for (size_t j = 0; j < p->shape.H; ++j) {
-          a += t > 0 ? weight(p, W_hh, i, j) * h[t - 1][l][j] : 0.0;
-          a += l > 0 ? weight(p, W_xh, i, j) * h[t][l - 1][j] : 0.0;
+        for (size_t j = 0; j < H; ++j) {
+          a += l > 0 ? weight(p, W, i, j) * s[t][l - 1].v[0][j] : 0.0;
         }
-        a += l == 0 ? weight(p, W_xh, i, (size_t)tokens[t]) : 0.0;
-        h[t][l][i] = of.activation == UNROLL_ACTIVATION_TANH ? tanh(a) : a > 0.0 ? a : 0.0;
+        a += l == 0 ? weight(p, W, i, (size_t)tokens[t]) : 0.0;
+        s[t][l].x[i / H][i % H] = a;
       }
-      if (c.step == t && c.layer == l) { h[t][l][c.unit] += c.by; }
+      plain_step(p, of, l, t > 0 ? s[t - 1][l].v : no_state, &s[t][l]);
+      if (c.step == t && c.layer == l) { s[t][l].v[c.which][c.unit] += c.by; }
     }
   }
   double sum = 0.0, target = 0.0;
   for (size_t v = 0; v < p->shape.V; ++v) {
     double o = weight(p, params_output(p, PARAMS_B_Q), v, 0);
-    for (size_t j = 0; j < p->shape.H; ++j) {
-      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * h[STEPS - 1][p->shape.L - 1][j];
+    for (size_t j = 0; j < H; ++j) {
+      o += weight(p, params_output(p, PARAMS_W_QH), v, j) * s[STEPS - 1][p->shape.L - 1].v[0][j];
     }
     sum += exp(o);
     if (v == (size_t)tokens[STEPS]) { target = o; }
@@ -76,32 +137,63 @@ static double plain_loss(const unroll_params *p, kind of, const int32_t *tokens,
   return log(sum) - target;
 }
 
-static double plain_derivative(kind of, double h)
+static double size_of(size_t H, double (*u)[UNITS])
 {
-  return of.activation == UNROLL_ACTIVATION_TANH ? 1.0 - h * h : h > 0.0 ? 1.0 : 0.0;
+  double squares = 0.0;
+  for (size_t j = 0; j < H; ++j) { squares += u[0][j] * u[0][j] + u[1][j] * u[1][j]; }
+  return sqrt(squares);
+}
+
+/* u <- J u of a step: from the equations, or by differences along u. */
+static void plain_jacobian(const unroll_params *p, kind of, size_t l, double (*before)[UNITS],
+                           const state *now, double (*u)[UNITS])
+{
+  const size_t H = p->shape.H;
+  if (of.cell == UNROLL_CELL_RNN) {
+    double next[UNITS];
+    for (size_t i = 0; i < H; ++i) {
+      next[i] = 0.0;
+      for (size_t j = 0; j < H; ++j) {
+        next[i] += weight(p, params_tensor(p, l, PARAMS_W_HH), i, j) * u[0][j];
+      }
+      next[i] *= now->derivative[i];
+    }
+    memcpy(u[0], next, sizeof next);
+    return;
+  }
+  state up = *now, down = *now;
+  double from[2][2][UNITS];
+  const double step = STEP / size_of(H, u);
+  for (size_t j = 0; j < H; ++j) {
+    for (size_t which = 0; which < 2; ++which) {
+      from[0][which][j] = before[which][j] + step * u[which][j];
+      from[1][which][j] = before[which][j] - step * u[which][j];
+    }
+  }
+  plain_step(p, of, l, from[0], &up);
+  plain_step(p, of, l, from[1], &down);
+  for (size_t j = 0; j < H; ++j) {
+    for (size_t which = 0; which < 2; ++which) {
+      u[which][j] = (up.v[which][j] - down.v[which][j]) / (2.0 * step);
+    }
+    if (of.cell != UNROLL_CELL_LSTM) { u[1][j] = 0.0; }
+  }
 }
 
 /* ln of the growth of u over the last K steps, from the same first vector. */
 static double plain_tangent(const unroll_params *p, kind of, size_t l, uint64_t window,
-                            double (*h)[MOST][UNITS])
+                            state (*s)[MOST])
 {
-  const unroll_tensor *W = params_tensor(p, l, PARAMS_W_HH);
-  double u[UNITS], next[UNITS], before = 0.0, after = 0.0;
+  const size_t H = p->shape.H;
+  double u[2][UNITS] = {{0}}, before = 0.0, after = 0.0;
 
-  for (size_t j = 0; j < p->shape.H; ++j) {
-    u[j] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
+  for (size_t j = 0; j < params_states(p) * H; ++j) {
+    u[j / H][j % H] = 2.0 * random_uniform(0, RANDOM_TANGENT, window, j) - 1.0;
   }
   for (size_t t = 0; t < STEPS; ++t) {
-    for (size_t i = 0; i < p->shape.H; ++i) {
-      next[i] = 0.0;
-      for (size_t j = 0; j < p->shape.H; ++j) { next[i] += weight(p, W, i, j) * u[j]; }
-      next[i] *= plain_derivative(of, h[t][l][i]);
-    }
-    memcpy(u, next, sizeof u);
-    if (t != STEPS - 1 - K && t != STEPS - 1) { continue; }
-    double size = 0.0;
-    for (size_t j = 0; j < p->shape.H; ++j) { size += u[j] * u[j]; }
-    *(t == STEPS - 1 ? &after : &before) = sqrt(size);
+    plain_jacobian(p, of, l, t > 0 ? s[t - 1][l].v : no_state, &s[t][l], u);
+    if (t == STEPS - 1 - K) { before = size_of(H, u); }
+    if (t == STEPS - 1) { after = size_of(H, u); }
   }
   return log(after / before);
 }
@@ -124,39 +216,56 @@ static double program_loss(const unroll_params *p, const int32_t *tokens)
   return loss;
 }
 
+/* The norm of the derivative of the loss by h (0) or c (1) of that layer and lag. */
+static double plain_norm(const unroll_params *p, kind of, const int32_t *tokens, size_t l, size_t k,
+                         size_t which)
+{
+  static state scratch[STEPS][MOST];
+  double squares = 0.0;
+  for (size_t j = 0; j < p->shape.H; ++j) {
+    double up = plain_loss(p, of, tokens, (change){l, STEPS - 1 - k, j, which, STEP}, scratch);
+    double down = plain_loss(p, of, tokens, (change){l, STEPS - 1 - k, j, which, -STEP}, scratch);
+    squares += pow((up - down) / (2.0 * STEP), 2.0);
+  }
+  return sqrt(squares);
+}
+
+static void check_norm(const char *what, size_t l, size_t k, double a, double n)
+{
+  if (!(fabs(a - n) < 1e-6 * n)) {
+    fprintf(stderr, "%s, layer %zu, lag %zu: %.10g, differences say %.10g\n", what, l, k, a, n);
+  }
+  CU_ASSERT(fabs(a - n) < 1e-6 * n);
+  CU_ASSERT(n > 1e-4); /* there was something to compare */
+}
+
 static void check_window(const unroll_params *p, kind of, const int32_t *tokens, uint64_t window,
                          const double *record)
 {
-  static double h[STEPS][MOST][UNITS], scratch[STEPS][MOST][UNITS];
-  double loss = plain_loss(p, of, tokens, NO_CHANGE, h);
+  static state s[STEPS][MOST];
+  const size_t states = params_states(p);
+  double loss = plain_loss(p, of, tokens, NO_CHANGE, s);
   CU_ASSERT(fabs(loss - program_loss(p, tokens)) < 1e-12);
 
-  for (size_t l = 0; l < p->shape.L; ++l, record += LAGS_RECORD(1, 1, K)) {
+  for (size_t l = 0; l < p->shape.L; ++l, record += LAGS_RECORD(states, 1, K)) {
     for (size_t k = 0; k <= K; ++k) {
-      double squares = 0.0;
-      for (size_t j = 0; j < p->shape.H; ++j) {
-        double up = plain_loss(p, of, tokens, (change){l, STEPS - 1 - k, j, STEP}, scratch);
-        double down = plain_loss(p, of, tokens, (change){l, STEPS - 1 - k, j, -STEP}, scratch);
-        squares += pow((up - down) / (2.0 * STEP), 2.0);
+      check_norm("h", l, k, exp(record[k]), plain_norm(p, of, tokens, l, k, 0));
+      if (states > 1 && k > 0) {
+        check_norm("c", l, k, exp(record[LAGS_MEMORY(K) + k]),
+                   plain_norm(p, of, tokens, l, k, 1));
       }
-      double n = sqrt(squares), a = exp(record[k]);
-      if (!(fabs(a - n) < 1e-6 * n)) {
-        fprintf(stderr, "layer %zu, lag %zu: %.10g, differences say %.10g\n", l, k, a, n);
-      }
-      CU_ASSERT(fabs(a - n) < 1e-6 * n);
-      CU_ASSERT(n > 1e-4); /* there was something to compare */
     }
+    if (states > 1) { CU_ASSERT(record[LAGS_MEMORY(K)] == -INFINITY); }
 
     double derivative = 0.0;
     for (size_t k = 0; k <= K; ++k) {
-      for (size_t j = 0; j < p->shape.H; ++j) {
-        derivative += plain_derivative(of, h[STEPS - 1 - k][l][j]);
-      }
+      for (size_t j = 0; j < p->shape.H; ++j) { derivative += s[STEPS - 1 - k][l].derivative[j]; }
     }
     CU_ASSERT(fabs(record[LAGS_DERIVATIVE(K)] - derivative / (double)((K + 1) * p->shape.H)) <
               1e-13);
-    double tangent = plain_tangent(p, of, l, window, h);
-    CU_ASSERT(fabs(record[LAGS_TANGENT(K)] - tangent) < 1e-11 * fmax(1.0, fabs(tangent)));
+    double tangent = plain_tangent(p, of, l, window, s),
+           tolerance = of.cell == UNROLL_CELL_RNN ? 1e-11 : 1e-7;
+    CU_ASSERT(fabs(record[LAGS_TANGENT(K)] - tangent) < tolerance * fmax(1.0, fabs(tangent)));
   }
 }
 
@@ -166,13 +275,13 @@ static void check_model(size_t V, size_t H, size_t L, kind of)
   const unroll_shape shape = shape_of(V, H, L, of);
   unroll_params *p = NULL;
   int32_t tokens[N * (STEPS + 1)];
-  double *records = calloc(N, LAGS_RECORD(1, L, K) * sizeof *records);
-
-  if (records == NULL || kernels_start() != UNROLL_OK ||
-      unroll_params_new(&shape, &p) != UNROLL_OK ||
+  if (kernels_start() != UNROLL_OK || unroll_params_new(&shape, &p) != UNROLL_OK ||
       unroll_params_start(p, &(unroll_start){.seed = 29}) != UNROLL_OK) {
     abort();
   }
+  const size_t one = LAGS_RECORD(params_states(p), L, K);
+  double *records = calloc(N, one * sizeof *records);
+  if (records == NULL) { abort(); }
   /* Twice the usual weights: neither linear, nor vanished after K steps. */
   for (size_t i = 0; i < p->n; ++i) { p->values[i] *= 2.0; }
   for (size_t i = 0; i < sizeof tokens / sizeof *tokens; ++i) {
@@ -180,63 +289,12 @@ static void check_model(size_t V, size_t H, size_t L, kind of)
   }
   CHECK_OK(lags_measure(p, N, STEPS, K, tokens, first, records));
   for (size_t i = 0; i < N; ++i) {
-    check_window(p, of, tokens + i * (STEPS + 1), first + i, records + i * LAGS_RECORD(1, L, K));
+    check_window(p, of, tokens + i * (STEPS + 1), first + i, records + i * one);
   }
   unroll_params_free(&p);
   free(records);
 }
 
-/* ------------------------------------------------------------------ gated cells */
-
-/*
- * By the program's own steps: the states are run to step t-k, one number of them is changed by hand, and the rest of
- * the window is run on. The Jacobian of a step's state has its columns by differences of the same kind.
- */
-typedef struct machine {
-  const unroll_params *p;
-  network *net;
-  size_t states, n; /* (states, L, H), of which a layer has some */
-} machine;
-
-/* From the state behind step `first` - 1 to that behind step `last` - 1; the loss where that is the last. */
-static double run_steps(const machine *m, const int32_t *tokens, size_t first, size_t last,
-                        double *state)
-{
-  double loss = 0.0;
-  network_set_state(m->net, state);
-  for (size_t t = first; t < last; ++t) {
-    m->net->x[0] = tokens[t];
-    m->net->y[0] = tokens[t + 1];
-    network_forward(m->net, 1);
-    network_carry(m->net, 1);
-  }
-  network_get_state(m->net, state);
-  network_output(m->net, (network_span){0, 0, 1}, 0.0, true);
-  loss = m->net->head.nll[0];
-  return loss;
-}
-
-/* Loss when the state vector `which` of layer l, unit j, behind step t is changed. A change behind the last step is one
- * of what the head sees. */
-static double changed_loss(const machine *m, const int32_t *tokens, size_t t, size_t at, double by)
-{
-  double state[2 * MOST * UNITS] = {0};
-  (void)run_steps(m, tokens, 0, t + 1, state);
-  state[at] += by;
-  if (t + 1 < STEPS) { return run_steps(m, tokens, t + 1, STEPS, state); }
-  const size_t H = m->p->shape.H, top = m->p->shape.L - 1;
-  double sum = 0.0, target = 0.0;
-  for (size_t v = 0; v < m->p->shape.V; ++v) {
-    double o = weight(m->p, params_output(m->p, PARAMS_B_Q), v, 0);
-    for (size_t j = 0; j < H; ++j) {
-      o += weight(m->p, params_output(m->p, PARAMS_W_QH), v, j) * state[top * H + j];
-    }
-    sum += exp(o);
-    if (v == (size_t)tokens[STEPS]) { target = o; }
-  }
-  return log(sum) - target;
-}
-OTHER
 /* ------------------------------------------------------------------------ cases */
 
 static void test_real_is_double(void)
@@ -258,12 +316,22 @@ static void test_lags_relu_are_the_derivative(void)
   check_model(11, UNITS, MOST, KIND_RELU);
 }
 
+static void test_lags_of_gated_cells_are_the_derivative(void)
+{
+  for (size_t i = GATED; i < KINDS; ++i) {
+    check_model(7, 9, 1, all_kinds[i]);
+    check_model(5, 16, 2, all_kinds[i]);
+    check_model(11, 6, 3, all_kinds[i]);
+  }
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
       {"the build is in double", test_real_is_double},
       {"tanh, one to three layers", test_lags_tanh_are_the_derivative},
       {"ReLU, one to three layers", test_lags_relu_are_the_derivative},
+      {"gated cells, one to three layers", test_lags_of_gated_cells_are_the_derivative},
   };
   return run_cases("gradflow_gradient", sizeof cases / sizeof cases[0], cases);
 }
