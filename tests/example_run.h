@@ -148,7 +148,7 @@ static void example_flow(run *r, uint64_t step)
 {
   unroll_gradflow *f = NULL;
   const size_t L = r->params->shape.L, H = r->params->shape.H, K = H + 2;
-  if (gradflow_new(L, H, 64, K, &f) != UNROLL_OK) { abort(); }
+  if (gradflow_new(&r->params->shape, 64, K, &f) != UNROLL_OK) { abort(); }
   double *const curves[] = {f->norm_mean, f->norm_q10, f->norm_q50, f->norm_q90, f->norm_log10};
   double *const spectra[] = {f->eigenvalue_re, f->eigenvalue_im, f->singular_value};
   double *const numbers[] = {f->spectral_radius, f->spectral_norm, f->lyapunov, f->derivative,

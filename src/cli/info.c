@@ -344,7 +344,8 @@ static void print_flow(const run_flows *flows)
     (void)snprintf(name, sizeof name, "growth, layer %zu", l);
     print_curve(name, flows->rows.growth + l, stride, flows->n);
     for (size_t k = 0; k < last.blocks; ++k) {
-      (void)snprintf(name, sizeof name, last.blocks > 1 ? "radius of %.1s, layer %zu" : "radius%.0s, layer %zu",
+      (void)snprintf(name, sizeof name,
+                     last.blocks > 1 ? "radius of %.1s, layer %zu" : "radius%.0s, layer %zu",
                      last.gates + k, l);
       print_curve(name, flows->rows.spectral_radius + l * last.blocks + k, last.blocks * stride,
                   flows->n);

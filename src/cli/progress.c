@@ -108,7 +108,8 @@ static void print_flow(const unroll_gradflow *f)
                  f->step, l, f->half_lag[l], f->percent_lag[l], f->growth[l], f->lyapunov[l]);
     for (size_t k = 0; k < f->blocks; ++k) {
       if (f->blocks > 1) {
-        (void)printf(" spectral_radius_%c %.4g", f->gates[k], f->spectral_radius[l * f->blocks + k]);
+        (void)printf(" spectral_radius_%c %.4g", f->gates[k],
+                     f->spectral_radius[l * f->blocks + k]);
       } else {
         (void)printf(" spectral_radius %.4g", f->spectral_radius[l]);
       }

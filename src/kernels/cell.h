@@ -32,10 +32,10 @@
 
 /* name, inputs, recurrent, kept, from, memory, bypass, gates */
 #define CELLS(X)                                                                                   \
-  X(tanh, 1, 1, 0, 0, 0, 0, "")                                                                        \
-  X(relu, 1, 1, 0, 0, 0, 0, "")                                                                        \
-  X(lstm, 4, 4, 4, 0, 1, 0, "ifgo")                                                                        \
-  X(gru, 3, 3, 4, 1, 0, 1, "rzn")                                                                         \
+  X(tanh, 1, 1, 0, 0, 0, 0, "")                                                                    \
+  X(relu, 1, 1, 0, 0, 0, 0, "")                                                                    \
+  X(lstm, 4, 4, 4, 0, 1, 0, "ifgo")                                                                \
+  X(gru, 3, 3, 4, 1, 0, 1, "rzn")                                                                  \
   X(mingru, 2, 0, 2, 0, 0, 1, "")
 
 /* The most of any number of blocks. */

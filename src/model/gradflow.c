@@ -178,7 +178,8 @@ static unroll_status check_finite(const unroll_gradflow *f, const double *record
 }
 
 /* Number k of the records of layer l at all positions. */
-static void take(const unroll_gradflow *f, const double *records, size_t l, size_t k, double *column)
+static void take(const unroll_gradflow *f, const double *records, size_t l, size_t k,
+                 double *column)
 {
   const size_t one = LAGS_RECORD(states_of(f), 1, (size_t)f->lags);
   for (size_t i = 0; i < (size_t)f->positions; ++i) {
@@ -297,7 +298,9 @@ static unroll_status measure_mine(const unroll_params *params, size_t T, size_t 
                                   size_t n, const int32_t *tokens, double **records)
 {
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(memory_new(n, LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof **records, "norms", records));
+  UNROLL_TRY(memory_new(n,
+                        LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof **records,
+                        "norms", records));
   if (n > 0) { UNROLL_TRY(lags_measure(params, n, T, K, tokens, first, *records)); }
 
 cleanup:
@@ -313,8 +316,9 @@ unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params, s
   size_t *sizes = NULL;
 
   UNROLL_TRY(comm_agree(comm, measure_mine(params, T, K, first, n, tokens, &mine)));
-  UNROLL_TRY(comm_gather_bytes(comm, mine, n * LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof *mine, -1,
-                               &sizes, (void **)&records));
+  UNROLL_TRY(comm_gather_bytes(
+      comm, mine, n * LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof *mine, -1,
+      &sizes, (void **)&records));
   UNROLL_TRY(comm_agree(comm, gradflow_summarize(records, f)));
   UNROLL_TRY(find_spectra(comm, params, f));
   f->context = T - 1 - K;
@@ -388,8 +392,7 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   UNROLL_TRY(window_steps(plan, part.tokens, &T));
-  UNROLL_TRY(comm_agree(
-      comm, gradflow_new(&params->shape, plan->positions, plan->lags, &f)));
+  UNROLL_TRY(comm_agree(comm, gradflow_new(&params->shape, plan->positions, plan->lags, &f)));
   UNROLL_TRY(
       comm_agree(comm, read_windows(model, text, &part, plan->positions, T, first, n, &tokens)));
   UNROLL_TRY(gradflow_measure(comm, params, T, first, n, tokens, f));

@@ -128,7 +128,9 @@ static void add(const rows *a, rows *c)
   for (size_t r = 0; r < GROUP; ++r) {
     long e = a->e[r] > c->e[r] ? a->e[r] : c->e[r];
     double of_a = power_of_two(a->e[r] - e), of_c = power_of_two(c->e[r] - e);
-    for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) { c->m[j] = of_c * c->m[j] + of_a * a->m[j]; }
+    for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) {
+      c->m[j] = of_c * c->m[j] + of_a * a->m[j];
+    }
     c->e[r] = e;
   }
 }
@@ -191,8 +193,8 @@ typedef struct batch {
   rows *tangent;           /* (groups, L) of states */
   rows *left;              /* (groups, L) of ways: the last lag's */
   rows *through;           /* (groups) of ways: of a tangent */
-  rows *dh, *dc, *own;     /* (groups) G of h and c, and its part from the future of the own layer */
-  double *logits;          /* (groups, V) */
+  rows *dh, *dc, *own; /* (groups) G of h and c, and its part from the future of the own layer */
+  double *logits;      /* (groups, V) */
 } batch;
 
 static void batch_free(batch *b)
@@ -224,8 +226,7 @@ static unroll_status new_rows(size_t count, size_t n, double **mantissas, rows *
 static matrix matrix_of(const unroll_params *params, size_t l, params_name which)
 {
   const unroll_tensor *W = params_tensor(params, l, which);
-  return W == NULL ? (matrix){0}
-                   : (matrix){params->values + W->offset, W->ld, W->blocks, W->block};
+  return W == NULL ? (matrix){0} : (matrix){params->values + W->offset, W->ld, W->blocks, W->block};
 }
 
 static void transpose(size_t H, matrix W, unroll_real *out)
@@ -244,7 +245,8 @@ static unroll_status batch_start(const unroll_params *params, size_t n, size_t K
   const cell *c = params_cell(params);
   const size_t H = params->shape.H, L = params->shape.L, states = params_states(params);
   const size_t ways = cell_deltas(c) + c->memory + c->bypass;
-  const size_t matrices = c->recurrent * H * H, most = MOST_KEPT / (L * (K + 1) * states * ways * H);
+  const size_t matrices = c->recurrent * H * H,
+               most = MOST_KEPT / (L * (K + 1) * states * ways * H);
   double *mantissas = NULL;
 
   *b = (batch){.params = params,
@@ -292,8 +294,7 @@ static size_t window_of(const batch *b, size_t group, size_t r)
 
 static double *coefficients_of(const batch *b, size_t l, size_t lag, size_t window)
 {
-  return b->coefficients +
-         ((l * (b->K + 1) + lag) * b->B + window) * b->states * b->ways * b->H;
+  return b->coefficients + ((l * (b->K + 1) + lag) * b->B + window) * b->states * b->ways * b->H;
 }
 
 /* Of dh (state 0) or dc (state 1) of the step that the network has just made. */
@@ -493,9 +494,7 @@ static void send(const batch *b, size_t group, size_t l, size_t lag, rows *dh, r
     for (size_t x = 0; x < b->ways; ++x) {
       double *way = left->m + r * left->n + x * H;
       apply(H, coefficients + x * H, dh->m + r * H, true, way);
-      if (b->states > 1) {
-        apply(H, coefficients + (b->ways + x) * H, dc->m + r * H, false, way);
-      }
+      if (b->states > 1) { apply(H, coefficients + (b->ways + x) * H, dc->m + r * H, false, way); }
     }
   }
   normalize(left);
@@ -545,7 +544,8 @@ static void backward(batch *b, size_t group, size_t T, const int32_t *tokens, do
       note(b, group, l, lag, out);
       send(b, group, l, lag, dh, dc);
       if (l > 0) { /* dh of the layer below: W_xh^T deltas */
-        multiply_back(b->H, &b->left[group * b->L + l], 0, matrix_of(b->params, l, PARAMS_W_XH), dh);
+        multiply_back(b->H, &b->left[group * b->L + l], 0, matrix_of(b->params, l, PARAMS_W_XH),
+                      dh);
       }
     }
   }

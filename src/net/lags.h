@@ -31,9 +31,10 @@
 #define LAGS_NORMS(K)   ((K) + 1) /* ln |dl_t/dh_{t-k}|, k = 0..K; -INFINITY where it is zero */
 #define LAGS_TANGENT(K) ((K) + 1) /* index of: ln of the tangent's growth over the last K steps */
 #define LAGS_DERIVATIVE(K)                                                                         \
-  ((K) + 2) /* index of: what the state's own unit hands on, past the products of a gated cell, else phi'(a): mean over \
+  ((K) +                                                                                           \
+   2) /* index of: what the state's own unit hands on, past the products of a gated cell, else phi'(a): mean over \
                units of the last K + 1 steps */
-#define LAGS_MEMORY(K) ((K) + 3) /* index of: ln |dl_t/dc_{t-k}|, k = 0..K */
+#define LAGS_MEMORY(K)            ((K) + 3) /* index of: ln |dl_t/dc_{t-k}|, k = 0..K */
 #define LAGS_RECORD(states, L, K) ((L) * ((states) * ((K) + 1) + 2)) /* doubles of one window */
 
 /**

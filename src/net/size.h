@@ -15,7 +15,7 @@ typedef struct network_size {
   size_t
       window; /* tokens of the longest sequences over all ranks; 0: no memory for the backward pass */
   bool keep_gates; /* what the cells keep, although there is no backward pass */
-  bool per_shard; /* sequences longer than a chunk come: keep a gradient for each shard */
+  bool per_shard;  /* sequences longer than a chunk come: keep a gradient for each shard */
   unroll_real
       *gradient; /* borrowed, (params->n) zeros: where the gradient goes; NULL: memory of its own */
   unroll_real *rows; /* borrowed, (window, ld of the input table), or NULL: embedding.h */

@@ -107,7 +107,7 @@ static int dimensions_of(const unroll_gradflow *f, const dataset *d, h5_dim *dim
   int rank = 0;
 
   dim[rank++] = (h5_dim){f->L, GROUP "/layer"};
-  if (by_block && f->blocks > 1) { dim[rank++] = (h5_dim){f->blocks, GROUP "/gate"}; }
+  if (by_block && f->blocks > 1) { dim[rank++] = (h5_dim){f->blocks, GROUP "/block"}; }
   if (curve) { dim[rank++] = (h5_dim){(size_t)f->lags + 1, GROUP "/lag"}; }
   if (d->kind == SPECTRUM) { dim[rank++] = (h5_dim){f->H, GROUP "/mode"}; }
   return rank;
@@ -237,9 +237,10 @@ cleanup:
 }
 
 /* The scale of the blocks of W_hh: their letters. */
-static unroll_status put_gates(const h5_file *file, const unroll_gradflow *f)
+static unroll_status put_blocks(const h5_file *file, const unroll_gradflow *f)
 {
-  const h5_shape shape = {1, {{f->blocks, GROUP "/gate"}}, false, "1", "gate whose block of W_hh it is"};
+  const h5_shape shape = {
+      1, {{f->blocks, GROUP "/block"}}, false, "1", "block of W_hh, the letter of its gate"};
   char letter[CELL_BLOCKS][2] = {{0}};
   const char *text[CELL_BLOCKS] = {0};
 
@@ -247,7 +248,7 @@ static unroll_status put_gates(const h5_file *file, const unroll_gradflow *f)
     letter[k][0] = f->gates[k];
     text[k] = letter[k];
   }
-  return h5_put_strings(file, GROUP "/gate", &shape, text);
+  return h5_put_strings(file, GROUP "/block", &shape, text);
 }
 
 /* The scales but step, and all that was measured. */
@@ -259,10 +260,10 @@ static unroll_status put_datasets(const h5_file *file, const unroll_gradflow *f,
   UNROLL_TRY(h5_put_index(file, GROUP "/layer", "layer, from the input on", f->L));
   UNROLL_TRY(h5_put_index(file, GROUP "/lag", "steps back from the loss", (size_t)f->lags + 1));
   if (f->blocks > 0) {
-    UNROLL_TRY(h5_put_index(file, GROUP "/mode", "eigenvalue or singular value, from the largest on",
-                            f->H));
+    UNROLL_TRY(h5_put_index(file, GROUP "/mode",
+                            "eigenvalue or singular value, from the largest on", f->H));
   }
-  if (f->blocks > 1) { UNROLL_TRY(put_gates(file, f)); }
+  if (f->blocks > 1) { UNROLL_TRY(put_blocks(file, f)); }
   for (size_t i = 0; i < N_DATASETS; ++i) {
     if (length_of(f, &datasets[i]) == 0) { continue; }
     UNROLL_TRY(put_dataset(file, &datasets[i], f, n, rows));

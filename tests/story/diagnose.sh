@@ -45,6 +45,19 @@ check "the bits of a run that never stopped" same_run 1.h5 part.h5
 check "from the best model's file" quiet 0 "$unroll" train text --resume --max-steps 30 -o best.h5
 check "the same bits from there" same_run 1.h5 best.h5
 
+# ------------------------------------------------- gated cells
+for cell in gru lstm mingru; do
+  gated=("${many[@]}" --cell $cell)
+  check "one rank, $cell" quiet 0 env OMP_NUM_THREADS=1 "${gated[@]}" -o $cell.h5
+  check "two ranks, $cell" quiet 0 mpirun -n 2 "${gated[@]}" -o $cell.2.h5
+  check "the same bits, $cell" same_run $cell.h5 $cell.2.h5
+  check "to step 16, $cell" quiet 0 "${gated[@]/#30/16}" -o part.h5 --overwrite
+  check "and on, $cell" quiet 0 "$unroll" train --resume --max-steps 30 -o part.h5
+  check "the bits of a run that never stopped, $cell" same_run $cell.h5 part.h5
+  check "the page, $cell" quiet 0 "$unroll" info $cell.h5
+  check "has a line per layer, $cell" [ "$(grep -c '^  layer [01]  [a-z]*  half_lag ' out)" = 2 ]
+done
+
 # ------------------------------------------------- off, and what it leaves alone
 check "without" quiet 0 "${many[@]/#--diagnose-every/--keep}" -o off.h5
 check "nothing else changes" "$python" - "$source_dir" <<'PY'
@@ -106,6 +119,7 @@ check "and no row" [ "$(rows b.h5)" = 30 ]
 if "$python" -c 'import matplotlib' 2>/dev/null; then
   check "plot a run" quiet 0 "$python" "$source_dir/jobs/plot" 1.h5 -o 1.svg
   check "with the gradients" grep -q 'spectral_radius' 1.svg
+  for cell in gru mingru; do check "plot $cell" quiet 0 "$python" "$source_dir/jobs/plot" $cell.h5 -o $cell.svg; done
 else
   echo "not checked: pictures (no matplotlib)"
 fi

@@ -2,6 +2,7 @@
 
     gradflow.py measure RUN TEXT JSON FLOW   all numbers again from the weights and the text
     gradflow.py schema FLOW                  the tables of src/runfile/README.md, in both directions
+    gradflow.py gates RUN JSON FLOW          spectra of the blocks of W_hh of a gated cell; norms in JSON and file alike
     gradflow.py construct RUN SCALE          make W_hh SCALE times a rotation of the units, ReLU in its linear region
     gradflow.py verdict JSON SCALE VERDICT   what is said of that model
     gradflow.py along RUN TEXT               the last row of a run's /diagnostics, measured on TEXT
@@ -157,6 +158,30 @@ def measure(run, text, report, flow):
             assert group.attrs["step"] == source["state"].attrs["step"]
 
 
+def gates(run, report, flow):
+    """Spectra of each block of W_hh, by its letter, in JSON and file."""
+    with open(report, encoding="utf-8") as f:
+        said = json.load(f)["layers"]
+    with h5py.File(run, "r") as file, h5py.File(flow, "r") as written:
+        cell, group = tools.text_attribute(file["config"], "cell"), written["diagnostics"]
+        letters = {"lstm": "ifgo", "gru": "rzn", "mingru": ""}[cell]
+        spectra = ("eigenvalue_re", "eigenvalue_im", "singular_value", "spectral_radius", "spectral_norm")
+        assert ("block" in group) == bool(letters) and ("norm_c_mean" in group) == (cell == "lstm")
+        for l, layer in enumerate(said):
+            for name in spectra:
+                assert (name in layer) == (name in group) == bool(letters), name
+            for k, letter in enumerate(letters):
+                assert group["block"].asstr()[k] == letter
+                H = file["weights/output/W_qh"].shape[1]
+                W = file[f"weights/layer{l}/W_hh"][k * H : (k + 1) * H].astype(float)
+                check_spectrum({name: layer[name][letter] for name in spectra}, W)
+                for name in spectra:
+                    assert np.array_equal(group[name][l, k], layer[name][letter]), name
+            for name in [name for name in layer if name.startswith("norm_")]:
+                x = [-math.inf if value is None else value for value in layer[name]]
+                assert np.array_equal(group[name][l], x), name
+
+
 # --------------------------------------------------------------------------- schema
 
 
@@ -174,8 +199,9 @@ def schema(path):
     tools.run_tool(["h5dump", path])
     with h5py.File(path, "r") as file:
         found = {node.name for node in file["diagnostics"].values()}
-        tools.check(found == {row.path for row in table}, f"datasets {found ^ {row.path for row in table}}")
-        for row in table:
+        needed = {row.path for row in table if not row.optional}
+        tools.check(needed <= found <= {row.path for row in table}, f"datasets {found ^ needed}")
+        for row in [row for row in table if row.path in found]:
             tools.check_dataset(file[row.path], row, "float64")
         for group in ("/", "/diagnostics"):
             tools.check(tools.tracks_order(file[group]), f"{group} keeps no order")
@@ -229,7 +255,7 @@ def last(run, flow):
         for name in ("positions", "lags", "context"):
             assert a.attrs[name] == b.attrs[name], name
         for name, node in b.items():
-            x, y = a[name][...] if name in ("layer", "lag", "mode") else a[name][-1], node[...]
+            x, y = a[name][...] if name in ("layer", "lag", "mode", "block") else a[name][-1], node[...]
             assert x.dtype == y.dtype and np.array_equal(x, y), name
 
 
@@ -280,6 +306,8 @@ def main():
         measure(*words)
     elif what == "schema":
         schema(*words)
+    elif what == "gates":
+        gates(*words)
     elif what == "construct":
         construct(words[0], float(words[1]))
     elif what == "verdict":

@@ -31,6 +31,18 @@ done
 check "another number of positions" quiet 0 "$unroll" gradflow run.h5 other --lags 23 --positions 21 --context 15 --json
 check_not "is another result" cmp -s one.json out
 
+# -------------------------------------------------------- gated cells
+for cell in lstm gru mingru; do
+  check "train $cell" quiet 0 "$unroll" train text -o $cell.h5 --cell $cell --batch 8 --steps 16 --hidden 11 --layers 2 --max-steps 40
+  check "the page, $cell" quiet 0 "$unroll" gradflow $cell.h5 other --lags 9 --positions 5
+  check "measure $cell" quiet 0 "$unroll" gradflow $cell.h5 other --lags 23 --positions 20 --json -o $cell.flow.h5
+  mv out $cell.json
+  check "spectra of its gates" "${oracle[@]}" gates $cell.h5 $cell.json $cell.flow.h5
+  check "the schema, $cell" "${oracle[@]}" schema $cell.flow.h5
+  check "two ranks, $cell" quiet 0 mpirun -n 2 "$unroll" gradflow $cell.h5 other --lags 23 --positions 20 --json
+  check "the same digits, $cell" cmp $cell.json out
+done
+
 # Large enough for LAPACK to use its threads, if it had its way.
 check "train 150 units" quiet 0 "$unroll" train text -o wide.h5 --batch 4 --steps 8 --hidden 150 --max-steps 2
 check "LAPACK told to use one thread" quiet 0 env OPENBLAS_NUM_THREADS=1 "$unroll" gradflow wide.h5 other --lags 5 --json
@@ -103,6 +115,9 @@ if "$python" -c 'import matplotlib' 2>/dev/null; then
   check "a PNG" [ "$(head -c 4 flow.png | tail -c 3)" = PNG ]
   check "plot a run" quiet 0 "$python" "$source_dir/jobs/plot" run.h5 -o run.svg
   check "an SVG with the axes' names" grep -q 'grad_norm' run.svg
+  for cell in lstm mingru; do
+    check "plot the flow of $cell" quiet 0 "$python" "$source_dir/jobs/plot" $cell.flow.h5
+  done
   check "plot a file that is neither" quiet 1 "$python" "$source_dir/jobs/plot" text
 else
   echo "not checked: pictures (no matplotlib)"

@@ -64,12 +64,19 @@ def check_log(path):
 def check_flow(path, lines, group):
     """The same of the gradient flow: its numbers of each layer."""
     columns = {name: node.asstr()[...] if node.dtype == object else node[...] for name, node in group.items()}
-    columns = {name: column for name, column in columns.items() if name == "step" or column.shape[1:] == group["layer"].shape}
+    letters = columns.get("block", ())
+    columns = {
+        name: column
+        for name, column in columns.items()
+        if name == "step" or column.shape[1:] == group["layer"].shape or name in ("spectral_radius", "spectral_norm")
+    }
     rows = []
     for i in range(len(columns.get("step", ()))):
         row = {name: column[i].tolist() for name, column in columns.items()}
         for name in ("half_lag", "percent_lag"):
             row[name] = [None if lag < 0 else lag for lag in row[name]]
+        for name in ("spectral_radius", "spectral_norm") if len(letters) > 0 else ():
+            row[name] = [dict(zip(letters, blocks)) for blocks in row[name]]
         rows.append(row)
     for line in lines:
         line.pop("kind")

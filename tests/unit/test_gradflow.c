@@ -282,7 +282,10 @@ static unroll_gradflow *summary(size_t n, const double *size, double log_factor,
 {
   unroll_gradflow *f = NULL;
   double *records = malloc(n * LAGS_RECORD(1, 1, K) * sizeof *records);
-  if (records == NULL || gradflow_new(&(unroll_shape){.V = 1, .H = 1, .L = 1}, n, K, &f) != UNROLL_OK) { abort(); }
+  if (records == NULL ||
+      gradflow_new(&(unroll_shape){.V = 1, .H = 1, .L = 1}, n, K, &f) != UNROLL_OK) {
+    abort();
+  }
   for (size_t i = 0; i < n; ++i) {
     double *record = records + i * LAGS_RECORD(1, 1, K);
     for (size_t k = 0; k <= K; ++k) { record[k] = log(size[i]) + (double)k * log_factor; }

@@ -251,8 +251,7 @@ static void check_window(const unroll_params *p, kind of, const int32_t *tokens,
     for (size_t k = 0; k <= K; ++k) {
       check_norm("h", l, k, exp(record[k]), plain_norm(p, of, tokens, l, k, 0));
       if (states > 1 && k > 0) {
-        check_norm("c", l, k, exp(record[LAGS_MEMORY(K) + k]),
-                   plain_norm(p, of, tokens, l, k, 1));
+        check_norm("c", l, k, exp(record[LAGS_MEMORY(K) + k]), plain_norm(p, of, tokens, l, k, 1));
       }
     }
     if (states > 1) { CU_ASSERT(record[LAGS_MEMORY(K)] == -INFINITY); }
