@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/numbers.h"
 #include "base/random.h"
 #include "net/network.h"
 
@@ -44,8 +45,6 @@ INLINE vec vec_sigmoid(vec x)
 }
 
 #include "kernels/cell_functions.inc"
-
-#define LN2 0.693147180559945309417
 
 /* Windows that one thread takes back together: each row of a weight matrix is read once for all. */
 #define GROUP 4

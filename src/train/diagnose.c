@@ -145,9 +145,7 @@ unroll_status diagnose(trainer *t)
 
   watchdog_phase("the gradient flow is measured, the spectra by rank 0");
   st = copy_windows(&p, first, n, &tokens);
-  if (st == UNROLL_OK) {
-    st = gradflow_new(&r->params->shape, POSITIONS, p.K, &flow);
-  }
+  if (st == UNROLL_OK) { st = gradflow_new(&r->params->shape, POSITIONS, p.K, &flow); }
   UNROLL_TRY(comm_agree(t->comm, st));
   st = gradflow_measure(t->comm, r->params, p.T, first, n, tokens, flow);
   if (st == UNROLL_ERR_DIVERGED) {

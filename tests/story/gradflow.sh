@@ -82,10 +82,6 @@ refused() { # PART COMMAND...: status 2, one line that has the part
 gradflow=("$unroll" gradflow)
 cp flow.h5 kept.h5
 refused "flow.h5.*--overwrite" "${gradflow[@]}" run.h5 text -o flow.h5
-check "a model with gates" quiet 0 "$unroll" train text -o gated.h5 --cell gru "${tiny[@]}" --max-steps 1
-refused "cells with gates" "${gradflow[@]}" gated.h5 text
-check "training that measures them" quiet 2 mpirun -n 2 "$unroll" train text -o never.h5 --cell lstm "${tiny[@]}" --diagnose-every 2
-check "is told so" grep -q 'unroll: error: .*cells with gates' err
 refused "none/such" "${gradflow[@]}" run.h5 text -o none/such
 cp run.h5 kept_run.h5
 refused "the run file itself" "${gradflow[@]}" run.h5 text -o ./run.h5 --overwrite
