@@ -79,7 +79,7 @@ static void set_nothing(rows *a)
   for (size_t r = 0; r < GROUP; ++r) { a->e[r] = NOTHING; }
 }
 
-/* A square matrix in memory, or `blocks` of them, `block` rows apart; rows of W are ld elements apart. */
+/* W (H, H), or `blocks` of it, `block` rows apart; rows are ld elements apart. */
 typedef struct matrix {
   const unroll_real *W;
   size_t ld, blocks, block;

@@ -40,5 +40,5 @@ while read -r hash options; do
   printf "$hash  %s\n" "${files[@]}" >expected
   check "$options: other hashes" diff expected made
 done < <(grep -e ' --' "$golden/runs")
-check "six runs or more" [ $runs -ge 6 ]
+check "nine runs or more" [ $runs -ge 9 ]
 finish

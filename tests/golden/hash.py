@@ -12,7 +12,7 @@ import sys
 import h5py
 
 GROUPS = ("weights", "metrics")
-NEEDED = ("weights/layer0/W_hh", "weights/output/W_qh", "metrics/train/loss", "metrics/valid/loss")
+NEEDED = ("weights/layer0/W_xh", "weights/output/W_qh", "metrics/train/loss", "metrics/valid/loss")
 
 
 def datasets(path):
