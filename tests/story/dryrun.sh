@@ -87,7 +87,7 @@ if ! is_sanitized; then
   cat >../measured <<'SH'
 #!/usr/bin/env python3
 import os, resource, subprocess, sys
-status = subprocess.call(sys.argv[1:])
+status = subprocess.call(sys.argv[1:], close_fds=False)  # one of them is the PMI of MPICH
 with open("../peak." + (os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"]), "w") as file:
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, file=file)
 sys.exit(status)

@@ -17,7 +17,7 @@ for _ in $(seq 400); do cat piece; done >text
 cat >measured <<'SH'
 #!/usr/bin/env python3
 import os, resource, subprocess, sys
-status = subprocess.call(sys.argv[1:])
+status = subprocess.call(sys.argv[1:], close_fds=False)  # one of them is the PMI of MPICH
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB
 with open("peak." + (os.environ.get("OMPI_COMM_WORLD_RANK") or os.environ["PMI_RANK"]), "w") as file:
     print(peak, file=file)
