@@ -52,7 +52,7 @@ check "the ranks that are there" [ "$(said ranks)" = 2 ]
 # Ranks of unlike threads: the memory of the one that takes most, wherever it is.
 workspace() { said workspace_bytes; }
 dry_as() {
-  mpirun -q "$@" >../out 2>../err || fail "$*: $(tail -1 ../err)"
+  "${mpirun_quiet[@]}" "$@" >../out 2>../err || fail "$*: $(tail -1 ../err)"
 }
 one=(-n 1 env OMP_NUM_THREADS=1 "$unroll" train --dry-run "${model[@]}")
 three=(-n 1 env OMP_NUM_THREADS=3 "$unroll" train --dry-run "${model[@]}")
@@ -72,7 +72,7 @@ check "the memory of the most threads" [ "$(workspace)" = "$many" ]
 lines=(../late --bptt full --sequences line --batch 32 --hidden 8 --valid-fraction 0)
 dry "${lines[@]}" --ranks 16
 alone=$(workspace)
-mpirun -q -n 16 "$unroll" train --dry-run "${lines[@]}" >../out 2>../err || fail "lines: $(tail -1 ../err)"
+"${mpirun_quiet[@]}" -n 16 "$unroll" train --dry-run "${lines[@]}" >../out 2>../err || fail "lines: $(tail -1 ../err)"
 check "one rank knows of the longest line" [ "$alone" = "$(workspace)" ]
 
 # Not what bench can run: nothing is made up.
