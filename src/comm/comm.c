@@ -257,6 +257,8 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
 {
   unroll_status st = UNROLL_OK;
   MPI_Request under_way[GATHER_AT_ONCE];
+  MPI_Status
+      statuses[GATHER_AT_ONCE]; /* to gcc, MPICH's MPI_STATUSES_IGNORE is an array too short */
   int n = 0;
 
   for (int r = 0; r < comm->size; blocks += sizes[r], ++r) {
@@ -265,7 +267,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
       int count = comm_piece(sizes[r] - i);
       if (n == GATHER_AT_ONCE) {
         watchdog_begin_all("gathering from all ranks");
-        UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
+        UNROLL_TRY_MPI(MPI_Waitall(n, under_way, statuses));
         n = 0;
       }
       UNROLL_TRY_MPI(
@@ -274,7 +276,7 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
     }
   }
   watchdog_begin_all("gathering from all ranks");
-  UNROLL_TRY_MPI(MPI_Waitall(n, under_way, MPI_STATUSES_IGNORE));
+  UNROLL_TRY_MPI(MPI_Waitall(n, under_way, statuses));
 
 cleanup:
   watchdog_end();
