@@ -33,6 +33,10 @@ static inline size_t kernels_pad(size_t n)
   return (n + KERNELS_PAD - 1) / KERNELS_PAD * KERNELS_PAD;
 }
 
+/* Rows; a multiple of the register tile of every instruction set (isa/tile.h), so that work cut at multiples of it
+ * wastes no tile, and is cut alike on unlike CPUs. */
+#define KERNELS_TILES 42
+
 /*
  * Leading dimension of rows of n elements: padded, and never a multiple of 256
  * elements (1 KiB), because rows at such a distance fall into the same few sets

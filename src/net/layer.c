@@ -190,10 +190,12 @@ void layer_forward(layer *l, layer_input input, size_t T)
   recurrence_forward(&r);
 }
 
-void layer_clear(layer *l, size_t t, size_t b)
+void layer_clear(layer *l, size_t T, const int32_t *y)
 {
-  const recurrence r = recurrence_of(l, 0, 1);
-  recurrence_clear(&r, t + 1, b);
+  const recurrence r = recurrence_of(l, 0, T);
+  for (size_t n = 0; n < T * r.B; ++n) {
+    if (y[n] < 0) { recurrence_clear(&r, n / r.B + 1, n % r.B); }
+  }
 }
 
 /* ------------------------------------------------------------------- backward */

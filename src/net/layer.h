@@ -43,8 +43,11 @@ layer_input layer_from_below(const layer *l, const layer *below, size_t T, unrol
 /** The first T steps. */
 void layer_forward(layer *l, layer_input input, size_t T);
 
-/** The states of sequence b behind step t become zero. After layer_forward. */
-void layer_clear(layer *l, size_t t, size_t b);
+/**
+ * Behind the end of a sequence, where y (T, B) is below 0, its states become zero, so that what goes on there can
+ * neither grow nor count. After layer_forward.
+ */
+void layer_clear(layer *l, size_t T, const int32_t *y);
 
 /* Gradients of the states of a span, as a layer has them from above, and the deltas that it makes of them. */
 typedef struct layer_deltas {

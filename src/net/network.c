@@ -116,15 +116,6 @@ void network_pack(network *net)
 
 /* -------------------------------------------------------------------- forward */
 
-/* Behind the end of a sequence its state is zero, so that what goes on there can neither grow nor count. */
-static void clear_masked(const network *net, layer *l, size_t T)
-{
-  const size_t B = net->size.B;
-  for (size_t n = 0; n < T * B; ++n) {
-    if (net->y[n] < 0) { layer_clear(l, n / B, n % B); }
-  }
-}
-
 void network_forward(network *net, size_t T)
 {
   for (size_t i = 0; i < net->params->shape.L; ++i) {
@@ -132,7 +123,7 @@ void network_forward(network *net, size_t T)
     layer_input input = i == 0 ? embedding_forward(&net->embedding, net->x)
                                : layer_from_below(l, l - 1, T, net->from_below);
     layer_forward(l, input, T);
-    if (net->masked) { clear_masked(net, l, T); }
+    if (net->masked) { layer_clear(l, T, net->y); }
   }
 }
 

@@ -2,16 +2,10 @@
 
 #include "base/check.h"
 
-/*
- * [rows] Slices are cut at multiples of whole tiles of every instruction set, 14 and 6 rows: ranks on unlike CPUs
- * exchange the same slices.
- */
-#define SLICE_ROWS 42
-
-/* Where slice k of n of the rows of W begins. */
+/* Where slice k of n of the rows of W begins: the same on every CPU, as ranks exchange slices. */
 static size_t slice_begin(size_t rows, size_t k, size_t n)
 {
-  return k == n ? rows : rows * k / n / SLICE_ROWS * SLICE_ROWS;
+  return k == n ? rows : rows * k / n / KERNELS_TILES * KERNELS_TILES;
 }
 
 unroll_status sink_notify(const gradient_sink *sink, size_t at, size_t n)

@@ -9,13 +9,7 @@ golden=$source_dir/tests/golden
 make_text 30000 | sed 's/stone/Straße/g; s/river/ΣΊΓΜΑ/g; s/walks/Ärger/g; s/cold/語り/g' >text
 check "the text is that of the hashes" grep -qx "$(sha256sum <text | cut -d ' ' -f 1) text" "$golden/runs"
 
-isas=()
-for isa in avx512 avx2; do
-  if UNROLL_ISA=$isa "$unroll" train text -o isa.h5 --overwrite "${tiny[@]}" --max-steps 1 >/dev/null 2>&1; then
-    isas+=("$isa")
-  fi
-done
-[ ${#isas[@]} -gt 0 ] || skip "no CPU with FMA: other bits are legal here"
+need_fma
 
 # train RANKS ISA OPTION...: into RANKS-ISA.h5
 train() {

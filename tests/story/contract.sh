@@ -6,13 +6,7 @@
 python=$(find_python) || skip "no python3 with h5py and NumPy"
 make_text 20000 | sed 's/stone/Straße/g' >text
 
-isas=()
-for isa in avx512 avx2; do
-  if UNROLL_ISA=$isa "$unroll" train text -o isa.h5 --overwrite "${tiny[@]}" --max-steps 1 >/dev/null 2>&1; then
-    isas+=("$isa")
-  fi
-done
-[ ${#isas[@]} -gt 0 ] || skip "no CPU with FMA: other bits are legal here"
+need_fma
 
 flow=(--diagnose-every 20) # not of lines
 

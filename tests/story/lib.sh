@@ -100,3 +100,15 @@ make_text() {
 
 # A model as small as is useful, trained in well under a second.
 tiny=(--hidden 8 --batch 4 --steps 8 --epochs 1)
+
+# need_fma: to ${isas[@]} the instruction sets with FMA that this CPU has, whose bits are the same; needs the file `text`
+need_fma() {
+  local isa
+  isas=()
+  for isa in avx512 avx2; do
+    if UNROLL_ISA=$isa "$unroll" train text -o isa.h5 --overwrite "${tiny[@]}" --max-steps 1 >/dev/null 2>&1; then
+      isas+=("$isa")
+    fi
+  done
+  [ ${#isas[@]} -gt 0 ] || skip "no CPU with FMA: other bits are legal here"
+}

@@ -164,7 +164,9 @@ static void differentiate(struct bench *b)
   }
   CHECK_OK(network_backward(b->net, all_steps, &ready));
   CU_ASSERT(b->once && b->told == p->n);
-  if (p->shape.V > 2 * 42) { CU_ASSERT(b->parts > 1 + 2 * p->shape.L); } /* W_qh in slices */
+  if (p->shape.V > 2 * KERNELS_TILES) {
+    CU_ASSERT(b->parts > 1 + 2 * p->shape.L);
+  } /* W_qh in slices */
   CU_ASSERT(memcmp(b->seen, b->net->gradient, p->n * sizeof *b->seen) == 0);
 }
 

@@ -18,6 +18,8 @@
  */
 #include "kernels/isa/vector.h"
 
+_Static_assert(KERNELS_TILES % TILE_ROWS == 0, "whole tiles of this instruction set");
+
 /* What a tile sums: k runs over K values, in runs of `run` that are run_stride apart in A; B goes on. */
 typedef struct tile_sum {
   size_t K, run, run_stride;
