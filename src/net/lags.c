@@ -134,15 +134,14 @@ static void add(const rows *a, rows *c)
   }
 }
 
-/* Bring each row of a and that of c to the larger of their exponents. */
-static void align(rows *a, rows *c)
+/* Bring each row of c to the exponent of a's, which must not be the smaller one. */
+static void align(const rows *a, rows *c)
 {
   for (size_t r = 0; r < GROUP; ++r) {
-    long e = a->e[r] > c->e[r] ? a->e[r] : c->e[r];
-    double of_a = power_of_two(a->e[r] - e), of_c = power_of_two(c->e[r] - e);
-    for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) { a->m[j] *= of_a; }
+    assert(a->e[r] >= c->e[r]);
+    double of_c = power_of_two(c->e[r] - a->e[r]);
     for (size_t j = r * c->n; j < (r + 1) * c->n; ++j) { c->m[j] *= of_c; }
-    a->e[r] = c->e[r] = e;
+    c->e[r] = a->e[r];
   }
 }
 
@@ -481,11 +480,12 @@ static void receive(const batch *b, size_t group, size_t l, rows *dh, rows *dc)
 }
 
 /* What leaves the step of that lag, from the gradients of its states. */
-static void send(const batch *b, size_t group, size_t l, size_t lag, rows *dh, rows *dc)
+static void send(const batch *b, size_t group, size_t l, size_t lag, const rows *dh, rows *dc)
 {
   const size_t H = b->H;
   rows *left = &b->left[group * b->L + l];
 
+  /* receive has given dh what came with dc, and its exponent, or a larger one. */
   if (b->states > 1) { align(dh, dc); }
   memcpy(left->e, dh->e, sizeof left->e);
   for (size_t r = 0; r < GROUP; ++r) {
