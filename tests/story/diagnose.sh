@@ -49,6 +49,7 @@ check "the same bits from there" same_run 1.h5 best.h5
 for cell in gru lstm mingru; do
   gated=("${many[@]}" --cell $cell)
   check "one rank, $cell" quiet 0 env OMP_NUM_THREADS=1 "${gated[@]}" -o $cell.h5
+  check "against NumPy, $cell" "${oracle[@]}" along $cell.h5 valid
   check "two ranks, $cell" quiet 0 mpirun -n 2 "${gated[@]}" -o $cell.2.h5
   check "the same bits, $cell" same_run $cell.h5 $cell.2.h5
   check "to step 16, $cell" quiet 0 "${gated[@]/#30/16}" -o part.h5 --overwrite

@@ -2,7 +2,6 @@
 
     gradflow.py measure RUN TEXT JSON FLOW   all numbers again from the weights and the text
     gradflow.py schema FLOW                  the tables of src/runfile/README.md, in both directions
-    gradflow.py gates RUN JSON FLOW          spectra of the blocks of W_hh of a gated cell; norms in JSON and file alike
     gradflow.py construct RUN SCALE          make W_hh SCALE times a rotation of the units, ReLU in its linear region
     gradflow.py verdict JSON SCALE VERDICT   what is said of that model
     gradflow.py along RUN TEXT               the last row of a run's /diagnostics, measured on TEXT
@@ -11,15 +10,32 @@
 
 import json
 import math
+import os
 import sys
+from dataclasses import dataclass
 
 import h5py
 import numpy as np
 
 import open_with_tools as tools
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "oracle"))
+import cells
+
 
 # -------------------------------------------------------------- an independent model
+
+
+@dataclass
+class Model:
+    layers: list  # {name: tensor} of each
+    output: dict
+    cell: object  # of oracle/cells.py
+    index: dict  # of characters
+
+    def tokens(self, path):
+        with open(path, encoding="utf-8") as f:
+            return np.array([self.index.get(c, 0) for c in f.read()])
 
 
 def read_model(path):
@@ -29,63 +45,82 @@ def read_model(path):
         index = {chr(c): i for i, c in enumerate(file["vocab/code"][:]) if c >= 0}
         layers = [{k: v[:].astype(float) for k, v in file[f"weights/layer{l}"].items()} for l in range(config["layers"])]
         output = {k: v[:].astype(float) for k, v in file["weights/output"].items()}
-        relu = tools.text_attribute(file["config"], "activation") == "relu"
-    return layers, output, relu, index
+        cell = cells.cell_of(*(tools.text_attribute(file["config"], name) for name in ("cell", "activation")))
+    return Model(layers, output, cell, index)
 
 
-def states(layers, relu, tokens):
-    """h[t][l] from the zero state."""
-    h, before = [], [np.zeros(len(layer["b_h"])) for layer in layers]
-    for token in tokens:
-        now, x = [], None
-        for layer, last in zip(layers, before):
-            below = layer["W_xh"][:, token] if x is None else layer["W_xh"] @ x
-            a = below + layer["W_hh"] @ last + layer["b_h"]
-            x = np.maximum(a, 0) if relu else np.tanh(a)
-            now.append(x)
-        h.append(now)
-        before = now
-    return h
+def states(model, tokens):
+    """Of tokens (T, n): s[t][l], the state after t = 0..T steps from zero, vectors (H, n), and what the cells kept."""
+    zero = np.zeros((model.output["W_qh"].shape[1], tokens.shape[1]))
+    s, kept = [[[zero for _ in model.cell.state] for _ in model.layers]], []
+    for now in tokens:
+        below, after, gates = None, [], []
+        for layer, before in zip(model.layers, s[-1]):
+            u = layer["W_xh"][:, now] if below is None else layer["W_xh"] @ below
+            state, saved = model.cell.forward(layer, u, before)
+            after.append(state)
+            gates.append(saved)
+            below = state[0]
+        s.append(after)
+        kept.append(gates)
+    return s, kept
 
 
-def norms(layers, output, relu, tokens, K):
-    """|dl_t/dh^l_{t-k}| (L, K + 1), and the mean of phi'(a) (L): from the full vector of all layers' states."""
-    h = states(layers, relu, tokens[:-1])
-    L, H = len(layers), len(layers[0]["b_h"])
-    o = output["W_qh"] @ h[-1][-1] + output["b_q"]
-    p = np.exp(o - o.max())
-    p /= p.sum()
-    p[tokens[-1]] -= 1
-    from_loss = output["W_qh"].T @ p
-    result, slopes = np.zeros((L, K + 1)), np.zeros(L)
-    from_future = np.zeros((L, H))
+def derivative(cell, state, kept):
+    """What the state's own unit hands on: phi'(a), or the factor of a gated state past the product."""
+    if isinstance(cell, cells.Rnn):
+        return cell.slope(state[0])
+    return 1 - kept[0] if isinstance(cell, cells.MinGru) else kept[1]  # f of an LSTM, z of a GRU
+
+
+def norms(model, windows, K):
+    """|dl_t/dh^l_{t-k}|, and by c, (S, L, K + 1, n), and the mean derivative (L), of windows (n, T + 1)."""
+    layers, n = model.layers, len(windows)
+    s, kept = states(model, windows[:, :-1].T)
+    o = model.output["W_qh"] @ s[-1][-1][0] + model.output["b_q"][:, None]
+    p = np.exp(o - o.max(axis=0))
+    p /= p.sum(axis=0)
+    p[windows[:, -1], np.arange(n)] -= 1
+    result, slopes = np.zeros((len(model.cell.state), len(layers), K + 1, n)), np.zeros(len(layers))
+    future = [[np.zeros_like(vector) for vector in state] for state in s[0]]  # by the state, from the step behind
     for k in range(K + 1):
-        above = from_loss if k == 0 else np.zeros(H)
-        for l in reversed(range(L)):
-            state = h[-1 - k][l]
-            slope = (state > 0) * 1.0 if relu else 1 - state**2
-            dh = from_future[l] + above
-            result[l, k] = np.linalg.norm(dh)
-            slopes[l] += slope.mean() / (K + 1)
-            above = layers[l]["W_xh"].T @ (dh * slope)
-            from_future[l] = layers[l]["W_hh"].T @ (dh * slope)
+        t = len(kept) - 1 - k
+        above = model.output["W_qh"].T @ p if k == 0 else 0.0
+        for l in reversed(range(len(layers))):
+            d = [above + future[l][0], *future[l][1:]]
+            result[:, l, k] = np.linalg.norm(d, axis=1)
+            slopes[l] += derivative(model.cell, s[t + 1][l], kept[t][l]).mean() / (K + 1)
+            da, _, future[l] = model.cell.backward(layers[l], s[t][l], s[t + 1][l], kept[t][l], d)
+            above = layers[l]["W_xh"].T @ da
     return result, slopes
 
 
-def lyapunov(layers, relu, windows, K):
+def jacobian(cell, layer, before, after, kept):
+    """Of the whole state after a step by that before it, all of one sequence: backward of each unit, a row each."""
+    size = len(cell.state) * len(after[0])
+    wide = lambda vectors: [np.repeat(vector, size, axis=1) for vector in vectors or ()]
+    _, _, d = cell.backward(layer, wide(before), wide(after), wide(kept), np.split(np.eye(size), len(cell.state)))
+    return np.concatenate(d).T
+
+
+def lyapunov(model, windows, K):
     """ln of the largest singular value of the product of the last K Jacobians, per step: an upper bound."""
-    total = np.zeros(len(layers))
-    for tokens in windows:
-        h = states(layers, relu, tokens[:-1])
-        for l, layer in enumerate(layers):
-            product, scale = np.eye(len(layer["b_h"])), 0.0
-            for now in h[-K:]:
-                slope = (now[l] > 0) * 1.0 if relu else 1 - now[l] ** 2
-                product = slope[:, None] * (layer["W_hh"] @ product)
+    total = np.zeros(len(model.layers))
+    for window in windows:
+        s, kept = states(model, window[:-1, None])
+        for l, layer in enumerate(model.layers):
+            product, scale = np.eye(len(model.cell.state) * len(s[0][l][0])), 0.0
+            for t in range(len(kept) - K, len(kept)):
+                product = jacobian(model.cell, layer, s[t][l], s[t + 1][l], kept[t][l]) @ product
                 size = np.linalg.norm(product)
                 product, scale = product / size, scale + math.log(size)
             total[l] += (scale + math.log(np.linalg.norm(product, 2))) / K / len(windows)
     return total
+
+
+# ------------------------------------------------------------------ comparison
+
+SPECTRA = ("eigenvalue_re", "eigenvalue_im", "singular_value", "spectral_radius", "spectral_norm")
 
 
 def close(what, a, b, tolerance):
@@ -108,78 +143,91 @@ def check_spectrum(layer, W):
     close("norm", layer["spectral_norm"], np.linalg.norm(W, 2), 1e-11)
 
 
+def check_spectra(said, model, l):
+    """Of W_hh, or of each of its blocks by the letter of its gate."""
+    W = model.layers[l].get("W_hh")
+    letters = {cells.Lstm: "ifgo", cells.Gru: "rzn"}.get(type(model.cell))
+    for name in SPECTRA:
+        assert (name in said) == (W is not None), name
+        assert letters is None or list(said[name]) == list(letters), name
+    if letters is not None:
+        for letter, block in zip(letters, np.split(W, len(letters))):
+            check_spectrum({name: said[name][letter] for name in SPECTRA}, block)
+    elif W is not None:
+        check_spectrum(said, W)
+
+
+def check_norms(said, x):
+    """The curves of h, and of c, from their norms (S, K + 1, n), and what is said of the whole state."""
+    assert ("norm_c_mean" in said) == (len(x) == 2)
+    for prefix, one in zip(("norm_", "norm_c_"), x):
+        close(prefix + "mean", said[prefix + "mean"], one.mean(axis=1), 1e-4)
+        for name, q in (("q10", 0.1), ("q50", 0.5), ("q90", 0.9)):
+            close(prefix + name, said[prefix + name], np.quantile(one, q, axis=1), 1e-4)
+        with np.errstate(divide="ignore"):
+            logs = np.log10(one).mean(axis=1)
+        found = [-math.inf if value is None else value for value in said[prefix + "log10"]]
+        assert np.allclose(found, logs, atol=1e-4), prefix + "log10"
+
+    whole = np.sqrt((x**2).sum(axis=0))
+    mean, logs, K = whole.mean(axis=1), np.log(whole).mean(axis=1), len(whole) - 1
+    close("growth", said["growth"], math.exp((logs[K] - logs[K // 2]) / (K - K // 2)), 1e-4)
+    for key, part in (("half_lag", 0.5), ("percent_lag", 0.01)):
+        below = np.flatnonzero(mean <= part * mean[0])
+        assert said[key] == (below[0] if len(below) else None), (key, said[key])
+    left = mean[K] / mean[0]
+    assert said["verdict"] == ("vanishing" if left < 0.01 else "exploding" if left > 100 else "stable")
+
+
+def layer_of(group, l):
+    """Layer l of the datasets of a file, as JSON says it."""
+    letters = [letter.decode() for letter in group["block"][...]] if "block" in group else None
+    said = {"layer": group["layer"][l]}
+    for name in set(group) - {"layer", "lag", "block", "mode", "step"}:
+        value = group[name][l]
+        if name == "verdict":
+            said[name] = value.decode()
+        elif name in ("half_lag", "percent_lag"):
+            said[name] = None if value == -1 else value
+        elif name in SPECTRA and letters is not None:
+            said[name] = {letter: one.tolist() for letter, one in zip(letters, value)}
+        elif name.endswith("log10"):
+            said[name] = [None if one == -math.inf else one for one in value]
+        else:
+            said[name] = value.tolist()
+    return said
+
+
 def measure(run, text, report, flow):
-    layers, output, relu, index = read_model(run)
-    with open(text, encoding="utf-8") as f:
-        tokens = [index.get(c, 0) for c in f.read()]
+    model = read_model(run)
+    tokens = model.tokens(text)
     with open(report, encoding="utf-8") as f:
         said = json.load(f)
     N, n, K, context = len(tokens), said["positions"], said["lags"], said["context"]
-    assert said["tokens"] == N and said["unknown"] == tokens.count(0) > 0 and len(said["layers"]) == len(layers)
+    assert said["tokens"] == N and said["unknown"] == np.sum(tokens == 0) > 0 and len(said["layers"]) == len(model.layers)
 
     T = context + K + 1
     starts = [(N - 1 - T) * i // (n - 1) for i in range(n)]
-    windows = [tokens[start : start + T + 1] for start in starts]
-    both = [norms(layers, output, relu, window, K) for window in windows]
-    all_norms = np.array([norm for norm, _ in both])
-    slopes = np.mean([slope for _, slope in both], axis=0)
-    exponents = lyapunov(layers, relu, windows, K)
-
+    windows = np.array([tokens[start : start + T + 1] for start in starts])
+    x, slopes = norms(model, windows, K)
+    exponents = lyapunov(model, windows, K)
     for l, layer in enumerate(said["layers"]):
-        x = all_norms[:, l, :]
         assert layer["layer"] == l
-        close("mean", layer["norm_mean"], x.mean(axis=0), 1e-4)
-        for name, q in (("norm_q10", 0.1), ("norm_q50", 0.5), ("norm_q90", 0.9)):
-            close(name, layer[name], np.quantile(x, q, axis=0), 1e-4)
-        assert np.allclose(layer["norm_log10"], np.log10(x).mean(axis=0), atol=1e-4)
+        check_norms(layer, x[:, l])
+        check_spectra(layer, model, l)
         close("derivative", layer["derivative"], slopes[l], 1e-5)
-        check_spectrum(layer, layers[l]["W_hh"])
         # the tangent has turned to the fastest direction, but for a little
         assert exponents[l] - 0.15 < layer["lyapunov"] <= exponents[l] + 1e-4, (layer["lyapunov"], exponents[l])
-        assert layer["lyapunov"] <= math.log(layer["spectral_norm"])
-        mean = x.mean(axis=0)
-        for key, part in (("half_lag", 0.5), ("percent_lag", 0.01)):
-            below = np.flatnonzero(mean <= part * mean[0])
-            assert layer[key] == (below[0] if len(below) else None), (key, layer[key])
-        left = mean[K] / mean[0]
-        assert layer["verdict"] == ("vanishing" if left < 0.01 else "exploding" if left > 100 else "stable")
+        if isinstance(model.cell, cells.Rnn):
+            assert layer["lyapunov"] <= math.log(layer["spectral_norm"])
 
-    with h5py.File(flow, "r") as file:
+    with h5py.File(flow, "r") as file, h5py.File(run, "r") as source:
         group = file["diagnostics"]
         for key in ("positions", "lags", "context", "tokens", "unknown", "step"):
             assert group.attrs[key] == said[key], key
         for l, layer in enumerate(said["layers"]):
-            for key, value in layer.items():
-                if key == "verdict":
-                    value = value.encode()
-                stored = group[key][l]
-                assert np.array_equal(stored, -1 if value is None else value), key
-        with h5py.File(run, "r") as source:
-            assert group.attrs["step"] == source["state"].attrs["step"]
-
-
-def gates(run, report, flow):
-    """Spectra of each block of W_hh, by its letter, in JSON and file."""
-    with open(report, encoding="utf-8") as f:
-        said = json.load(f)["layers"]
-    with h5py.File(run, "r") as file, h5py.File(flow, "r") as written:
-        cell, group = tools.text_attribute(file["config"], "cell"), written["diagnostics"]
-        letters = {"lstm": "ifgo", "gru": "rzn", "mingru": ""}[cell]
-        spectra = ("eigenvalue_re", "eigenvalue_im", "singular_value", "spectral_radius", "spectral_norm")
-        assert ("block" in group) == bool(letters) and ("norm_c_mean" in group) == (cell == "lstm")
-        for l, layer in enumerate(said):
-            for name in spectra:
-                assert (name in layer) == (name in group) == bool(letters), name
-            for k, letter in enumerate(letters):
-                assert group["block"].asstr()[k] == letter
-                H = file["weights/output/W_qh"].shape[1]
-                W = file[f"weights/layer{l}/W_hh"][k * H : (k + 1) * H].astype(float)
-                check_spectrum({name: layer[name][letter] for name in spectra}, W)
-                for name in spectra:
-                    assert np.array_equal(group[name][l, k], layer[name][letter]), name
-            for name in [name for name in layer if name.startswith("norm_")]:
-                x = [-math.inf if value is None else value for value in layer[name]]
-                assert np.array_equal(group[name][l], x), name
+            assert layer == layer_of(group, l)
+        assert group.attrs["step"] == source["state"].attrs["step"]
 
 
 # --------------------------------------------------------------------------- schema
@@ -217,13 +265,13 @@ def schema(path):
 
 
 def along(run, text):
-    layers, output, relu, index = read_model(run)
-    with open(text, encoding="utf-8") as f:
-        tokens = [index.get(c, 0) for c in f.read()]
+    model = read_model(run)
+    tokens = model.tokens(text)
     with h5py.File(run, "r") as file:
         B, S = (int(file["config"].attrs[name]) for name in ("batch", "shards"))
         n, K, context = (int(file["diagnostics"].attrs[name]) for name in ("positions", "lags", "context"))
-        group = {name: node[-1] for name, node in file["diagnostics"].items() if name not in ("layer", "lag", "mode")}
+        scales = ("layer", "lag", "mode", "block")
+        group = {name: node[...] if name in scales else node[-1] for name, node in file["diagnostics"].items()}
         assert group["step"] == file["state"].attrs["step"]
     shard = (len(tokens) - 1) // B * B // S  # tokens predicted
     T = K + 1 + context
@@ -235,17 +283,12 @@ def along(run, text):
         within = min(start % shard, shard - T)
         start = start // shard * shard + within
         windows.append(tokens[start : start + T + 1])
-    both = [norms(layers, output, relu, window, K) for window in windows]
-    all_norms = np.array([norm for norm, _ in both])
-    for l, layer in enumerate(layers):
-        x = all_norms[:, l, :]
-        close("mean", group["norm_mean"][l], x.mean(axis=0), 1e-4)
-        for name, q in (("norm_q10", 0.1), ("norm_q50", 0.5), ("norm_q90", 0.9)):
-            close(name, group[name][l], np.quantile(x, q, axis=0), 1e-4)
-        close("derivative", group["derivative"][l], np.mean([slope[l] for _, slope in both]), 1e-5)
-        check_spectrum({name: column[l] for name, column in group.items() if name != "step"}, layer["W_hh"])
-        left = x.mean(axis=0)[K] / x.mean(axis=0)[0]
-        assert group["verdict"][l] == (b"vanishing" if left < 0.01 else b"exploding" if left > 100 else b"stable")
+    x, slopes = norms(model, np.array(windows), K)
+    for l in range(len(model.layers)):
+        said = layer_of(group, l)
+        check_norms(said, x[:, l])
+        check_spectra(said, model, l)
+        close("derivative", said["derivative"], slopes[l], 1e-5)
 
 
 def last(run, flow):
@@ -306,8 +349,6 @@ def main():
         measure(*words)
     elif what == "schema":
         schema(*words)
-    elif what == "gates":
-        gates(*words)
     elif what == "construct":
         construct(words[0], float(words[1]))
     elif what == "verdict":
