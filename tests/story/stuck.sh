@@ -1,0 +1,35 @@
+#!/bin/bash
+# A rank hangs: another one says that it waits, and --wait-limit ends the job. On one host; hosts/cable.sh has two.
+#
+#   stuck.sh SOURCE UNROLL
+. "$(dirname "$0")/lib.sh" "$@"
+make_text 20000 >text
+
+# Each rank leaves its process in a file named for it.
+# shellcheck disable=SC2016 # the ranks' shell expands it
+ranks=(-n 2 sh -c 'touch "process.$$" && exec "$@"' sh)
+timeout 60 "${mpirun_quiet[@]}" "${ranks[@]}" "$unroll" train text -o run.h5 --hidden 16 --batch 8 --steps 8 \
+  --valid-fraction 0 --epochs 100000 --log-every 10 --wait-limit 2s >out 2>err &
+job=$!
+
+# until_so COMMAND...: it succeeds before the job ends
+# shellcheck disable=SC2317 # called by check
+until_so() {
+  until "$@"; do
+    kill -0 "$job" 2>/dev/null || return 1
+    sleep 0.1
+  done
+}
+check "it trains" until_so [ -s run.jsonl ]
+files=(process.*)
+stopped=${files[0]#process.}
+kill -STOP "$stopped"
+wait "$job"
+status=$?
+check_not "the run ends well" [ $status = 0 ]
+check_not "the limit does not end the job: $(cat err)" [ $status = 124 ]
+# Whom it names is the matter of mpi.watchdog: a rank that is stopped inside MPI may have come where it is waited for.
+waits="rank [01] on [^ ]* (process [0-9]*) has waited [0-9]* s for .*: [a-z ]*, step [0-9]*"
+check "it is said who waits, and in which step: $(cat err)" grep -q "^unroll: error: $waits: --wait-limit is reached" err
+kill -KILL "$stopped" 2>/dev/null # where the launcher has not
+finish
