@@ -124,11 +124,7 @@ static const option rows[] = {
      .help = CLI_JSON_HELP},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ----------------------------------------------------------- configurations */
 
@@ -436,7 +432,7 @@ const cli_command cli_bench = {
              "  mpirun -n 2 unroll bench --json char512 char1024\n"
              "  mpirun -n 4 unroll bench --exchange\n"
              "  unroll bench --vocab 10000 --hidden 650 --steps 35 --batch 20 --layers 2"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct bench_settings),
     .check = check,
     .run = run,

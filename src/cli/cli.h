@@ -33,9 +33,9 @@ typedef struct cli_call {
 
 typedef struct cli_command {
   options_usage usage;
-  const option_table *(*table)(void);
+  const option_table *table;
   size_t settings_size;                         /* [bytes] */
-  unroll_status (*check)(const cli_call *call); /* what no single option shows; NULL: nothing */
+  unroll_status (*check)(const cli_call *call); /* before MPI starts; NULL: options_check_needs */
   unroll_status (*run)(const cli_call *call);   /* collective over call->comm */
 } cli_command;
 

@@ -37,11 +37,7 @@ static const option rows[] = {
      .help = CLI_JSON_HELP},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ---------------------------------------------------------- scores of lines */
 
@@ -118,11 +114,6 @@ cleanup:
   return st;
 }
 
-static unroll_status check(const cli_call *call)
-{
-  return options_check_needs(table(), call->settings, call->given);
-}
-
 static unroll_status run(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
@@ -173,8 +164,7 @@ const cli_command cli_eval = {
                   "Examples:\n"
                   "  unroll eval run.h5 test.txt\n"
                   "  mpirun -n 4 unroll eval --streams 64 --json run.h5 test/"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct eval_settings),
-    .check = check,
     .run = run,
 };

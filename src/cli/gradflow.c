@@ -72,11 +72,7 @@ static const option rows[] = {
      .help = CLI_JSON_HELP},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ------------------------------------------------------------------- page */
 
@@ -266,11 +262,6 @@ static bool is_same_file(const char *a, const char *b)
   return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static unroll_status check(const cli_call *call)
-{
-  return options_check_needs(table(), call->settings, call->given);
-}
-
 static unroll_status check_output(const cli_call *call)
 {
   const struct gradflow_settings *s = call->settings;
@@ -341,8 +332,7 @@ const cli_command cli_gradflow = {
              "Examples:\n"
              "  unroll gradflow run.h5 test.txt\n"
              "  mpirun -n 2 unroll gradflow --lags 200 -o flow.h5 run.h5 test.txt"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct gradflow_settings),
-    .check = check,
     .run = run_gradflow,
 };

@@ -23,11 +23,7 @@ static const option rows[] = {
      .help = CLI_JSON_HELP},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ------------------------------------------------------------ what is shown */
 
@@ -171,7 +167,7 @@ static json_t *pack_model(const run *r, bool *bad)
 
 static json_t *pack_config(const unroll_config *config, bool *bad)
 {
-  const option_table *t = config_table();
+  const option_table *t = &config_table;
   json_t *object = json_object();
 
   for (size_t k = 0; k < t->n_rows; ++k) {
@@ -453,7 +449,7 @@ static void print_provenance(const run_provenance *p)
 /* The options by heading, as many on a line as fit. */
 static void print_config(const unroll_config *config)
 {
-  const option_table *t = config_table();
+  const option_table *t = &config_table;
   const char *heading = "";
   size_t column = 0;
 
@@ -517,7 +513,7 @@ const cli_command cli_info = {
                   "Examples:\n"
                   "  unroll info run.h5\n"
                   "  unroll info --json run.h5 | jq .valid.loss"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct info_settings),
     .run = run_info,
 };

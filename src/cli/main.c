@@ -206,7 +206,7 @@ static unroll_status read_request(int argc, char **argv, struct request *r)
                        name);
   }
   UNROLL_TRY(memory_new(1, command->settings_size, "the settings", &r->settings));
-  UNROLL_TRY(options_parse(command->table(), &command->usage, asks ? 1 : argc - 2,
+  UNROLL_TRY(options_parse(command->table, &command->usage, asks ? 1 : argc - 2,
                            asks ? help_words : argv + 2, r->settings, &r->call.given,
                            &r->call.n_operands, &r->operands, &helped));
   if (helped) {
@@ -217,7 +217,9 @@ static unroll_status read_request(int argc, char **argv, struct request *r)
   r->call.settings = r->settings;
   r->call.operands = r->operands;
   r->call.command_line = r->command_line;
-  if (command->check != NULL) { UNROLL_TRY(command->check(&r->call)); }
+  UNROLL_TRY(command->check != NULL
+                 ? command->check(&r->call)
+                 : options_check_needs(command->table, r->settings, r->call.given));
   r->command = command;
 
 cleanup:

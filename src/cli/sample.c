@@ -72,11 +72,7 @@ static const option rows[] = {
      .help = "number of texts"},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 struct printing {
   const struct sample_settings *settings;
@@ -145,7 +141,7 @@ const cli_command cli_sample = {
                   "Examples:\n"
                   "  unroll sample run.h5\n"
                   "  unroll sample --prime 'Once upon' --length 1k --temperature 0.7 run.h5"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct sample_settings),
     .run = run,
 };

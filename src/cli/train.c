@@ -123,7 +123,7 @@ const cli_command cli_train = {
              "  unroll train --dry-run --ranks 64 --batch 1024 --shards 64 corpus.txt\n"
              "\n"
              "Exit status: " CLI_EXIT_TEXT "."},
-    .table = config_table,
+    .table = &config_table,
     .settings_size = sizeof(unroll_config),
     .check = check,
     .run = run,

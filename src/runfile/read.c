@@ -114,7 +114,7 @@ cleanup:
 static unroll_status get_config(const h5_file *file, unroll_config *config)
 {
   unroll_status st = UNROLL_OK;
-  const option_table *table = config_table();
+  const option_table *table = &config_table;
   unroll_config scratch;
   char *text = NULL;
 

@@ -111,7 +111,7 @@ cleanup:
 static unroll_status put_config(const h5_file *file, const run *r)
 {
   unroll_status st = UNROLL_OK;
-  const option_table *table = config_table();
+  const option_table *table = &config_table;
 
   UNROLL_TRY(h5_put_group(file, "/config"));
   for (size_t i = 0; i < table->n_rows; ++i) {
