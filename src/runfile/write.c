@@ -74,25 +74,14 @@ static unroll_status put_root(const h5_file *file, const run *r)
 {
   unroll_status st = UNROLL_OK;
   const run_provenance *p = &r->provenance;
-  const char *level = NULL;
   char title[160];
   char *history = NULL;
   size_t size = strlen(text_of(p->started)) + strlen(text_of(p->command_line)) + 2;
 
-  switch (r->config.level) {
-  case UNROLL_LEVEL_BYTE:
-    level = "byte";
-    break;
-  case UNROLL_LEVEL_CHAR:
-    level = "character";
-    break;
-  case UNROLL_LEVEL_WORD:
-    level = "word";
-    break;
-  }
   (void)snprintf(title, sizeof title,
-                 "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu", level,
-                 r->params->shape.V, r->params->shape.H, r->params->shape.L);
+                 "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu",
+                 unroll_level_text(r->config.level), r->params->shape.V, r->params->shape.H,
+                 r->params->shape.L);
   UNROLL_TRY(memory_new(size, 1, "the history", &history));
   (void)snprintf(history, size, "%s %s", text_of(p->started), text_of(p->command_line));
 
