@@ -279,21 +279,11 @@ static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
 /* Takes over `results`, to be printed under `key`; `lost`: there was no memory for one. */
 static unroll_status print_json(const char *key, json_t *results, bool lost)
 {
-  unroll_status st = UNROLL_OK;
   char cpu[256];
   cpu_name(sizeof cpu, cpu);
   json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision",
                              build_revision, "cpu", cpu, "kernels", kernels_name(), key, results);
-  if (object == NULL || lost) {
-    st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
-    goto cleanup;
-  }
-  (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
-  (void)printf("\n");
-
-cleanup:
-  json_decref(object);
-  return st;
+  return cli_print_json(object, object == NULL || lost);
 }
 
 /* --------------------------------------------------------------------- run */

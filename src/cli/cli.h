@@ -49,6 +49,10 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow
 /* Line of the option --json, alike in all commands that have it. */
 #define CLI_JSON_HELP "print one JSON object with stable keys"
 
+/** Print a JSON object, which is taken over; `bad`: there was no memory for all of it. Rank 0. */
+struct json_t;
+unroll_status cli_print_json(struct json_t *object, bool bad);
+
 /** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Collective. */
 unroll_status banner_print(unroll_comm *comm);
 

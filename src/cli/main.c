@@ -7,6 +7,7 @@
 #include "comm/placement.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <mpi.h>
 #include <signal.h>
 #include <stdio.h>
@@ -34,6 +35,16 @@ static unroll_status close_output(unroll_status st)
   if (!bad || st != UNROLL_OK) { return st; }
   return unroll_fail(UNROLL_ERR_IO,
                      "standard output could not be written: a full disk, or a closed pipe");
+}
+
+unroll_status cli_print_json(json_t *object, bool bad)
+{
+  if (!bad) {
+    (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* close_output looks at the error flag */
+    (void)printf("\n");
+  }
+  json_decref(object);
+  return bad ? unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object") : UNROLL_OK;
 }
 
 static void print_usage(FILE *out)
