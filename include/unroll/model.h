@@ -48,7 +48,7 @@ typedef struct unroll_score {
 /* Score of one line of the text: its share of the one pass over the whole. */
 typedef struct unroll_line_score {
   uint64_t line;   /* from 1 */
-  uint64_t tokens; /* scored, the line end included */
+  uint64_t tokens; /* scored, the line end included; 0: an empty first line */
   double nats;     /* sum over them */
 } unroll_line_score;
 

@@ -1,0 +1,37 @@
+# What eval and sample print, and what they do when nobody reads it.
+. "$(dirname "$0")/lib.sh"
+
+make_text 20000 >text
+"$unroll" train text "${tiny[@]}" -o char.h5 >/dev/null 2>&1 || fail "no model of characters"
+"$unroll" train text "${tiny[@]}" --level word -o word.h5 >/dev/null 2>&1 || fail "no model of words"
+"$unroll" train text --hidden 8 --batch 4 --epochs 1 --bptt full --sequences line -o line.h5 >/dev/null 2>&1 ||
+  fail "no model of lines"
+
+# -------------------------------------------------------- eval --per-line
+# A row for each line of the text, numbered as in the text; together they are the whole.
+printf 'the tree\n\ngate and river' >lines0
+printf '\nthe tree\ngate and river\n' >lines1
+printf '\n\nthe tree\n' >lines2
+for model in char word line; do
+  for empty in 0 1 2; do
+    file=lines$empty
+    for ranks in 1 2; do
+      check "$model $file" quiet 0 mpirun -n $ranks "$unroll" eval --per-line $model.h5 $file
+      check "$model $file on $ranks: a row for each line" \
+        cmp <(tail -n +2 out | cut -f 1) <(seq "$(grep -c '' $file)")
+      check "$model $file on $ranks: tokens of all lines" \
+        [ "$(awk '{sum += $2} END {print sum}' out)" = "$(sed 's/.*tokens \([0-9]*\) .*/\1/;q' err)" ]
+    done
+    tail -n +2 out | cut -f 1-2 >rows
+    check "$model $file" quiet 0 "$unroll" eval --per-line --json $model.h5 $file
+    check "$model $file: --json has the same lines" cmp rows \
+      <(sed -n 's/.*"line": \([0-9]*\),/\1/p' out | paste - <(sed -n 's/^   .*"tokens": \([0-9]*\),/\1/p' out))
+  done
+done
+# The end of an empty first line is the one token of the text that a stream does not score.
+"$unroll" eval --per-line word.h5 lines2 >out 2>/dev/null
+check "tokens of each line, in a stream" [ "$(tail -n +2 out | cut -f 2 | xargs)" = "0 1 3" ]
+"$unroll" eval --per-line line.h5 lines2 >out 2>/dev/null
+check "tokens of each line, in sequences" [ "$(tail -n +2 out | cut -f 2 | xargs)" = "1 1 9" ]
+
+finish
