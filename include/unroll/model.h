@@ -86,7 +86,8 @@ typedef struct unroll_sampling {
 /**
  * Draw text. `<unk>` is never drawn. The text does not depend on ranks or threads.
  *
- * @param[in] tell  called with each piece of text as it is drawn (bytes, not zero-terminated)
+ * @param[in] tell  called with each piece of text as it is drawn (bytes, not zero-terminated), to be put behind the
+ *                  prime: a space comes before a word, unless the prime ends with white space
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: prime is malformed at the model's level, temperature < 0 or NaN
  *

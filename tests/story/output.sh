@@ -34,4 +34,22 @@ check "tokens of each line, in a stream" [ "$(tail -n +2 out | cut -f 2 | xargs)
 "$unroll" eval --per-line line.h5 lines2 >out 2>/dev/null
 check "tokens of each line, in sequences" [ "$(tail -n +2 out | cut -f 2 | xargs)" = "1 1 9" ]
 
+# ------------------------------------------------------- sample: the prime
+sample() { "$unroll" sample "$1.h5" --length 5 --prime "$2" --seed "$3" 2>&1; }
+words=0
+for seed in 1 2 3 4 5 6 7 8; do
+  sample word 'the river' $seed >apart
+  sample word 'the river ' $seed >spaced
+  check "seed $seed: the prime comes first" grep -q '^the river' apart
+  if grep -q '^the river ' spaced && [ "$(head -1 spaced)" != 'the river ' ]; then
+    words=$((words + 1))
+    check "seed $seed: a space between the prime and the first word, and one only" cmp apart spaced
+  fi
+  check "seed $seed: nothing goes before the first character" [ "$(sample char 'the riv' $seed | wc -c)" = 13 ]
+done
+check "words were drawn first" [ $words -gt 0 ]
+"$unroll" sample word.h5 --length 300 --prime $'the river\n' >out
+check "several lines" [ "$(wc -l <out)" -gt 3 ]
+check_not "no line begins with a space" grep -q '^ ' out
+
 finish
