@@ -97,6 +97,13 @@ static void print_text(void *context, const char *text, size_t n)
   if (p->terminal) { (void)fflush(stdout); }
 }
 
+/* main.c says why standard output failed. */
+static bool output_failed(void *context)
+{
+  (void)context;
+  return ferror(stdout) != 0;
+}
+
 static unroll_status run(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
@@ -113,7 +120,8 @@ static unroll_status run(const cli_call *call)
                                  .temperature = s->temperature,
                                  .top_k = s->top_k,
                                  .seed = s->seed,
-                                 .sample = k};
+                                 .sample = k,
+                                 .stop = output_failed};
     printing.begun = false;
     printing.sample = k + 1;
     UNROLL_TRY(unroll_model_sample(model, &how, print_text, &printing));

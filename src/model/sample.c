@@ -149,6 +149,7 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
     const char *text = unroll_vocab_text_view(vocab, token, &bytes);
     if (level == UNROLL_LEVEL_WORD && within_line && text[0] != '\n') { tell(context, " ", 1); }
     tell(context, text, bytes);
+    if (how->stop != NULL && how->stop(context)) { break; }
     within_line = text[0] != '\n';
     net->x[0] = (int32_t)token;
     network_forward(net, 1);

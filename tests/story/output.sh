@@ -52,4 +52,28 @@ check "words were drawn first" [ $words -gt 0 ]
 check "several lines" [ "$(wc -l <out)" -gt 3 ]
 check_not "no line begins with a space" grep -q '^ ' out
 
+# ------------------------------------------------- nobody reads the output
+# A text that would take hours; whether SIGPIPE is ignored must not depend on who started this.
+endless=("$unroll" sample char.h5 --length 1G)
+timeout -k 5 100 env --default-signal=PIPE "${endless[@]}" 2>err | head -c 5 >out
+status=${PIPESTATUS[0]}
+check "a closed pipe ends sample as it ends other tools, $status" [ "$status" = 141 ]
+check "a closed pipe is no error" [ ! -s err ]
+check "what was read is there" [ "$(wc -c <out)" = 5 ]
+timeout -k 5 100 env --ignore-signal=PIPE "${endless[@]}" 2>err | head -c 5 >out
+status=${PIPESTATUS[0]}
+check "where SIGPIPE is ignored, a closed pipe is a failed write, $status" [ "$status" = 1 ]
+check "it is told in one line" [ "$(grep -c '^unroll: error: standard output' err)/$(wc -l <err)" = 1/1 ]
+for command in 'info char.h5' 'eval --per-line --json char.h5 text' 'train --help'; do
+  # shellcheck disable=SC2086 # words
+  { sleep 1 && env --default-signal=PIPE "$unroll" $command 2>err; echo $? >status; } | : # gone before the first line
+  check "$command: quiet when the pipe is closed, $(cat status)" [ "$(cat status)$(cat err)" = 141 ]
+done
+if [ -w /dev/full ]; then
+  for count in 1 1000; do
+    timeout -k 5 100 "${endless[@]}" --count $count 2>err >/dev/full
+    check "a full disk is an error" [ $? = 1 ]
+    check "told in one line" [ "$(grep -c '^unroll: error: standard output' err)/$(wc -l <err)" = 1/1 ]
+  done
+fi
 finish
