@@ -52,18 +52,21 @@ static void print_advice(const placement *p)
   if (advice[0] != '\0') { (void)fprintf(stderr, "unroll: warning: %s\n", advice); }
 }
 
+void banner_show(const placement *where)
+{
+  (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
+  print_places(where);
+  print_libraries();
+  print_advice(where);
+}
+
 unroll_status banner_print(unroll_comm *comm)
 {
   unroll_status st = UNROLL_OK;
   placement *p = NULL;
 
   UNROLL_TRY(placement_new(comm, &p));
-  if (unroll_comm_rank(comm) == 0) {
-    (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
-    print_places(p);
-    print_libraries();
-    print_advice(p);
-  }
+  if (unroll_comm_rank(comm) == 0) { banner_show(p); }
 
 cleanup:
   placement_free(&p);

@@ -53,7 +53,13 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow
 struct json_t;
 unroll_status cli_print_json(struct json_t *object, bool bad);
 
-/** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Collective. */
+/* Where the ranks run: comm/placement.h. */
+struct placement;
+
+/** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Rank 0. */
+void banner_show(const struct placement *where);
+
+/** The same of the ranks of comm. Collective. */
 unroll_status banner_print(unroll_comm *comm);
 
 /** Print only the advice, if there is any, for commands whose output is their own. Collective. */
@@ -61,15 +67,17 @@ unroll_status banner_advise(unroll_comm *comm);
 
 /* The observer of a training run, and what the summary needs of it. */
 typedef struct progress {
-  bool terminal; /* standard error is one: show a progress line */
-  bool shown;    /* that line stands there now */
-  double drawn;  /* [seconds] when it was drawn last */
+  const struct placement *where; /* for the banner; NULL once an event has shown it */
+  bool terminal;                 /* standard error is one: show a progress line */
+  bool shown;                    /* that line stands there now */
+  double drawn;                  /* [seconds] when it was drawn last */
   uint64_t best_step;
   double best_loss; /* [nats per token] */
   char end[256];    /* why training is over; "" before */
 } progress;
 
-void progress_start(progress *p);
+/** The first event shows the banner of `where`, borrowed until then: before it, input may still be refused. */
+void progress_start(progress *p, const struct placement *where);
 
 /** An unroll_observer.tell; `context` is a progress. */
 void progress_tell(void *context, const unroll_progress *now);
