@@ -457,25 +457,12 @@ void diagnostics_pack(const unroll_gradflow *f, json_t *object, bool *bad)
 static unroll_status put_root(const h5_file *file, const unroll_gradflow *f,
                               const char *command_line)
 {
-  unroll_status st = UNROLL_OK;
   char title[160], now[CLOCK_ISO_SIZE];
-  char *history = NULL;
-  size_t size = CLOCK_ISO_SIZE + 1 + strlen(command_line);
 
   clock_iso(now);
   (void)snprintf(title, sizeof title, "gradient flow: hidden units %zu, layers %zu, lags %zu", f->H,
                  f->L, (size_t)f->lags);
-  UNROLL_TRY(memory_new(size, 1, "the history", &history));
-  (void)snprintf(history, size, "%s %s", now, command_line);
-  UNROLL_TRY(h5_put_text(file, "/", "format", DIAGNOSTICS_FORMAT));
-  UNROLL_TRY(h5_put_int(file, "/", "format_version", DIAGNOSTICS_VERSION));
-  UNROLL_TRY(h5_put_text(file, "/", "title", title));
-  UNROLL_TRY(h5_put_text(file, "/", "source", "unroll " UNROLL_VERSION));
-  UNROLL_TRY(h5_put_text(file, "/", "history", history));
-
-cleanup:
-  memory_free(&history);
-  return st;
+  return h5_put_root(file, DIAGNOSTICS_FORMAT, DIAGNOSTICS_VERSION, title, now, command_line);
 }
 
 static unroll_status put_group(const h5_file *file, const unroll_gradflow *f, const char *run_name)
