@@ -60,28 +60,26 @@ void banner_show(const placement *where)
   print_advice(where);
 }
 
-unroll_status banner_print(unroll_comm *comm)
+/* Collective. */
+static unroll_status show_placement(unroll_comm *comm, void (*show)(const placement *))
 {
   unroll_status st = UNROLL_OK;
   placement *p = NULL;
 
   UNROLL_TRY(placement_new(comm, &p));
-  if (unroll_comm_rank(comm) == 0) { banner_show(p); }
+  if (unroll_comm_rank(comm) == 0) { show(p); }
 
 cleanup:
   placement_free(&p);
   return st;
 }
 
+unroll_status banner_print(unroll_comm *comm)
+{
+  return show_placement(comm, banner_show);
+}
+
 unroll_status banner_advise(unroll_comm *comm)
 {
-  unroll_status st = UNROLL_OK;
-  placement *p = NULL;
-
-  UNROLL_TRY(placement_new(comm, &p));
-  if (unroll_comm_rank(comm) == 0) { print_advice(p); }
-
-cleanup:
-  placement_free(&p);
-  return st;
+  return show_placement(comm, print_advice);
 }

@@ -116,12 +116,7 @@ static const option rows[] = {
      .fallback = "no",
      .heading = "Measurement",
      .help = "measure the sum over the ranks alone, from 4 bytes to 256 MiB, beside MPI_Allreduce"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     AT(json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, AT(json)},
 };
 
 static const option_table table = {rows, sizeof rows / sizeof rows[0]};

@@ -46,8 +46,10 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow
   "0 done, 1 the run failed, 2 usage or input, 75 stopped on a\n"                                  \
   "signal with a checkpoint"
 
-/* Line of the option --json, alike in all commands that have it. */
-#define CLI_JSON_HELP "print one JSON object with stable keys"
+/* The option --json of all commands that have it, but its offset. */
+#define CLI_JSON                                                                                   \
+  .name = "json", .type = OPTION_FLAG, .fallback = "no", .heading = "Output",                      \
+  .help = "print one JSON object with stable keys"
 
 /** Print a JSON object, which is taken over; `bad`: there was no memory for all of it. Rank 0. */
 struct json_t;

@@ -29,12 +29,7 @@ static const option rows[] = {
      .heading = "Scores",
      .help = "cut the text into so many parts scored at once, each from the zero state: faster, "
              "slightly pessimistic"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     .offset = offsetof(struct eval_settings, json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, .offset = offsetof(struct eval_settings, json)},
 };
 
 static const option_table table = {rows, sizeof rows / sizeof rows[0]};

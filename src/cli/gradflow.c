@@ -63,12 +63,7 @@ static const option rows[] = {
      .heading = "Output",
      .help = "replace an existing file",
      .needs = "--out"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     AT(json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, AT(json)},
 };
 
 static const option_table table = {rows, sizeof rows / sizeof rows[0]};

@@ -16,12 +16,7 @@ struct info_settings {
 };
 
 static const option rows[] = {
-    {.name = "json",
-     .type = OPTION_FLAG,
-     .offset = offsetof(struct info_settings, json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, .offset = offsetof(struct info_settings, json)},
 };
 
 static const option_table table = {rows, sizeof rows / sizeof rows[0]};
