@@ -124,7 +124,7 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   }
   UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
 
-  if (kind == UNROLL_SEQUENCES_STREAM && listener.call != NULL) {
+  if (listener.call != NULL && model->run->config.sequences == UNROLL_SEQUENCES_STREAM) {
     st = tell_empty_line(&lines, text, vocab, &part);
   }
   UNROLL_TRY(comm_agree(comm, st));
