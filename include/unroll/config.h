@@ -23,6 +23,13 @@ extern "C" {
 
 /* The values of the choices; order and names as in the table. */
 typedef enum unroll_level { UNROLL_LEVEL_BYTE, UNROLL_LEVEL_CHAR, UNROLL_LEVEL_WORD } unroll_level;
+
+/** "byte", "character" or "word". */
+static inline const char *unroll_level_text(unroll_level level)
+{
+  return level == UNROLL_LEVEL_BYTE ? "byte" : level == UNROLL_LEVEL_CHAR ? "character" : "word";
+}
+
 typedef enum unroll_partition {
   UNROLL_PARTITION_SEQUENTIAL,
   UNROLL_PARTITION_RANDOM

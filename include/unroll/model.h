@@ -48,7 +48,7 @@ typedef struct unroll_score {
 /* Score of one line of the text: its share of the one pass over the whole. */
 typedef struct unroll_line_score {
   uint64_t line;   /* from 1 */
-  uint64_t tokens; /* scored, the line end included */
+  uint64_t tokens; /* scored, the line end included; 0: an empty first line */
   double nats;     /* sum over them */
 } unroll_line_score;
 
@@ -80,13 +80,16 @@ typedef struct unroll_sampling {
   double temperature; /* > 0: softmax(o / temperature); 0: always the most likely token */
   uint64_t top_k;     /* draw from the k most likely tokens only; 0: from all */
   uint64_t seed;
-  uint64_t sample; /* number of the sample: samples of one seed differ by it */
+  uint64_t sample;             /* number of the sample: samples of one seed differ by it */
+  bool (*stop)(void *context); /* asked after each token: true ends the text there; NULL: never */
 } unroll_sampling;
 
 /**
  * Draw text. `<unk>` is never drawn. The text does not depend on ranks or threads.
  *
- * @param[in] tell  called with each piece of text as it is drawn (bytes, not zero-terminated)
+ * @param[in] tell     called with each piece of text as it is drawn (bytes, not zero-terminated), to be put behind the
+ *                     prime: a space comes before a word, unless the prime ends with white space
+ * @param[in] context  of tell and of how->stop
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: prime is malformed at the model's level, temperature < 0 or NaN
  *

@@ -422,28 +422,24 @@ static const option rows[] = {
 
 _Static_assert(sizeof rows / sizeof rows[0] <= 64, "unroll_config.given has a bit for each option");
 
-const option_table *config_table(void)
-{
-  static const option_table table = {rows, sizeof rows / sizeof rows[0]};
-  return &table;
-}
+const option_table config_table = {rows, sizeof rows / sizeof rows[0]};
 
 void unroll_config_init(unroll_config *config)
 {
   memset(config, 0, sizeof *config);
-  options_defaults(config_table(), config);
+  options_defaults(&config_table, config);
 }
 
 unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value)
 {
-  return options_set(config_table(), name, value, config, &config->given);
+  return options_set(&config_table, name, value, config, &config->given);
 }
 
 /* ---------------------------------------------------------------- resolve */
 
 static bool is_given(const unroll_config *config, size_t offset)
 {
-  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
     if (rows[k].offset == offset) { return (config->given >> k & 1) != 0; }
   }
   return false;
@@ -456,9 +452,9 @@ static unroll_status check_ranges(const unroll_config *config)
   unroll_config scratch;
   char text[UNROLL_CONFIG_TEXT];
 
-  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
     options_format(&rows[k], config, sizeof text, text);
-    UNROLL_TRY(options_set(config_table(), rows[k].name, text, &scratch, NULL));
+    UNROLL_TRY(options_set(&config_table, rows[k].name, text, &scratch, NULL));
   }
 
 cleanup:
@@ -546,7 +542,7 @@ unroll_status unroll_config_resolve(unroll_config *config)
   unroll_config resolved = *config;
 
   UNROLL_TRY(check_ranges(config));
-  UNROLL_TRY(options_check_needs(config_table(), config, config->given));
+  UNROLL_TRY(options_check_needs(&config_table, config, config->given));
   UNROLL_TRY(check_pairs(config));
   UNROLL_TRY(check_stride(config));
   UNROLL_TRY(check_values(config));
@@ -579,7 +575,7 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
   unroll_config merged = *config;
   unroll_config resolved;
 
-  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
     bool given = (config->given >> k & 1) != 0;
     if (!given && !is_of_this_call(&rows[k])) { options_copy(&rows[k], file, &merged); }
   }
@@ -587,7 +583,7 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
   resolved = merged;
   if (unroll_config_resolve(&resolved) != UNROLL_OK) { resolved = merged; }
 
-  for (size_t k = 0; k < config_table()->n_rows; ++k) {
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
     bool given = (config->given >> k & 1) != 0;
     if (given && !rows[k].may_change && !options_equal(&rows[k], &resolved, file)) {
       char mine[UNROLL_CONFIG_TEXT];

@@ -41,6 +41,11 @@ unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
   return UNROLL_OK;
 }
 
+unroll_status memory_reals(size_t count, const char *what, unroll_real **out)
+{
+  return memory_new(count, sizeof **out, what, out);
+}
+
 unroll_status memory_resize(size_t old_count, size_t new_count, size_t size, const char *what,
                             void *inout)
 {

@@ -10,6 +10,7 @@
  */
 #include <stddef.h>
 #include <stdint.h>
+#include <unroll/real.h>
 #include <unroll/status.h>
 
 /* Bytes; a cache line and the widest vector register. */
@@ -28,6 +29,9 @@
  * Threads: safe
  */
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out);
+
+/** The same of `count` reals. */
+unroll_status memory_reals(size_t count, const char *what, unroll_real **out);
 
 /**
  * Change the number of elements, keeping the old ones and zeroing new ones.

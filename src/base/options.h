@@ -110,7 +110,7 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
                             const char ***operands, bool *help);
 
 /** The table behind unroll_config. */
-const option_table *config_table(void);
+extern const option_table config_table;
 
 /**
  * Take from `file` every option that `config` was not given; see unroll_config.given. Only out, resume,

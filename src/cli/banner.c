@@ -52,33 +52,34 @@ static void print_advice(const placement *p)
   if (advice[0] != '\0') { (void)fprintf(stderr, "unroll: warning: %s\n", advice); }
 }
 
-unroll_status banner_print(unroll_comm *comm)
+void banner_show(const placement *where)
+{
+  (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
+  print_places(where);
+  print_libraries();
+  print_advice(where);
+}
+
+/* Collective. */
+static unroll_status show_placement(unroll_comm *comm, void (*show)(const placement *))
 {
   unroll_status st = UNROLL_OK;
   placement *p = NULL;
 
   UNROLL_TRY(placement_new(comm, &p));
-  if (unroll_comm_rank(comm) == 0) {
-    (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
-    print_places(p);
-    print_libraries();
-    print_advice(p);
-  }
+  if (unroll_comm_rank(comm) == 0) { show(p); }
 
 cleanup:
   placement_free(&p);
   return st;
 }
 
+unroll_status banner_print(unroll_comm *comm)
+{
+  return show_placement(comm, banner_show);
+}
+
 unroll_status banner_advise(unroll_comm *comm)
 {
-  unroll_status st = UNROLL_OK;
-  placement *p = NULL;
-
-  UNROLL_TRY(placement_new(comm, &p));
-  if (unroll_comm_rank(comm) == 0) { print_advice(p); }
-
-cleanup:
-  placement_free(&p);
-  return st;
+  return show_placement(comm, print_advice);
 }

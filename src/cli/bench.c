@@ -116,19 +116,10 @@ static const option rows[] = {
      .fallback = "no",
      .heading = "Measurement",
      .help = "measure the sum over the ranks alone, from 4 bytes to 256 MiB, beside MPI_Allreduce"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     AT(json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, AT(json)},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ----------------------------------------------------------- configurations */
 
@@ -283,21 +274,11 @@ static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
 /* Takes over `results`, to be printed under `key`; `lost`: there was no memory for one. */
 static unroll_status print_json(const char *key, json_t *results, bool lost)
 {
-  unroll_status st = UNROLL_OK;
   char cpu[256];
   cpu_name(sizeof cpu, cpu);
   json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision",
                              build_revision, "cpu", cpu, "kernels", kernels_name(), key, results);
-  if (object == NULL || lost) {
-    st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
-    goto cleanup;
-  }
-  (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
-  (void)printf("\n");
-
-cleanup:
-  json_decref(object);
-  return st;
+  return cli_print_json(object, object == NULL || lost);
 }
 
 /* --------------------------------------------------------------------- run */
@@ -436,7 +417,7 @@ const cli_command cli_bench = {
              "  mpirun -n 2 unroll bench --json char512 char1024\n"
              "  mpirun -n 4 unroll bench --exchange\n"
              "  unroll bench --vocab 10000 --hidden 650 --steps 35 --batch 20 --layers 2"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct bench_settings),
     .check = check,
     .run = run,

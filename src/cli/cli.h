@@ -33,9 +33,9 @@ typedef struct cli_call {
 
 typedef struct cli_command {
   options_usage usage;
-  const option_table *(*table)(void);
+  const option_table *table;
   size_t settings_size;                         /* [bytes] */
-  unroll_status (*check)(const cli_call *call); /* what no single option shows; NULL: nothing */
+  unroll_status (*check)(const cli_call *call); /* before MPI starts; NULL: options_check_needs */
   unroll_status (*run)(const cli_call *call);   /* collective over call->comm */
 } cli_command;
 
@@ -46,10 +46,22 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow
   "0 done, 1 the run failed, 2 usage or input, 75 stopped on a\n"                                  \
   "signal with a checkpoint"
 
-/* Line of the option --json, alike in all commands that have it. */
-#define CLI_JSON_HELP "print one JSON object with stable keys"
+/* The option --json of all commands that have it, but its offset. */
+#define CLI_JSON                                                                                   \
+  .name = "json", .type = OPTION_FLAG, .fallback = "no", .heading = "Output",                      \
+  .help = "print one JSON object with stable keys"
 
-/** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Collective. */
+/** Print a JSON object, which is taken over; `bad`: there was no memory for all of it. Rank 0. */
+struct json_t;
+unroll_status cli_print_json(struct json_t *object, bool bad);
+
+/* Where the ranks run: comm/placement.h. */
+struct placement;
+
+/** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Rank 0. */
+void banner_show(const struct placement *where);
+
+/** The same of the ranks of comm. Collective. */
 unroll_status banner_print(unroll_comm *comm);
 
 /** Print only the advice, if there is any, for commands whose output is their own. Collective. */
@@ -57,15 +69,17 @@ unroll_status banner_advise(unroll_comm *comm);
 
 /* The observer of a training run, and what the summary needs of it. */
 typedef struct progress {
-  bool terminal; /* standard error is one: show a progress line */
-  bool shown;    /* that line stands there now */
-  double drawn;  /* [seconds] when it was drawn last */
+  const struct placement *where; /* for the banner; NULL once an event has shown it */
+  bool terminal;                 /* standard error is one: show a progress line */
+  bool shown;                    /* that line stands there now */
+  double drawn;                  /* [seconds] when it was drawn last */
   uint64_t best_step;
   double best_loss; /* [nats per token] */
   char end[256];    /* why training is over; "" before */
 } progress;
 
-void progress_start(progress *p);
+/** The first event shows the banner of `where`, borrowed until then: before it, input may still be refused. */
+void progress_start(progress *p, const struct placement *where);
 
 /** An unroll_observer.tell; `context` is a progress. */
 void progress_tell(void *context, const unroll_progress *now);

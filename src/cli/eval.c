@@ -1,8 +1,8 @@
 #include "base/check.h"
+#include "base/json.h"
 #include "cli/cli.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <unroll/model.h>
 
@@ -29,19 +29,10 @@ static const option rows[] = {
      .heading = "Scores",
      .help = "cut the text into so many parts scored at once, each from the zero state: faster, "
              "slightly pessimistic"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     .offset = offsetof(struct eval_settings, json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, .offset = offsetof(struct eval_settings, json)},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ---------------------------------------------------------- scores of lines */
 
@@ -67,20 +58,14 @@ static void print_line(void *context, const unroll_line_score *line)
                line_perplexity(line));
 }
 
-/* JSON has no infinity: null. */
-static json_t *finite(double value)
-{
-  return isfinite(value) ? json_real(value) : json_null();
-}
-
 static void collect_line(void *context, const unroll_line_score *line)
 {
   struct lines *lines = context;
-  lines->lost |= 0 != json_array_append_new(
-                          lines->array,
-                          json_pack("{s:I, s:I, s:o, s:o}", "line", (json_int_t)line->line,
-                                    "tokens", (json_int_t)line->tokens, "nats", finite(line->nats),
-                                    "perplexity", finite(line_perplexity(line))));
+  json_append(lines->array,
+              json_pack("{s:I, s:I, s:o, s:o}", "line", (json_int_t)line->line, "tokens",
+                        (json_int_t)line->tokens, "nats", json_number(line->nats), "perplexity",
+                        json_number(line_perplexity(line))),
+              &lines->lost);
 }
 
 /* ---------------------------------------------------------------- reports */
@@ -96,31 +81,15 @@ static void print_score(FILE *out, const unroll_score *s)
 
 static unroll_status print_json(const unroll_score *s, const struct lines *lines)
 {
-  unroll_status st = UNROLL_OK;
-  json_t *object =
-      json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens,
-                "characters", (json_int_t)s->characters, "unknown", (json_int_t)s->unknown, "loss",
-                finite(s->loss), "perplexity", finite(s->perplexity), "bits_per_character",
-                finite(s->bits_per_character), "tokens_per_second", finite(s->tokens_per_second));
-
+  json_t *object = json_pack(
+      "{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens, "characters",
+      (json_int_t)s->characters, "unknown", (json_int_t)s->unknown, "loss", json_number(s->loss),
+      "perplexity", json_number(s->perplexity), "bits_per_character",
+      json_number(s->bits_per_character), "tokens_per_second", json_number(s->tokens_per_second));
   bool bad = object == NULL || lines->lost;
 
-  if (!bad && lines->array != NULL) { bad = json_object_set(object, "lines", lines->array) != 0; }
-  if (bad) {
-    st = unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object");
-    goto cleanup;
-  }
-  (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
-  (void)printf("\n");
-
-cleanup:
-  json_decref(object);
-  return st;
-}
-
-static unroll_status check(const cli_call *call)
-{
-  return options_check_needs(table(), call->settings, call->given);
+  if (lines->array != NULL) { json_put(object, "lines", json_incref(lines->array), &bad); }
+  return cli_print_json(object, bad);
 }
 
 static unroll_status run(const cli_call *call)
@@ -173,8 +142,7 @@ const cli_command cli_eval = {
                   "Examples:\n"
                   "  unroll eval run.h5 test.txt\n"
                   "  mpirun -n 4 unroll eval --streams 64 --json run.h5 test/"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct eval_settings),
-    .check = check,
     .run = run,
 };

@@ -1,12 +1,11 @@
 #include "base/check.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "comm/comm.h"
 #include "runfile/diagnostics.h"
 #include "runfile/runfile.h"
 
 #include <inttypes.h>
-#include <jansson.h>
-#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unroll/gradflow.h>
@@ -64,19 +63,10 @@ static const option rows[] = {
      .heading = "Output",
      .help = "replace an existing file",
      .needs = "--out"},
-    {.name = "json",
-     .type = OPTION_FLAG,
-     AT(json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, AT(json)},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ------------------------------------------------------------------- page */
 
@@ -156,27 +146,16 @@ static void print_layers(const unroll_gradflow *f)
 
 /* ------------------------------------------------------------------- JSON */
 
-/* JSON has no infinity: null. */
-static json_t *finite(double value)
-{
-  return isfinite(value) ? json_real(value) : json_null();
-}
-
-static void put(json_t *object, const char *key, json_t *value, bool *bad)
-{
-  *bad |= json_object_set_new(object, key, value) != 0;
-}
-
 static json_t *pack_array(size_t n, const double *x, bool *bad)
 {
   json_t *array = json_array();
-  for (size_t i = 0; i < n; ++i) { *bad |= json_array_append_new(array, finite(x[i])) != 0; }
+  for (size_t i = 0; i < n; ++i) { json_append(array, json_number(x[i]), bad); }
   return array;
 }
 
 static void put_array(json_t *object, const char *key, size_t n, const double *x, bool *bad)
 {
-  put(object, key, pack_array(n, x, bad), bad);
+  json_put(object, key, pack_array(n, x, bad), bad);
 }
 
 /* Of block k of W_hh: the value itself where there is one block, else by its letter in an object. */
@@ -185,16 +164,16 @@ static void put_block(json_t *object, const unroll_gradflow *f, const char *key,
 {
   const char gate[] = {f->gates[k], '\0'};
   if (f->blocks == 1) {
-    put(object, key, value, bad);
+    json_put(object, key, value, bad);
     return;
   }
-  if (k == 0) { put(object, key, json_object(), bad); }
-  put(json_object_get(object, key), gate, value, bad);
+  if (k == 0) { json_put(object, key, json_object(), bad); }
+  json_put(json_object_get(object, key), gate, value, bad);
 }
 
 static void put_lag(json_t *object, const char *key, int64_t lag, bool *bad)
 {
-  put(object, key, lag < 0 ? json_null() : json_integer((json_int_t)lag), bad);
+  json_put(object, key, lag < 0 ? json_null() : json_integer((json_int_t)lag), bad);
 }
 
 static json_t *pack_layer(const unroll_gradflow *f, size_t l, bool *bad)
@@ -202,17 +181,17 @@ static json_t *pack_layer(const unroll_gradflow *f, size_t l, bool *bad)
   json_t *o = json_object();
   const size_t n = (size_t)f->lags + 1;
 
-  put(o, "layer", json_integer((json_int_t)l), bad);
-  put(o, "verdict", json_string(unroll_flow_text(f->verdict[l])), bad);
-  put(o, "growth", finite(f->growth[l]), bad);
+  json_put(o, "layer", json_integer((json_int_t)l), bad);
+  json_put(o, "verdict", json_string(unroll_flow_text(f->verdict[l])), bad);
+  json_put(o, "growth", json_number(f->growth[l]), bad);
   put_lag(o, "half_lag", f->half_lag[l], bad);
   put_lag(o, "percent_lag", f->percent_lag[l], bad);
   for (size_t k = 0; k < f->blocks; ++k) {
-    put_block(o, f, "spectral_radius", k, finite(f->spectral_radius[l * f->blocks + k]), bad);
-    put_block(o, f, "spectral_norm", k, finite(f->spectral_norm[l * f->blocks + k]), bad);
+    put_block(o, f, "spectral_radius", k, json_number(f->spectral_radius[l * f->blocks + k]), bad);
+    put_block(o, f, "spectral_norm", k, json_number(f->spectral_norm[l * f->blocks + k]), bad);
   }
-  put(o, "lyapunov", finite(f->lyapunov[l]), bad);
-  put(o, "derivative", finite(f->derivative[l]), bad);
+  json_put(o, "lyapunov", json_number(f->lyapunov[l]), bad);
+  json_put(o, "derivative", json_number(f->derivative[l]), bad);
   put_array(o, "norm_mean", n, f->norm_mean + l * n, bad);
   put_array(o, "norm_q10", n, f->norm_q10 + l * n, bad);
   put_array(o, "norm_q50", n, f->norm_q50 + l * n, bad);
@@ -239,22 +218,15 @@ static unroll_status print_json(const unroll_gradflow *f)
   bool bad = false;
   json_t *object = json_object(), *layers = json_array();
 
-  put(object, "positions", json_integer((json_int_t)f->positions), &bad);
-  put(object, "lags", json_integer((json_int_t)f->lags), &bad);
-  put(object, "context", json_integer((json_int_t)f->context), &bad);
-  put(object, "tokens", json_integer((json_int_t)f->tokens), &bad);
-  put(object, "unknown", json_integer((json_int_t)f->unknown), &bad);
-  put(object, "step", json_integer((json_int_t)f->step), &bad);
-  for (size_t l = 0; l < f->L; ++l) {
-    bad |= json_array_append_new(layers, pack_layer(f, l, &bad)) != 0;
-  }
-  put(object, "layers", layers, &bad);
-  if (!bad) {
-    (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
-    (void)printf("\n");
-  }
-  json_decref(object);
-  return bad ? unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object") : UNROLL_OK;
+  json_put(object, "positions", json_integer((json_int_t)f->positions), &bad);
+  json_put(object, "lags", json_integer((json_int_t)f->lags), &bad);
+  json_put(object, "context", json_integer((json_int_t)f->context), &bad);
+  json_put(object, "tokens", json_integer((json_int_t)f->tokens), &bad);
+  json_put(object, "unknown", json_integer((json_int_t)f->unknown), &bad);
+  json_put(object, "step", json_integer((json_int_t)f->step), &bad);
+  for (size_t l = 0; l < f->L; ++l) { json_append(layers, pack_layer(f, l, &bad), &bad); }
+  json_put(object, "layers", layers, &bad);
+  return cli_print_json(object, bad);
 }
 
 /* -------------------------------------------------------------------- run */
@@ -264,11 +236,6 @@ static bool is_same_file(const char *a, const char *b)
 {
   struct stat x = {0}, y = {0};
   return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static unroll_status check(const cli_call *call)
-{
-  return options_check_needs(table(), call->settings, call->given);
 }
 
 static unroll_status check_output(const cli_call *call)
@@ -341,8 +308,7 @@ const cli_command cli_gradflow = {
              "Examples:\n"
              "  unroll gradflow run.h5 test.txt\n"
              "  mpirun -n 2 unroll gradflow --lags 200 -o flow.h5 run.h5 test.txt"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct gradflow_settings),
-    .check = check,
     .run = run_gradflow,
 };

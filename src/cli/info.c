@@ -1,9 +1,10 @@
 #include "base/check.h"
+#include "base/json.h"
 #include "cli/cli.h"
 #include "runfile/diagnostics.h"
+#include "runfile/schema.h"
 
 #include <inttypes.h>
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
@@ -15,163 +16,74 @@ struct info_settings {
 };
 
 static const option rows[] = {
-    {.name = "json",
-     .type = OPTION_FLAG,
-     .offset = offsetof(struct info_settings, json),
-     .fallback = "no",
-     .heading = "Output",
-     .help = CLI_JSON_HELP},
+    {CLI_JSON, .offset = offsetof(struct info_settings, json)},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ------------------------------------------------------------ what is shown */
 
-/* A number of a struct by its key in the file and in JSON. */
-typedef struct number {
-  const char *key;
-  bool whole; /* uint64_t, else double */
-  size_t offset;
-} number;
+#define N_OF(array) (sizeof(array) / sizeof(array)[0])
 
-#define WHOLE(type, field)                                                                         \
-  {                                                                                                \
-#field, true, offsetof(type, field)                                                            \
-  }
-#define REAL(type, field)                                                                          \
-  {                                                                                                \
-#field, false, offsetof(type, field)                                                           \
-  }
-#define N_OF(table) (sizeof(table) / sizeof(table)[0])
-
-static const number train_numbers[] = {
-    WHOLE(run_train_row, step),
-    REAL(run_train_row, loss),
-    REAL(run_train_row, perplexity),
-    REAL(run_train_row, grad_norm),
-    REAL(run_train_row, clip_scale),
-    REAL(run_train_row, learning_rate),
-    WHOLE(run_train_row, tokens),
-    REAL(run_train_row, seconds),
-    REAL(run_train_row, tokens_per_second),
-    REAL(run_train_row, compute_seconds),
-    REAL(run_train_row, exchange_seconds),
-    REAL(run_train_row, wait_seconds),
-    WHOLE(run_train_row, skipped),
+/* Which fields of the tables of the run file, and in which order. */
+static const char *const train_fields[] = {
+    "step",
+    "loss",
+    "perplexity",
+    "grad_norm",
+    "clip_scale",
+    "learning_rate",
+    "tokens",
+    "seconds",
+    "tokens_per_second",
+    "compute_seconds",
+    "exchange_seconds",
+    "wait_seconds",
+    "skipped",
 };
-
-static const number valid_numbers[] = {
-    WHOLE(run_valid_row, step),
-    REAL(run_valid_row, loss),
-    REAL(run_valid_row, perplexity),
-    REAL(run_valid_row, bits_per_character),
+static const char *const valid_fields[] = {"step", "loss", "perplexity", "bits_per_character"};
+static const char *const state_fields[] = {
+    "step",    "epoch",     "tokens",    "updates",  "skipped",
+    "seconds", "best_step", "best_loss", "finished",
 };
-
-static const number state_numbers[] = {
-    WHOLE(run_state, step),      WHOLE(run_state, epoch),    WHOLE(run_state, tokens),
-    WHOLE(run_state, updates),   WHOLE(run_state, skipped),  REAL(run_state, seconds),
-    WHOLE(run_state, best_step), REAL(run_state, best_loss),
+static const char *const data_fields[] = {
+    "train_tokens", "valid_tokens", "train_characters", "valid_characters", "unknown_tokens",
 };
-
-static const number data_numbers[] = {
-    WHOLE(run_provenance, train_tokens),     WHOLE(run_provenance, valid_tokens),
-    WHOLE(run_provenance, train_characters), WHOLE(run_provenance, valid_characters),
-    WHOLE(run_provenance, unknown_tokens),
-};
-
-/* A text of the provenance by its key. */
-static const struct {
-  const char *key;
-  size_t offset;
-} texts[] = {
-    {"command_line", offsetof(run_provenance, command_line)},
-    {"started", offsetof(run_provenance, started)},
-    {"written", offsetof(run_provenance, written)},
-    {"hosts", offsetof(run_provenance, hosts)},
-    {"cpu", offsetof(run_provenance, cpu)},
-    {"code_path", offsetof(run_provenance, code_path)},
-    {"slurm_job", offsetof(run_provenance, slurm_job)},
-};
-
-static const char *text_of(const run_provenance *p, size_t offset)
-{
-  const char *text = NULL;
-  memcpy(&text, (const char *)p + offset, sizeof text);
-  return text == NULL ? "" : text;
-}
-
-static double real_at(const void *base, size_t offset)
-{
-  double value = 0.0;
-  memcpy(&value, (const char *)base + offset, sizeof value);
-  return value;
-}
-
-static uint64_t whole_at(const void *base, size_t offset)
-{
-  uint64_t value = 0;
-  memcpy(&value, (const char *)base + offset, sizeof value);
-  return value;
-}
+static const char *const place_fields[] = {"started", "written", "hosts", "cpu", "code_path"};
 
 /* ------------------------------------------------------------------- JSON */
 
-/* Put a new value; the first that finds no memory is remembered. */
-static void put(json_t *object, const char *key, json_t *value, bool *bad)
+static void put_fields(json_t *object, const schema_table *schema, size_t n,
+                       const char *const *names, const void *of, bool *bad)
 {
-  if (json_object_set_new(object, key, value) != 0) { *bad = true; }
-}
-
-/* JSON has neither infinity nor bytes that are no UTF-8: null. */
-static void put_real(json_t *object, const char *key, double value, bool *bad)
-{
-  put(object, key, isfinite(value) ? json_real(value) : json_null(), bad);
-}
-
-/* JSON's whole numbers are signed; a larger one, at most a seed, is a string. */
-static void put_whole(json_t *object, const char *key, uint64_t value, bool *bad)
-{
-  char text[24];
-  (void)snprintf(text, sizeof text, "%" PRIu64, value);
-  put(object, key, value <= INT64_MAX ? json_integer((json_int_t)value) : json_string(text), bad);
-}
-
-static void put_text(json_t *object, const char *key, const char *text, bool *bad)
-{
-  json_t *value = json_string(text == NULL ? "" : text);
-  put(object, key, value == NULL ? json_null() : value, bad);
-}
-
-static json_t *pack_numbers(size_t n, const number *numbers, const void *base, bool *bad)
-{
-  json_t *object = json_object();
   for (size_t i = 0; i < n; ++i) {
-    if (numbers[i].whole) {
-      put_whole(object, numbers[i].key, whole_at(base, numbers[i].offset), bad);
-    } else {
-      put_real(object, numbers[i].key, real_at(base, numbers[i].offset), bad);
-    }
+    json_put(object, names[i], schema_pack(schema_find(schema, names[i]), of), bad);
   }
+}
+
+/* The fields of a row; null where there is no row. */
+static json_t *pack_row(const schema_table *schema, size_t n, const char *const *names,
+                        const void *row, bool *bad)
+{
+  if (row == NULL) { return json_null(); }
+  json_t *object = json_object();
+  put_fields(object, schema, n, names, row, bad);
   return object;
 }
 
 static json_t *pack_model(const run *r, bool *bad)
 {
   json_t *object = json_object();
-  put_whole(object, "vocab", r->params->shape.V, bad);
-  put_whole(object, "hidden", r->params->shape.H, bad);
-  put_whole(object, "layers", r->params->shape.L, bad);
-  put_whole(object, "parameters", r->params->n_real, bad);
+  json_put(object, "vocab", json_count(r->params->shape.V), bad);
+  json_put(object, "hidden", json_count(r->params->shape.H), bad);
+  json_put(object, "layers", json_count(r->params->shape.L), bad);
+  json_put(object, "parameters", json_count(r->params->n_real), bad);
   return object;
 }
 
 static json_t *pack_config(const unroll_config *config, bool *bad)
 {
-  const option_table *t = config_table();
+  const option_table *t = &config_table;
   json_t *object = json_object();
 
   for (size_t k = 0; k < t->n_rows; ++k) {
@@ -181,18 +93,18 @@ static json_t *pack_config(const unroll_config *config, bool *bad)
     options_format(row, config, sizeof text, text);
     switch (row->type) {
     case OPTION_FLAG:
-      put(object, row->name, json_boolean(*(const bool *)value), bad);
+      json_put(object, row->name, json_boolean(*(const bool *)value), bad);
       break;
     case OPTION_COUNT:
-      put_whole(object, row->name, *(const uint64_t *)value, bad);
+      json_put(object, row->name, json_count(*(const uint64_t *)value), bad);
       break;
     case OPTION_REAL:
-      put_real(object, row->name, *(const double *)value, bad);
+      json_put(object, row->name, json_number(*(const double *)value), bad);
       break;
     case OPTION_CHOICE:
     case OPTION_TEXT:
     case OPTION_EVERY:
-      put_text(object, row->name, text, bad);
+      json_put(object, row->name, json_text(text), bad);
       break;
     }
   }
@@ -201,28 +113,28 @@ static json_t *pack_config(const unroll_config *config, bool *bad)
 
 static json_t *pack_data(const run_provenance *p, bool *bad)
 {
-  json_t *object = pack_numbers(N_OF(data_numbers), data_numbers, p, bad);
-  json_t *files = json_array();
+  json_t *object = json_object(), *files = json_array();
 
+  put_fields(object, &schema_provenance, N_OF(data_fields), data_fields, p, bad);
   for (size_t i = 0; i < p->n_files; ++i) {
     json_t *file = json_object();
-    put_text(file, "name", p->file_name[i], bad);
-    put_whole(file, "bytes", p->file_bytes[i], bad);
-    put_text(file, "sha256", p->file_sha256[i], bad);
-    if (json_array_append_new(files, file) != 0) { *bad = true; }
+    json_put(file, "name", json_text(p->file_name[i]), bad);
+    json_put(file, "bytes", json_count(p->file_bytes[i]), bad);
+    json_put(file, "sha256", json_text(p->file_sha256[i]), bad);
+    json_append(files, file, bad);
   }
-  put(object, "files", files, bad);
+  json_put(object, "files", files, bad);
   return object;
 }
 
 static json_t *pack_provenance(const run_provenance *p, bool *bad)
 {
   json_t *object = json_object();
-  for (size_t i = 0; i < N_OF(texts); ++i) {
-    put_text(object, texts[i].key, text_of(p, texts[i].offset), bad);
-  }
-  put_whole(object, "ranks", p->ranks, bad);
-  put_whole(object, "threads", p->threads, bad);
+  json_put(object, "command_line", json_text(p->command_line), bad);
+  put_fields(object, &schema_provenance, N_OF(place_fields), place_fields, p, bad);
+  json_put(object, "slurm_job", json_text(p->slurm_job), bad);
+  json_put(object, "ranks", json_count(p->ranks), bad);
+  json_put(object, "threads", json_count(p->threads), bad);
   return object;
 }
 
@@ -232,43 +144,40 @@ static json_t *pack_flow(const run *r, bool *bad)
   if (r->flows.n == 0) { return json_null(); }
   const unroll_gradflow last = run_flow_view(&r->flows, r->flows.n - 1);
   json_t *object = json_object();
-  if (!diagnostics_pack(&last, object)) { *bad = true; }
+  diagnostics_pack(&last, object, bad);
   return object;
 }
 
 static unroll_status print_json(const char *path, const run *r)
 {
   bool bad = false;
-  json_t *state = pack_numbers(N_OF(state_numbers), state_numbers, &r->state, &bad);
   json_t *object = json_object();
+  const run_train_row *train = r->n_train > 0 ? &r->train[r->n_train - 1] : NULL;
+  const run_valid_row *valid = r->n_valid > 0 ? &r->valid[r->n_valid - 1] : NULL;
 
-  put(state, "finished", json_boolean(r->state.finished), &bad);
-  put_text(object, "file", path, &bad);
-  put(object, "model", pack_model(r, &bad), &bad);
-  put(object, "config", pack_config(&r->config, &bad), &bad);
-  put(object, "data", pack_data(&r->provenance, &bad), &bad);
-  put(object, "state", state, &bad);
-  put(object, "train",
-      r->n_train == 0
-          ? json_null()
-          : pack_numbers(N_OF(train_numbers), train_numbers, &r->train[r->n_train - 1], &bad),
-      &bad);
-  put(object, "valid",
-      r->n_valid == 0
-          ? json_null()
-          : pack_numbers(N_OF(valid_numbers), valid_numbers, &r->valid[r->n_valid - 1], &bad),
-      &bad);
-  put(object, "diagnose", pack_flow(r, &bad), &bad);
-  put(object, "provenance", pack_provenance(&r->provenance, &bad), &bad);
-  if (!bad) {
-    (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* main.c looks at the stream's error flag */
-    (void)printf("\n");
-  }
-  json_decref(object);
-  return bad ? unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object") : UNROLL_OK;
+  json_put(object, "file", json_text(path), &bad);
+  json_put(object, "model", pack_model(r, &bad), &bad);
+  json_put(object, "config", pack_config(&r->config, &bad), &bad);
+  json_put(object, "data", pack_data(&r->provenance, &bad), &bad);
+  json_put(object, "state",
+           pack_row(&schema_state, N_OF(state_fields), state_fields, &r->state, &bad), &bad);
+  json_put(object, "train", pack_row(&schema_train, N_OF(train_fields), train_fields, train, &bad),
+           &bad);
+  json_put(object, "valid", pack_row(&schema_valid, N_OF(valid_fields), valid_fields, valid, &bad),
+           &bad);
+  json_put(object, "diagnose", pack_flow(r, &bad), &bad);
+  json_put(object, "provenance", pack_provenance(&r->provenance, &bad), &bad);
+  return cli_print_json(object, bad);
 }
 
 /* ------------------------------------------------------------------- page */
+
+static double real_at(const void *at)
+{
+  double value = 0.0;
+  memcpy(&value, at, sizeof value);
+  return value;
+}
 
 /* Mean of the finite values of rows [begin, end); NAN without any. */
 static double mean_of(const char *base, size_t stride, size_t begin, size_t end)
@@ -276,7 +185,7 @@ static double mean_of(const char *base, size_t stride, size_t begin, size_t end)
   double sum = 0.0;
   size_t n = 0;
   for (size_t i = begin; i < end; ++i) {
-    double value = real_at(base + i * stride, 0);
+    double value = real_at(base + i * stride);
     if (isfinite(value)) {
       sum += value;
       n += 1;
@@ -309,8 +218,7 @@ static void print_curve(const char *name, const void *first, size_t stride, size
       (void)printf("\xe2\x96%c", 0x81 + eighths);
     }
   }
-  (void)printf("  %.4g to %.4g\n", real_at(first, 0),
-               real_at((const char *)first + (n - 1) * stride, 0));
+  (void)printf("  %.4g to %.4g\n", real_at(first), real_at((const char *)first + (n - 1) * stride));
 }
 
 static void print_curves(const run *r)
@@ -364,14 +272,18 @@ static void print_flow(const run_flows *flows)
   }
 }
 
-static void print_numbers(const char *title, size_t n, const number *numbers, const void *base)
+/* Counts and reals of a row on one line. */
+static void print_row(const char *title, const schema_table *schema, size_t n,
+                      const char *const *names, const void *row)
 {
   (void)printf("%s", title);
   for (size_t i = 0; i < n; ++i) {
-    if (numbers[i].whole) {
-      (void)printf("  %s %" PRIu64, numbers[i].key, whole_at(base, numbers[i].offset));
+    const schema_field *field = schema_find(schema, names[i]);
+    const void *at = (const char *)row + field->offset;
+    if (field->type == SCHEMA_COUNT) {
+      (void)printf("  %s %" PRIu64, names[i], *(const uint64_t *)at);
     } else {
-      (void)printf("  %s %.6g", numbers[i].key, real_at(base, numbers[i].offset));
+      (void)printf("  %s %.6g", names[i], real_at(at));
     }
   }
   (void)printf("\n");
@@ -394,13 +306,11 @@ static const char *name_of_units(const unroll_shape *shape)
 
 static void print_model(const char *path, const run *r)
 {
-  const char *levels[] = {"byte", "character", "word"};
   const unroll_params *p = r->params;
-  const char *level = (size_t)r->config.level < N_OF(levels) ? levels[r->config.level] : "unknown";
 
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, vocabulary of %zu, %zu parameters\n",
-               path, level, p->shape.L, p->shape.L == 1 ? "" : "s", p->shape.H,
-               name_of_units(&p->shape), p->shape.V, p->n_real);
+               path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
+               p->shape.H, name_of_units(&p->shape), p->shape.V, p->n_real);
   (void)printf("%s after step %" PRIu64 " in epoch %" PRIu64 " of %" PRIu64 ", %.0f seconds",
                r->state.finished ? "finished" : "not finished, stands", r->state.step,
                r->state.epoch < r->config.epochs ? r->state.epoch + 1 : r->config.epochs,
@@ -416,10 +326,10 @@ static void print_metrics(const run *r)
   /* the times of the last interval are for JSON */
   enum { TRAIN_SHOWN = 6 };
   if (r->n_train > 0) {
-    print_numbers("train", TRAIN_SHOWN, train_numbers, &r->train[r->n_train - 1]);
+    print_row("train", &schema_train, TRAIN_SHOWN, train_fields, &r->train[r->n_train - 1]);
   }
   if (r->n_valid > 0) {
-    print_numbers("valid", N_OF(valid_numbers), valid_numbers, &r->valid[r->n_valid - 1]);
+    print_row("valid", &schema_valid, N_OF(valid_fields), valid_fields, &r->valid[r->n_valid - 1]);
   }
   if (r->state.best_step > 0) {
     (void)printf("best validation  step %" PRIu64 "  loss %.6g  perplexity %.6g\n",
@@ -430,8 +340,10 @@ static void print_metrics(const run *r)
 static void print_data(const run_provenance *p)
 {
   (void)printf("\ndata\n");
-  for (size_t i = 0; i < N_OF(data_numbers); ++i) {
-    (void)printf("  %-20s %" PRIu64 "\n", data_numbers[i].key, whole_at(p, data_numbers[i].offset));
+  for (size_t i = 0; i < N_OF(data_fields); ++i) {
+    const schema_field *field = schema_find(&schema_provenance, data_fields[i]);
+    const void *at = (const char *)p + field->offset;
+    (void)printf("  %-20s %" PRIu64 "\n", field->name, *(const uint64_t *)at);
   }
   for (size_t i = 0; i < p->n_files; ++i) {
     (void)printf("  %s, %" PRIu64 " bytes, SHA-256 %.16s...\n",
@@ -440,20 +352,27 @@ static void print_data(const run_provenance *p)
   }
 }
 
+static void print_text(const char *name, const char *text)
+{
+  if (text != NULL && text[0] != '\0') { (void)printf("  %-20s %s\n", name, text); }
+}
+
 static void print_provenance(const run_provenance *p)
 {
   (void)printf("\nprovenance\n");
-  for (size_t i = 0; i < N_OF(texts); ++i) {
-    const char *text = text_of(p, texts[i].offset);
-    if (text[0] != '\0') { (void)printf("  %-20s %s\n", texts[i].key, text); }
+  print_text("command_line", p->command_line);
+  for (size_t i = 0; i < N_OF(place_fields); ++i) {
+    const schema_field *field = schema_find(&schema_provenance, place_fields[i]);
+    print_text(field->name, *(char *const *)((const char *)p + field->offset));
   }
+  print_text("slurm_job", p->slurm_job);
   (void)printf("  %-20s %" PRIu64 " x %" PRIu64 "\n", "ranks x threads", p->ranks, p->threads);
 }
 
 /* The options by heading, as many on a line as fit. */
 static void print_config(const unroll_config *config)
 {
-  const option_table *t = config_table();
+  const option_table *t = &config_table;
   const char *heading = "";
   size_t column = 0;
 
@@ -517,7 +436,7 @@ const cli_command cli_info = {
                   "Examples:\n"
                   "  unroll info run.h5\n"
                   "  unroll info --json run.h5 | jq .valid.loss"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct info_settings),
     .run = run_info,
 };

@@ -7,11 +7,14 @@
 #include "comm/placement.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <mpi.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const cli_command *const commands[] = {
     &cli_train, &cli_eval, &cli_sample, &cli_info, &cli_gradflow, &cli_bench,
@@ -20,20 +23,45 @@ static const cli_command *const commands[] = {
 
 /* ------------------------------------------------------------------ output */
 
+/* How SIGPIPE was handled when the program was started, and whether the program would have died of it. */
+static void (*sigpipe_before)(int) = SIG_DFL;
+static bool output_unread;
+
 static void print_failure(unroll_status st)
 {
+  if (output_unread && sigpipe_before == SIG_DFL) { return; }
   (void)fprintf(stderr, "unroll: %s%s\n", st == UNROLL_STOPPED ? "" : "error: ",
                 unroll_message()[0] == '\0' ? unroll_status_text(st) : unroll_message());
+}
+
+/* Nobody reads standard output any more: it is a pipe, or a socket, that was closed at the other end. */
+static bool is_output_closed(void)
+{
+  struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  return poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) != 0;
 }
 
 /* A full disk or a closed pipe may show only now, and why an earlier write failed is forgotten. */
 static unroll_status close_output(unroll_status st)
 {
-  bool bad = ferror(stdout) != 0;
+  bool bad = ferror(stdout) != 0 || fflush(stdout) != 0;
+  const bool unread = bad && is_output_closed();
+
   bad |= fclose(stdout) != 0;
   if (!bad || st != UNROLL_OK) { return st; }
-  return unroll_fail(UNROLL_ERR_IO,
-                     "standard output could not be written: a full disk, or a closed pipe");
+  output_unread = unread;
+  return unroll_fail(UNROLL_ERR_IO, "standard output could not be written: %s",
+                     unread ? "it was closed by whoever read it" : "a full disk?");
+}
+
+unroll_status cli_print_json(json_t *object, bool bad)
+{
+  if (!bad) {
+    (void)json_dumpf(object, stdout, JSON_INDENT(2)); /* close_output looks at the error flag */
+    (void)printf("\n");
+  }
+  json_decref(object);
+  return bad ? unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object") : UNROLL_OK;
 }
 
 static void print_usage(FILE *out)
@@ -206,7 +234,7 @@ static unroll_status read_request(int argc, char **argv, struct request *r)
                        name);
   }
   UNROLL_TRY(memory_new(1, command->settings_size, "the settings", &r->settings));
-  UNROLL_TRY(options_parse(command->table(), &command->usage, asks ? 1 : argc - 2,
+  UNROLL_TRY(options_parse(command->table, &command->usage, asks ? 1 : argc - 2,
                            asks ? help_words : argv + 2, r->settings, &r->call.given,
                            &r->call.n_operands, &r->operands, &helped));
   if (helped) {
@@ -217,7 +245,9 @@ static unroll_status read_request(int argc, char **argv, struct request *r)
   r->call.settings = r->settings;
   r->call.operands = r->operands;
   r->call.command_line = r->command_line;
-  if (command->check != NULL) { UNROLL_TRY(command->check(&r->call)); }
+  UNROLL_TRY(command->check != NULL
+                 ? command->check(&r->call)
+                 : options_check_needs(command->table, r->settings, r->call.given));
   r->command = command;
 
 cleanup:
@@ -230,7 +260,7 @@ int main(int argc, char **argv)
   bool first = launcher_find().first; /* of several processes one speaks */
   unroll_status st = UNROLL_OK;
 
-  (void)signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write, told like any other */
+  sigpipe_before = signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write: all ranks leave */
   (void)setvbuf(stdout, NULL, _IOLBF, 0);
   if (argc < 2) {
     if (first) { print_usage(stderr); }
@@ -246,5 +276,9 @@ int main(int argc, char **argv)
     st = run_command(request.command, &request.call);
   }
   request_free(&request);
+  if (output_unread) { /* end as `... | head` makes every tool end, quietly; not where that is ignored */
+    (void)signal(SIGPIPE, sigpipe_before);
+    (void)raise(SIGPIPE);
+  }
   return unroll_status_exit(st);
 }

@@ -69,7 +69,7 @@ static void print_command(const cli_command *command)
   }
   (void)printf("\"\n.B unroll %s\n[OPTION]... %s\n.PP\n", usage->command, usage->operands);
   print_paragraphs(usage->purpose);
-  print_options(command->table());
+  print_options(command->table);
   if (usage->notes != NULL) {
     (void)printf(".SS Notes\n");
     print_paragraphs(usage->notes);

@@ -12,9 +12,9 @@
 #define PROGRESS_COLUMNS 80         /* a longer line would wrap, and could not be redrawn */
 #define CLEAR_LINE       "\r\033[K" /* understood by every terminal in use (ECMA-48) */
 
-void progress_start(progress *p)
+void progress_start(progress *p, const struct placement *where)
 {
-  *p = (progress){.terminal = isatty(STDERR_FILENO) == 1, .drawn = -INFINITY};
+  *p = (progress){.where = where, .terminal = isatty(STDERR_FILENO) == 1, .drawn = -INFINITY};
 }
 
 /* ---------------------------------------------------------- progress line */
@@ -123,6 +123,10 @@ void progress_tell(void *context, const unroll_progress *now)
 {
   progress *p = context;
 
+  if (p->where != NULL) {
+    banner_show(p->where);
+    p->where = NULL;
+  }
   if (now->event == UNROLL_EVENT_STEP) {
     if (p->terminal) { draw_line(p, now); }
     return;

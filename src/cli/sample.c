@@ -72,11 +72,7 @@ static const option rows[] = {
      .help = "number of texts"},
 };
 
-static const option_table *table(void)
-{
-  static const option_table t = {rows, sizeof rows / sizeof rows[0]};
-  return &t;
-}
+static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 struct printing {
   const struct sample_settings *settings;
@@ -101,6 +97,13 @@ static void print_text(void *context, const char *text, size_t n)
   if (p->terminal) { (void)fflush(stdout); }
 }
 
+/* main.c says why standard output failed. */
+static bool output_failed(void *context)
+{
+  (void)context;
+  return ferror(stdout) != 0;
+}
+
 static unroll_status run(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
@@ -117,7 +120,8 @@ static unroll_status run(const cli_call *call)
                                  .temperature = s->temperature,
                                  .top_k = s->top_k,
                                  .seed = s->seed,
-                                 .sample = k};
+                                 .sample = k,
+                                 .stop = output_failed};
     printing.begun = false;
     printing.sample = k + 1;
     UNROLL_TRY(unroll_model_sample(model, &how, print_text, &printing));
@@ -145,7 +149,7 @@ const cli_command cli_sample = {
                   "Examples:\n"
                   "  unroll sample run.h5\n"
                   "  unroll sample --prime 'Once upon' --length 1k --temperature 0.7 run.h5"},
-    .table = table,
+    .table = &table,
     .settings_size = sizeof(struct sample_settings),
     .run = run,
 };

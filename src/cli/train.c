@@ -1,5 +1,6 @@
 #include "base/check.h"
 #include "cli/cli.h"
+#include "comm/placement.h"
 #include "comm/signals.h"
 
 #include <inttypes.h>
@@ -59,8 +60,8 @@ static unroll_status run_dry(const cli_call *call, const unroll_config *config)
   unroll_status st = UNROLL_OK;
   unroll_plan plan = {0};
 
-  UNROLL_TRY(banner_print(call->comm));
   UNROLL_TRY(unroll_plan_make(call->comm, config, call->n_operands, call->operands, &plan));
+  UNROLL_TRY(banner_print(call->comm));
   if (unroll_comm_rank(call->comm) == 0) { print_plan(&plan); }
 
 cleanup:
@@ -73,19 +74,21 @@ static unroll_status run(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
   unroll_config config = *(const unroll_config *)call->settings;
+  placement *where = NULL;
   progress p;
   const unroll_observer observer = {.context = &p, .tell = progress_tell, .stuck = progress_stuck};
 
   config.given = call->given;
   if (config.dry_run) { return run_dry(call, &config); }
-  progress_start(&p);
   signals_install();
-  UNROLL_TRY(banner_print(call->comm));
+  UNROLL_TRY(placement_new(call->comm, &where));
+  progress_start(&p, where);
   UNROLL_TRY(unroll_train(call->comm, &config, call->n_operands, call->operands, call->command_line,
                           &observer));
   if (unroll_comm_rank(call->comm) == 0) { progress_summary(&p, config.out); }
 
 cleanup:
+  placement_free(&where);
   signals_restore();
   return st;
 }
@@ -123,7 +126,7 @@ const cli_command cli_train = {
              "  unroll train --dry-run --ranks 64 --batch 1024 --shards 64 corpus.txt\n"
              "\n"
              "Exit status: " CLI_EXIT_TEXT "."},
-    .table = config_table,
+    .table = &config_table,
     .settings_size = sizeof(unroll_config),
     .check = check,
     .run = run,

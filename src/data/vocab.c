@@ -303,7 +303,6 @@ static bool is_token(unroll_text_rules rules, const char *text, size_t n)
 static unroll_status read_texts(unroll_text_rules rules, size_t V, const char *const *tokens,
                                 words *texts)
 {
-  static const char *const level_names[] = {"byte", "char", "word"};
   unroll_status st = UNROLL_OK;
   char *text = NULL;
   size_t longest = 0;
@@ -321,8 +320,8 @@ static unroll_status read_texts(unroll_text_rules rules, size_t V, const char *c
                  : i == 0                         ? unk
                                                   : unk || is_token(rules, text, n);
     if (!legal) {
-      st = unroll_fail(UNROLL_ERR_INPUT, "vocabulary: \"%s\" cannot be token %zu of level %s",
-                       tokens[i], i, level_names[rules.level]);
+      st = unroll_fail(UNROLL_ERR_INPUT, "vocabulary: \"%s\" cannot be token %zu at %s level",
+                       tokens[i], i, unroll_level_text(rules.level));
       goto cleanup;
     }
     UNROLL_TRY(words_add(texts, text, n, &index));

@@ -21,16 +21,30 @@ typedef struct line_teller {
   unroll_line_score line;
 } line_teller;
 
+static void end_line(line_teller *lines)
+{
+  lines->tell(lines->context, &lines->line);
+  lines->line = (unroll_line_score){.line = lines->line.line + 1};
+}
+
+/* The first token of a stream is not scored. Where it is a line end, it is all there is of the first line. */
+static unroll_status tell_empty_line(line_teller *lines, const corpus *text,
+                                     const unroll_vocab *vocab, const corpus_part *part)
+{
+  const size_t width = corpus_token_width(unroll_vocab_size(vocab));
+  int32_t token = 0; /* room for any width */
+  unroll_status st = corpus_read(text, vocab, part, 0, 1, width, &token);
+  if (st == UNROLL_OK && corpus_stored(&token, width, 0) == lines->line_end) { end_line(lines); }
+  return st;
+}
+
 static void tell_lines(void *context, size_t T, const int32_t *y, const double *nll)
 {
   line_teller *lines = context;
   for (size_t t = 0; t < T; ++t) {
     lines->line.tokens += 1;
     lines->line.nats += nll[t];
-    if (y[t] == lines->line_end) {
-      lines->tell(lines->context, &lines->line);
-      lines->line = (unroll_line_score){.line = lines->line.line + 1};
-    }
+    if (y[t] == lines->line_end) { end_line(lines); }
   }
 }
 
@@ -109,6 +123,11 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
                              (size_t)unroll_comm_size(comm), "the", &mine.sequences));
   }
   UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
+
+  if (listener.call != NULL && model->run->config.sequences == UNROLL_SEQUENCES_STREAM) {
+    st = tell_empty_line(&lines, text, vocab, &part);
+  }
+  UNROLL_TRY(comm_agree(comm, st));
 
   double begin = clock_seconds();
   UNROLL_TRY(comm_agree(comm, score_mine(model, &mine, count, listener, sums + first)));

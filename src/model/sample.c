@@ -91,6 +91,13 @@ static size_t draw(const unroll_sampling *how, uint64_t position, size_t first, 
   return best; /* rounding used up the last weight */
 }
 
+/* Does the text end in the middle of a line, with no space behind it? */
+static bool ends_within_line(const char *text)
+{
+  const size_t n = text == NULL ? 0 : strlen(text);
+  return n > 0 && strchr(" \t\n\v\f\r", text[n - 1]) == NULL;
+}
+
 unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *how,
                                   void (*tell)(void *context, const char *text, size_t n),
                                   void *context)
@@ -135,12 +142,15 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
     network_forward(net, 1);
     network_carry(net, 1);
   }
+  bool within_line = ends_within_line(how->prime);
   for (uint64_t i = 0; i < how->length; ++i) {
     logits_of(params, net, o);
     size_t token = draw(how, i, first, V, o, index, weight), bytes = 0;
     const char *text = unroll_vocab_text_view(vocab, token, &bytes);
-    if (level == UNROLL_LEVEL_WORD && i > 0 && text[0] != '\n') { tell(context, " ", 1); }
+    if (level == UNROLL_LEVEL_WORD && within_line && text[0] != '\n') { tell(context, " ", 1); }
     tell(context, text, bytes);
+    if (how->stop != NULL && how->stop(context)) { break; }
+    within_line = text[0] != '\n';
     net->x[0] = (int32_t)token;
     network_forward(net, 1);
     network_carry(net, 1);

@@ -6,11 +6,6 @@
 
 #include <string.h>
 
-static unroll_status new_reals(size_t n, const char *what, unroll_real **out)
-{
-  return memory_new(n, sizeof **out, what, out);
-}
-
 /* Rows of W_xh and of W_hh in memory, blocks and all. */
 static size_t input_rows(const layer *l)
 {
@@ -29,19 +24,20 @@ static unroll_status start_weights(layer *l)
   const bool trains = size_trains(&l->size);
 
   if (blocks > 0) {
-    UNROLL_TRY(new_reals(blocks * weights_packed_size(H, H), "packed weights", &l->recur_forward));
+    UNROLL_TRY(
+        memory_reals(blocks * weights_packed_size(H, H), "packed weights", &l->recur_forward));
   }
   if (blocks > 0 && trains) {
-    UNROLL_TRY(
-        new_reals(weights_packed_size(H, recurrent_rows(l)), "packed weights", &l->recur_backward));
+    UNROLL_TRY(memory_reals(weights_packed_size(H, recurrent_rows(l)), "packed weights",
+                            &l->recur_backward));
   }
   if (l->number > 0) {
     UNROLL_TRY(
-        new_reals(weights_packed_size(input_rows(l), H), "packed weights", &l->below_forward));
+        memory_reals(weights_packed_size(input_rows(l), H), "packed weights", &l->below_forward));
   }
   if (l->number > 0 && trains) {
     UNROLL_TRY(
-        new_reals(weights_packed_size(H, input_rows(l)), "packed weights", &l->below_backward));
+        memory_reals(weights_packed_size(H, input_rows(l)), "packed weights", &l->below_backward));
   }
 
 cleanup:
@@ -55,14 +51,14 @@ static unroll_status start_backward(layer *l)
   const network_size *size = &l->size;
   const size_t edge = size->B * l->ld;
 
-  UNROLL_TRY(new_reals(state_panels_size(size->T, size->B, l->params->shape.H), "hidden states",
-                       &l->state_panels));
+  UNROLL_TRY(memory_reals(state_panels_size(size->T, size->B, l->params->shape.H), "hidden states",
+                          &l->state_panels));
   UNROLL_TRY(memory_new(size->B, sizeof *l->panel_row, "panel rows", &l->panel_row));
   if (size->per_shard) {
-    UNROLL_TRY(new_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
+    UNROLL_TRY(memory_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
   }
-  if (l->cell->memory) { UNROLL_TRY(new_reals(edge, "hidden gradients", &l->dc)); }
-  if (l->cell->bypass) { UNROLL_TRY(new_reals(edge, "hidden gradients", &l->bypass)); }
+  if (l->cell->memory) { UNROLL_TRY(memory_reals(edge, "hidden gradients", &l->dc)); }
+  if (l->cell->bypass) { UNROLL_TRY(memory_reals(edge, "hidden gradients", &l->bypass)); }
 
 cleanup:
   return st;
@@ -84,10 +80,10 @@ unroll_status layer_start(const unroll_params *params, size_t number, const netw
   const size_t states = (size->T + 1) * size->B * l->ld;
 
   UNROLL_TRY(start_weights(l));
-  UNROLL_TRY(new_reals(states, "hidden states", &l->h));
-  if (l->cell->memory) { UNROLL_TRY(new_reals(states, "hidden states", &l->c)); }
+  UNROLL_TRY(memory_reals(states, "hidden states", &l->h));
+  if (l->cell->memory) { UNROLL_TRY(memory_reals(states, "hidden states", &l->c)); }
   if (l->cell->kept > 0 && (size_trains(size) || size->keep_gates)) {
-    UNROLL_TRY(new_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
+    UNROLL_TRY(memory_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
   }
   if (size_trains(size)) { UNROLL_TRY(start_backward(l)); }
 

@@ -8,11 +8,6 @@
 #include <omp.h>
 #include <string.h>
 
-static unroll_status new_reals(size_t n, const char *what, unroll_real **out)
-{
-  return memory_new(n, sizeof **out, what, out);
-}
-
 /* What the backward pass needs beside what inference has. */
 static unroll_status start_backward(network *net)
 {
@@ -23,13 +18,13 @@ static unroll_status start_backward(network *net)
 
   for (size_t i = 0; i < (net->params->shape.L > 1 ? 2 : 1); ++i) {
     UNROLL_TRY(
-        new_reals(tokens * network_top(net)->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
+        memory_reals(tokens * network_top(net)->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
   }
-  if (size->gradient == NULL) { UNROLL_TRY(new_reals(n, "gradient", &net->own_gradient)); }
+  if (size->gradient == NULL) { UNROLL_TRY(memory_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
   *sink = (gradient_sink){.size = &net->size, .gradient = net->gradient};
-  UNROLL_TRY(new_reals(gradient_scratch((size_t)omp_get_max_threads()), "gradient scratch",
-                       &sink->scratch));
+  UNROLL_TRY(memory_reals(gradient_scratch((size_t)omp_get_max_threads()), "gradient scratch",
+                          &sink->scratch));
   UNROLL_TRY(memory_new(net->params->shape.V * size->shards + 1, sizeof *sink->start, "token lists",
                         &sink->start));
   UNROLL_TRY(memory_new(tokens, sizeof *sink->list, "token lists", &sink->list));
@@ -70,7 +65,7 @@ unroll_status network_new(const unroll_params *params, const network_size *size,
   UNROLL_TRY(head_start(params, size, &net->head));
   if (L > 1) {
     UNROLL_TRY(
-        new_reals(T * B * layer_input_ld(network_top(net)), "layer inputs", &net->from_below));
+        memory_reals(T * B * layer_input_ld(network_top(net)), "layer inputs", &net->from_below));
   }
   if (size_trains(size)) { UNROLL_TRY(start_backward(net)); }
   *out = net;

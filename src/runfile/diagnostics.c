@@ -3,14 +3,13 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "net/params.h"
 #include "runfile/image.h"
 
 #include <assert.h>
 #include <inttypes.h>
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -410,15 +409,13 @@ cleanup:
 
 /* -------------------------------------------------------------------- JSON */
 
-/* One value; JSON has no infinity, and -1 stands for a lag that there is not: null. */
+/* One value; -1 stands for a lag that there is not: null. */
 static json_t *pack_value(const unroll_gradflow *f, const dataset *d, size_t l)
 {
   const void *data = array_of(f, d);
   switch (d->type) {
-  case REAL: {
-    double x = ((const double *)data)[l];
-    return isfinite(x) ? json_real(x) : json_null();
-  }
+  case REAL:
+    return json_number(((const double *)data)[l]);
   case WHOLE: {
     int64_t x = ((const int64_t *)data)[l];
     return x >= 0 ? json_integer((json_int_t)x) : json_null();
@@ -430,31 +427,29 @@ static json_t *pack_value(const unroll_gradflow *f, const dataset *d, size_t l)
 }
 
 /* An object of the blocks of W_hh, by their letters. */
-static json_t *pack_blocks(const unroll_gradflow *f, const dataset *d, size_t l, bool *complete)
+static json_t *pack_blocks(const unroll_gradflow *f, const dataset *d, size_t l, bool *bad)
 {
   json_t *object = json_object();
   for (size_t k = 0; k < f->blocks; ++k) {
     const char letter[] = {f->gates[k], '\0'};
-    *complete &= json_object_set_new(object, letter, pack_value(f, d, l * f->blocks + k)) == 0;
+    json_put(object, letter, pack_value(f, d, l * f->blocks + k), bad);
   }
   return object;
 }
 
-bool diagnostics_pack(const unroll_gradflow *f, json_t *object)
+void diagnostics_pack(const unroll_gradflow *f, json_t *object, bool *bad)
 {
-  bool complete = json_object_set_new(object, "step", json_integer((json_int_t)f->step)) == 0;
+  json_put(object, "step", json_count(f->step), bad);
   for (size_t i = 0; i < N_DATASETS; ++i) {
     const dataset *d = &datasets[i];
     if ((d->kind != NUMBER && d->kind != BLOCK_NUMBER) || length_of(f, d) == 0) { continue; }
     json_t *array = json_array();
     for (size_t l = 0; l < f->L; ++l) {
-      json_t *value = d->kind == BLOCK_NUMBER && f->blocks > 1 ? pack_blocks(f, d, l, &complete)
-                                                               : pack_value(f, d, l);
-      complete &= json_array_append_new(array, value) == 0;
+      const bool by_block = d->kind == BLOCK_NUMBER && f->blocks > 1;
+      json_append(array, by_block ? pack_blocks(f, d, l, bad) : pack_value(f, d, l), bad);
     }
-    complete &= json_object_set_new(object, datasets[i].name, array) == 0;
+    json_put(object, d->name, array, bad);
   }
-  return complete;
 }
 
 /* ----------------------------------------------------------- a file of its own */
@@ -462,25 +457,12 @@ bool diagnostics_pack(const unroll_gradflow *f, json_t *object)
 static unroll_status put_root(const h5_file *file, const unroll_gradflow *f,
                               const char *command_line)
 {
-  unroll_status st = UNROLL_OK;
   char title[160], now[CLOCK_ISO_SIZE];
-  char *history = NULL;
-  size_t size = CLOCK_ISO_SIZE + 1 + strlen(command_line);
 
   clock_iso(now);
   (void)snprintf(title, sizeof title, "gradient flow: hidden units %zu, layers %zu, lags %zu", f->H,
                  f->L, (size_t)f->lags);
-  UNROLL_TRY(memory_new(size, 1, "the history", &history));
-  (void)snprintf(history, size, "%s %s", now, command_line);
-  UNROLL_TRY(h5_put_text(file, "/", "format", DIAGNOSTICS_FORMAT));
-  UNROLL_TRY(h5_put_int(file, "/", "format_version", DIAGNOSTICS_VERSION));
-  UNROLL_TRY(h5_put_text(file, "/", "title", title));
-  UNROLL_TRY(h5_put_text(file, "/", "source", "unroll " UNROLL_VERSION));
-  UNROLL_TRY(h5_put_text(file, "/", "history", history));
-
-cleanup:
-  memory_free(&history);
-  return st;
+  return h5_put_root(file, DIAGNOSTICS_FORMAT, DIAGNOSTICS_VERSION, title, now, command_line);
 }
 
 static unroll_status put_group(const h5_file *file, const unroll_gradflow *f, const char *run_name)

@@ -33,7 +33,7 @@ void diagnostics_free(run_flows *flows);
 /* The numbers of each layer, in JSON: an array under each name. */
 struct json_t;
 
-/** Add them to an object; false without memory. */
-bool diagnostics_pack(const unroll_gradflow *flow, struct json_t *object);
+/** Add them to an object; *bad becomes true where there is no memory. */
+void diagnostics_pack(const unroll_gradflow *flow, struct json_t *object, bool *bad);
 
 #endif

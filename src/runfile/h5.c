@@ -1,5 +1,6 @@
 #include "runfile/h5.h"
 
+#include "base/build.h"
 #include "base/check.h"
 #include "base/memory.h"
 
@@ -136,6 +137,26 @@ unroll_status h5_put_real(const h5_file *file, const char *object, const char *n
 unroll_status h5_put_int(const h5_file *file, const char *object, const char *name, int value)
 {
   return put_attribute(file, object, name, H5T_STD_I32LE, H5T_NATIVE_INT, &value);
+}
+
+unroll_status h5_put_root(const h5_file *file, const char *format, int version, const char *title,
+                          const char *when, const char *command_line)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t size = strlen(when) + 1 + strlen(command_line) + 1;
+  char *history = NULL;
+
+  UNROLL_TRY(memory_new(size, 1, "the history", &history));
+  (void)snprintf(history, size, "%s %s", when, command_line);
+  UNROLL_TRY(h5_put_text(file, "/", "format", format));
+  UNROLL_TRY(h5_put_int(file, "/", "format_version", version));
+  UNROLL_TRY(h5_put_text(file, "/", "title", title));
+  UNROLL_TRY(h5_put_text(file, "/", "source", "unroll " UNROLL_VERSION));
+  UNROLL_TRY(h5_put_text(file, "/", "history", history));
+
+cleanup:
+  memory_free(&history);
+  return st;
 }
 
 /* Make dimension i of a dataset the one that a scale describes. */

@@ -2,7 +2,7 @@
 #define RUNFILE_H5_H
 
 /*
- * HDF5 with every result checked. The only code, with write.c and read.c, that
+ * HDF5 with every result checked. The only code, with image.c, tensor.c, write.c and read.c, that
  * calls HDF5; main thread only. Objects are named by their full path in the
  * file, because the path is what a message needs.
  *
@@ -81,6 +81,14 @@ unroll_status h5_put_count(const h5_file *file, const char *object, const char *
                            uint64_t value);
 unroll_status h5_put_real(const h5_file *file, const char *object, const char *name, double value);
 unroll_status h5_put_int(const h5_file *file, const char *object, const char *name, int value);
+
+/** The attributes of the root: format and its version, title, this program, and when which command made it. */
+unroll_status h5_put_root(const h5_file *file, const char *format, int version, const char *title,
+                          const char *when, const char *command_line);
+
+/** Attributes of the root: format and its version, title, this program, and when which command made the file. */
+unroll_status h5_put_root(const h5_file *file, const char *format, int version, const char *title,
+                          const char *when, const char *command_line);
 
 /* A dimension: its length and the full path of its scale. The dataset of that path is the scale. */
 typedef struct h5_dim {

@@ -1,11 +1,10 @@
 #include "base/check.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "runfile/diagnostics.h"
 #include "runfile/schema.h"
 
 #include <errno.h>
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,17 +21,11 @@ static unroll_status log_name(const char *path, char **out)
   return UNROLL_OK;
 }
 
-/* JSON has no NaN and no infinity: null. */
-static json_t *number(double x)
-{
-  return isfinite(x) ? json_real(x) : json_null();
-}
-
-/* Print an object, which is freed, as one line; it is complete unless memory was short. */
-static unroll_status print_line(FILE *f, const char *name, json_t *object, bool complete)
+/* Print an object, which is freed, as one line; `bad`: there was no memory for all of it. */
+static unroll_status print_line(FILE *f, const char *name, json_t *object, bool bad)
 {
   unroll_status st = UNROLL_OK;
-  char *line = complete ? json_dumps(object, 0) : NULL;
+  char *line = bad ? NULL : json_dumps(object, 0);
 
   if (line == NULL) {
     st = unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for a line of the log", name);
@@ -49,28 +42,23 @@ static unroll_status print_row(FILE *f, const char *name, const char *kind,
                                const schema_table *table, const void *row)
 {
   json_t *object = json_object();
-  bool complete = object != NULL && json_object_set_new(object, "kind", json_string(kind)) == 0;
+  bool bad = false;
 
-  for (size_t k = 0; complete && k < table->n; ++k) {
-    const schema_field *field = &table->fields[k];
-    const void *at = (const char *)row + field->offset;
-    json_t *value = NULL;
-    if (field->type == SCHEMA_REAL) {
-      value = number(*(const double *)at);
-    } else {
-      value = json_integer(*(const json_int_t *)at); /* counts stay far below 2^63 */
-    }
-    complete = json_object_set_new(object, field->name, value) == 0;
+  json_put(object, "kind", json_string(kind), &bad);
+  for (size_t k = 0; k < table->n; ++k) {
+    json_put(object, table->fields[k].name, schema_pack(&table->fields[k], row), &bad);
   }
-  return print_line(f, name, object, complete);
+  return print_line(f, name, object, bad);
 }
 
 static unroll_status print_flow(FILE *f, const char *name, const unroll_gradflow *flow)
 {
   json_t *object = json_object();
-  bool complete = json_object_set_new(object, "kind", json_string("diagnose")) == 0 &&
-                  diagnostics_pack(flow, object);
-  return print_line(f, name, object, complete);
+  bool bad = false;
+
+  json_put(object, "kind", json_string("diagnose"), &bad);
+  diagnostics_pack(flow, object, &bad);
+  return print_line(f, name, object, bad);
 }
 
 static unroll_status log_open(const char *path, const char *mode, char **name, FILE **f)

@@ -5,6 +5,7 @@
 #include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
+#include "runfile/tensor.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -114,7 +115,7 @@ cleanup:
 static unroll_status get_config(const h5_file *file, unroll_config *config)
 {
   unroll_status st = UNROLL_OK;
-  const option_table *table = config_table();
+  const option_table *table = &config_table;
   unroll_config scratch;
   char *text = NULL;
 
@@ -202,20 +203,6 @@ cleanup:
   return st;
 }
 
-/* Elements copied at once between the shape in the file and the layout in memory. */
-#define BLOCK ((size_t)1 << 20)
-
-/* The opposite of gather_rows in write.c. */
-static void scatter_rows(const unroll_tensor *t, const unroll_real *packed, size_t row, size_t n,
-                         unroll_real *values)
-{
-  for (size_t c = 0; c < t->cols; ++c) {
-    for (size_t i = 0; i < n; ++i) {
-      values[unroll_tensor_index(t, row + i, c)] = packed[i * t->cols + c];
-    }
-  }
-}
-
 /* Open a tensor's dataset if it has the shape of a model with these V and H. */
 static unroll_status open_tensor(const h5_file *file, const char *object, int rank, size_t rows,
                                  size_t cols, const char *shape, hid_t *dataset)
@@ -236,34 +223,20 @@ cleanup:
 }
 
 static unroll_status get_tensor(const h5_file *file, const char *folder, const unroll_tensor *t,
-                                unroll_real *packed, unroll_real *values)
+                                unroll_real *block, unroll_real *values)
 {
   unroll_status st = UNROLL_OK;
   char object[H5_PATH];
   char shape[64];
   int rank = t->col_dim == NULL ? 1 : 2;
   hid_t dataset = H5I_INVALID_HID;
-  hid_t space = H5I_INVALID_HID;
-  hid_t memory = H5I_INVALID_HID;
-  size_t most = t->cols < BLOCK ? BLOCK / t->cols : 1;
 
   (void)snprintf(object, sizeof object, "%s/%s/%s", folder, t->group, t->name);
   (void)snprintf(shape, sizeof shape, "%s x %s", t->row_dim, rank == 1 ? "1" : t->col_dim);
   UNROLL_TRY(open_tensor(file, object, rank, t->rows, t->cols, shape, &dataset));
-  UNROLL_TRY_H5(space = H5Dget_space(dataset));
-  for (size_t row = 0; row < t->rows; row += most) {
-    const hsize_t start[2] = {row, 0};
-    const hsize_t n[2] = {t->rows - row < most ? t->rows - row : most, t->cols};
-    UNROLL_TRY_H5(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, n, NULL));
-    UNROLL_TRY_H5(memory = H5Screate_simple(rank, n, NULL));
-    UNROLL_TRY_H5(H5Dread(dataset, H5_REAL, memory, space, H5P_DEFAULT, packed));
-    UNROLL_TRY(h5_close(file, st, H5Sclose, &memory));
-    scatter_rows(t, packed, row, n[0], values);
-  }
+  UNROLL_TRY(tensor_read(file, object, dataset, t, values, block));
 
 cleanup:
-  st = h5_close(file, st, H5Sclose, &memory);
-  st = h5_close(file, st, H5Sclose, &space);
   st = h5_close(file, st, H5Dclose, &dataset);
   return st;
 }
@@ -272,19 +245,15 @@ static unroll_status get_tensors(const h5_file *file, const char *folder, const 
                                  unroll_real *values)
 {
   unroll_status st = UNROLL_OK;
-  size_t block = BLOCK;
-  unroll_real *packed = NULL;
+  unroll_real *block = NULL;
 
+  UNROLL_TRY(tensor_block_new(p, &block));
   for (size_t i = 0; i < p->n_tensors; ++i) {
-    if (p->tensors[i].cols > block) { block = p->tensors[i].cols; }
-  }
-  UNROLL_TRY(memory_new(block, sizeof *packed, "a block of parameters", &packed));
-  for (size_t i = 0; i < p->n_tensors; ++i) {
-    UNROLL_TRY(get_tensor(file, folder, &p->tensors[i], packed, values));
+    UNROLL_TRY(get_tensor(file, folder, &p->tensors[i], block, values));
   }
 
 cleanup:
-  memory_free(&packed);
+  memory_free(&block);
   return st;
 }
 

@@ -1,7 +1,10 @@
 #include "runfile/schema.h"
 
+#include "base/json.h"
+
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 /* A field of this type and place, named as in the struct, or otherwise. */
 #define COUNT(row, field) .name = #field, .type = SCHEMA_COUNT, .offset = offsetof(row, field)
@@ -95,6 +98,30 @@ static const schema_field provenance_fields[] = {
     {COUNT(run_provenance, unknown_tokens)},
 };
 const schema_table schema_provenance = {provenance_fields, LENGTH(provenance_fields)};
+
+const schema_field *schema_find(const schema_table *table, const char *name)
+{
+  size_t i = 0;
+  while (i < table->n && strcmp(table->fields[i].name, name) != 0) { ++i; }
+  assert(i < table->n);
+  return &table->fields[i];
+}
+
+json_t *schema_pack(const schema_field *field, const void *of)
+{
+  const void *at = (const char *)of + field->offset;
+  switch (field->type) {
+  case SCHEMA_COUNT:
+    return json_count(*(const uint64_t *)at);
+  case SCHEMA_REAL:
+    return json_number(*(const double *)at);
+  case SCHEMA_FLAG:
+    return json_boolean(*(const int *)at);
+  case SCHEMA_TEXT:
+    return json_text(*(char *const *)at);
+  }
+  return NULL;
+}
 
 void schema_option_name(const char *option, char out[SCHEMA_NAME])
 {

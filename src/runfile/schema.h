@@ -32,6 +32,12 @@ extern const schema_table schema_valid;      /* run_valid_row: columns of /metri
 extern const schema_table schema_state;      /* run_state: attributes of /state */
 extern const schema_table schema_provenance; /* run_provenance: attributes of /provenance */
 
+/** The field of that name, which the table has. */
+const schema_field *schema_find(const schema_table *table, const char *name);
+
+/** A field's value in JSON, of the struct of its table. */
+struct json_t *schema_pack(const schema_field *field, const void *of);
+
 /* Longest name of an option as an attribute. */
 #define SCHEMA_NAME 64
 

@@ -8,6 +8,7 @@
 #include "runfile/h5.h"
 #include "runfile/image.h"
 #include "runfile/schema.h"
+#include "runfile/tensor.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -72,46 +73,21 @@ cleanup:
 
 static unroll_status put_root(const h5_file *file, const run *r)
 {
-  unroll_status st = UNROLL_OK;
   const run_provenance *p = &r->provenance;
-  const char *level = NULL;
+  const unroll_shape *shape = &r->params->shape;
   char title[160];
-  char *history = NULL;
-  size_t size = strlen(text_of(p->started)) + strlen(text_of(p->command_line)) + 2;
 
-  switch (r->config.level) {
-  case UNROLL_LEVEL_BYTE:
-    level = "byte";
-    break;
-  case UNROLL_LEVEL_CHAR:
-    level = "character";
-    break;
-  case UNROLL_LEVEL_WORD:
-    level = "word";
-    break;
-  }
   (void)snprintf(title, sizeof title,
-                 "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu", level,
-                 r->params->shape.V, r->params->shape.H, r->params->shape.L);
-  UNROLL_TRY(memory_new(size, 1, "the history", &history));
-  (void)snprintf(history, size, "%s %s", text_of(p->started), text_of(p->command_line));
-
-  UNROLL_TRY(h5_put_text(file, "/", "format", RUNFILE_FORMAT));
-  UNROLL_TRY(h5_put_int(file, "/", "format_version",
-                        r->params->shape.cell == UNROLL_CELL_RNN ? 1 : RUNFILE_VERSION));
-  UNROLL_TRY(h5_put_text(file, "/", "title", title));
-  UNROLL_TRY(h5_put_text(file, "/", "source", "unroll " UNROLL_VERSION));
-  UNROLL_TRY(h5_put_text(file, "/", "history", history));
-
-cleanup:
-  memory_free(&history);
-  return st;
+                 "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu",
+                 unroll_level_text(r->config.level), shape->V, shape->H, shape->L);
+  return h5_put_root(file, RUNFILE_FORMAT, shape->cell == UNROLL_CELL_RNN ? 1 : RUNFILE_VERSION,
+                     title, text_of(p->started), text_of(p->command_line));
 }
 
 static unroll_status put_config(const h5_file *file, const run *r)
 {
   unroll_status st = UNROLL_OK;
-  const option_table *table = config_table();
+  const option_table *table = &config_table;
 
   UNROLL_TRY(h5_put_group(file, "/config"));
   for (size_t i = 0; i < table->n_rows; ++i) {
@@ -263,26 +239,11 @@ cleanup:
   return st;
 }
 
-/* Elements copied at once between the layout in memory and the shape in the file. */
-#define BLOCK ((size_t)1 << 20)
-
-/* Rows [row, row + n) of a tensor, packed in the shape of the file. */
-static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_t row, size_t n,
-                        unroll_real *packed)
-{
-  /* Columns outside: a transposed tensor is then read along its memory. */
-  for (size_t c = 0; c < t->cols; ++c) {
-    for (size_t i = 0; i < n; ++i) {
-      packed[i * t->cols + c] = values[unroll_tensor_index(t, row + i, c)];
-    }
-  }
-}
-
 /* One tensor of a flat array in the layout of the parameters, into `folder`/layer0/W_xh. The scales lie
  * in `top`, where all tensors see them. */
 static unroll_status put_tensor(const h5_file *file, const char *top, const char *folder,
                                 const unroll_tensor *t, const unroll_real *values,
-                                unroll_real *packed)
+                                unroll_real *block)
 {
   unroll_status st = UNROLL_OK;
   char object[H5_PATH];
@@ -293,28 +254,14 @@ static unroll_status put_tensor(const h5_file *file, const char *top, const char
                     .units = "1",
                     .long_name = t->long_name};
   hid_t dataset = H5I_INVALID_HID;
-  hid_t space = H5I_INVALID_HID;
-  hid_t memory = H5I_INVALID_HID;
-  size_t most = t->cols < BLOCK ? BLOCK / t->cols : 1;
 
   (void)snprintf(object, sizeof object, "%s/%s/%s", folder, t->group, t->name);
   UNROLL_TRY(put_index(file, top, t->row_dim, t->rows, row_scale));
   if (t->col_dim != NULL) { UNROLL_TRY(put_index(file, top, t->col_dim, t->cols, col_scale)); }
   UNROLL_TRY(h5_create(file, object, H5_DISK_REAL, &shape, &dataset));
-  UNROLL_TRY_H5(space = H5Dget_space(dataset));
-  for (size_t row = 0; row < t->rows; row += most) {
-    const hsize_t start[2] = {row, 0};
-    const hsize_t n[2] = {t->rows - row < most ? t->rows - row : most, t->cols};
-    gather_rows(t, values, row, n[0], packed);
-    UNROLL_TRY_H5(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, n, NULL));
-    UNROLL_TRY_H5(memory = H5Screate_simple(shape.rank, n, NULL));
-    UNROLL_TRY_H5(H5Dwrite(dataset, H5_REAL, memory, space, H5P_DEFAULT, packed));
-    UNROLL_TRY(h5_close(file, st, H5Sclose, &memory));
-  }
+  UNROLL_TRY(tensor_write(file, object, dataset, t, values, block));
 
 cleanup:
-  st = h5_close(file, st, H5Sclose, &memory);
-  st = h5_close(file, st, H5Sclose, &space);
   st = h5_close(file, st, H5Dclose, &dataset);
   return st;
 }
@@ -324,23 +271,19 @@ static unroll_status put_tensors(const h5_file *file, const char *top, const cha
                                  const unroll_params *p, const unroll_real *values)
 {
   unroll_status st = UNROLL_OK;
-  size_t block = BLOCK;
-  unroll_real *packed = NULL;
+  unroll_real *block = NULL;
 
-  for (size_t i = 0; i < p->n_tensors; ++i) {
-    if (p->tensors[i].cols > block) { block = p->tensors[i].cols; }
-  }
-  UNROLL_TRY(memory_new(block, sizeof *packed, "a block of parameters", &packed));
+  UNROLL_TRY(tensor_block_new(p, &block));
   /* From the last to the first: people expect layer0 before the output. */
   for (size_t i = p->n_tensors; i-- > 0;) {
     char group[H5_PATH];
     (void)snprintf(group, sizeof group, "%s/%s", folder, p->tensors[i].group);
     if (!h5_has(file, group)) { UNROLL_TRY(h5_put_group(file, group)); }
-    UNROLL_TRY(put_tensor(file, top, folder, &p->tensors[i], values, packed));
+    UNROLL_TRY(put_tensor(file, top, folder, &p->tensors[i], values, block));
   }
 
 cleanup:
-  memory_free(&packed);
+  memory_free(&block);
   return st;
 }
 

@@ -48,8 +48,8 @@ static int same_model(const run *a, const run *b)
   for (size_t k = 0; same && k < a->n_moments; ++k) {
     same = same_values(a->moments[k], b->moments[k], n);
   }
-  for (size_t i = 0; same && i < config_table()->n_rows; ++i) {
-    same = options_equal(&config_table()->rows[i], &a->config, &b->config);
+  for (size_t i = 0; same && i < config_table.n_rows; ++i) {
+    same = options_equal(&config_table.rows[i], &a->config, &b->config);
   }
   return same;
 }

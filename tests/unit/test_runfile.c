@@ -94,8 +94,8 @@ static int same_text(const char *a, const char *b)
 static int same_config(const unroll_config *a, const unroll_config *b)
 {
   int same = 1;
-  for (size_t i = 0; i < config_table()->n_rows; ++i) {
-    same &= options_equal(&config_table()->rows[i], a, b);
+  for (size_t i = 0; i < config_table.n_rows; ++i) {
+    same &= options_equal(&config_table.rows[i], a, b);
   }
   return same;
 }

@@ -171,18 +171,18 @@ static void test_vocab_new_of_what_is_no_vocabulary_is_refused(void)
   refuses(char_rules, 0, (const char *const[]){"<unk>"}, "0 tokens");
   refuses(char_rules, 2, (const char *const[]){"a", "b"}, "\"a\" cannot be token 0");
   refuses(char_rules, 3, (const char *const[]){"<unk>", "a", "bc"},
-          "\"bc\" cannot be token 2 of level char");
+          "\"bc\" cannot be token 2 at character level");
   refuses(char_rules, 2, (const char *const[]){"<unk>", ""}, "cannot be token 1");
   refuses(char_rules, 2, (const char *const[]){"<unk>", "\xc3"}, "cannot be token 1");
   refuses(char_rules, 3, (const char *const[]){"<unk>", "a", "a"},
           "\"a\" stands twice, as token 1 and 2");
   refuses(char_rules, 3, (const char *const[]){"<unk>", "a", "\\x61"}, "stands twice");
   refuses(word_rules, 3, (const char *const[]){"<unk>", "a", "<unk>"}, "stands twice");
-  refuses(word_rules, 2, (const char *const[]){"<unk>", "a b"}, "cannot be token 1 of level word");
+  refuses(word_rules, 2, (const char *const[]){"<unk>", "a b"}, "cannot be token 1 at word level");
   refuses(word_rules, 2, (const char *const[]){"<unk>", "a\\x0a"},
-          "cannot be token 1 of level word");
+          "cannot be token 1 at word level");
   refuses(word_rules, 2, (const char *const[]){"<unk>", "a\xff"},
-          "cannot be token 1 of level word");
+          "cannot be token 1 at word level");
   refuses(letters, 3, (const char *const[]){"<unk>", "<eos>", "it's"}, "cannot be token 2");
 }
 

@@ -1,0 +1,83 @@
+#include "runfile/tensor.h"
+
+#include "base/check.h"
+#include "base/memory.h"
+
+/* Elements of a block, or one row where that is longer. */
+#define BLOCK ((size_t)1 << 20)
+
+unroll_status tensor_block_new(const unroll_params *p, unroll_real **block)
+{
+  size_t n = BLOCK;
+  for (size_t i = 0; i < p->n_tensors; ++i) {
+    if (p->tensors[i].cols > n) { n = p->tensors[i].cols; }
+  }
+  return memory_reals(n, "a block of parameters", block);
+}
+
+/* Rows [row, row + n) of a tensor, to or from the shape of the file. Columns outside: a transposed tensor is then
+ * read and written along its memory. */
+static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_t row, size_t n,
+                        unroll_real *block)
+{
+  for (size_t c = 0; c < t->cols; ++c) {
+    for (size_t i = 0; i < n; ++i) {
+      block[i * t->cols + c] = values[unroll_tensor_index(t, row + i, c)];
+    }
+  }
+}
+
+static void scatter_rows(const unroll_tensor *t, const unroll_real *block, size_t row, size_t n,
+                         unroll_real *values)
+{
+  for (size_t c = 0; c < t->cols; ++c) {
+    for (size_t i = 0; i < n; ++i) {
+      values[unroll_tensor_index(t, row + i, c)] = block[i * t->cols + c];
+    }
+  }
+}
+
+/* Block after block: written from `from`, or where that is NULL read to `to`. */
+static unroll_status transfer(const h5_file *file, const char *object, hid_t dataset,
+                              const unroll_tensor *t, const unroll_real *from, unroll_real *to,
+                              unroll_real *block)
+{
+  unroll_status st = UNROLL_OK;
+  hid_t space = H5I_INVALID_HID;
+  hid_t memory = H5I_INVALID_HID;
+  const int rank = t->col_dim == NULL ? 1 : 2;
+  const size_t most = t->cols < BLOCK ? BLOCK / t->cols : 1;
+
+  UNROLL_TRY_H5(space = H5Dget_space(dataset));
+  for (size_t row = 0; row < t->rows; row += most) {
+    const hsize_t start[2] = {row, 0};
+    const hsize_t n[2] = {t->rows - row < most ? t->rows - row : most, t->cols};
+    UNROLL_TRY_H5(H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, n, NULL));
+    UNROLL_TRY_H5(memory = H5Screate_simple(rank, n, NULL));
+    if (from != NULL) {
+      gather_rows(t, from, row, n[0], block);
+      UNROLL_TRY_H5(H5Dwrite(dataset, H5_REAL, memory, space, H5P_DEFAULT, block));
+    } else {
+      UNROLL_TRY_H5(H5Dread(dataset, H5_REAL, memory, space, H5P_DEFAULT, block));
+      scatter_rows(t, block, row, n[0], to);
+    }
+    UNROLL_TRY(h5_close(file, st, H5Sclose, &memory));
+  }
+
+cleanup:
+  st = h5_close(file, st, H5Sclose, &memory);
+  st = h5_close(file, st, H5Sclose, &space);
+  return st;
+}
+
+unroll_status tensor_write(const h5_file *file, const char *object, hid_t dataset,
+                           const unroll_tensor *t, const unroll_real *values, unroll_real *block)
+{
+  return transfer(file, object, dataset, t, values, NULL, block);
+}
+
+unroll_status tensor_read(const h5_file *file, const char *object, hid_t dataset,
+                          const unroll_tensor *t, unroll_real *values, unroll_real *block)
+{
+  return transfer(file, object, dataset, t, NULL, values, block);
+}

@@ -1,0 +1,79 @@
+# What eval and sample print, and what they do when nobody reads it.
+. "$(dirname "$0")/lib.sh"
+
+make_text 20000 >text
+"$unroll" train text "${tiny[@]}" -o char.h5 >/dev/null 2>&1 || fail "no model of characters"
+"$unroll" train text "${tiny[@]}" --level word -o word.h5 >/dev/null 2>&1 || fail "no model of words"
+"$unroll" train text --hidden 8 --batch 4 --epochs 1 --bptt full --sequences line -o line.h5 >/dev/null 2>&1 ||
+  fail "no model of lines"
+
+# -------------------------------------------------------- eval --per-line
+# A row for each line of the text, numbered as in the text; together they are the whole.
+printf 'the tree\n\ngate and river' >lines0
+printf '\nthe tree\ngate and river\n' >lines1
+printf '\n\nthe tree\n' >lines2
+for model in char word line; do
+  for empty in 0 1 2; do
+    file=lines$empty
+    for ranks in 1 2; do
+      check "$model $file" quiet 0 mpirun -n $ranks "$unroll" eval --per-line $model.h5 $file
+      check "$model $file on $ranks: a row for each line" \
+        cmp <(tail -n +2 out | cut -f 1) <(seq "$(grep -c '' $file)")
+      check "$model $file on $ranks: tokens of all lines" \
+        [ "$(awk '{sum += $2} END {print sum}' out)" = "$(sed -n 's/^tokens \([0-9]*\) .*/\1/p' err)" ]
+    done
+    tail -n +2 out | cut -f 1-2 >rows
+    check "$model $file" quiet 0 "$unroll" eval --per-line --json $model.h5 $file
+    check "$model $file: --json has the same lines" cmp rows \
+      <(sed -n 's/.*"line": \([0-9]*\),/\1/p' out | paste - <(sed -n 's/^   .*"tokens": \([0-9]*\),/\1/p' out))
+  done
+done
+# The end of an empty first line is the one token of the text that a stream does not score.
+"$unroll" eval --per-line word.h5 lines2 >out 2>/dev/null
+check "tokens of each line, in a stream" [ "$(tail -n +2 out | cut -f 2 | xargs)" = "0 1 3" ]
+"$unroll" eval --per-line line.h5 lines2 >out 2>/dev/null
+check "tokens of each line, in sequences" [ "$(tail -n +2 out | cut -f 2 | xargs)" = "1 1 9" ]
+
+# ------------------------------------------------------- sample: the prime
+sample() { "$unroll" sample "$1.h5" --length 5 --prime "$2" --seed "$3" 2>&1; }
+words=0
+for seed in 1 2 3 4 5 6 7 8; do
+  sample word 'the river' $seed >apart
+  sample word 'the river ' $seed >spaced
+  check "seed $seed: the prime comes first" grep -q '^the river' apart
+  if grep -q '^the river ' spaced && [ "$(head -1 spaced)" != 'the river ' ]; then
+    words=$((words + 1))
+    check "seed $seed: a space between the prime and the first word, and one only" cmp apart spaced
+  fi
+  check "seed $seed: nothing goes before the first character" [ "$(sample char 'the riv' $seed | wc -c)" = 13 ]
+done
+check "words were drawn first" [ $words -gt 0 ]
+"$unroll" sample word.h5 --length 300 --prime $'the river\n' >out
+check "several lines" [ "$(wc -l <out)" -gt 3 ]
+check_not "no line begins with a space" grep -q '^ ' out
+
+# ------------------------------------------------- nobody reads the output
+# A text that would take hours; whether SIGPIPE is ignored must not depend on who started this.
+endless=("$unroll" sample char.h5 --length 1G)
+timeout -k 5 100 env --default-signal=PIPE "${endless[@]}" 2>err | head -c 5 >out
+status=${PIPESTATUS[0]}
+check "a closed pipe ends sample as it ends other tools, $status" [ "$status" = 141 ]
+check "a closed pipe is no error" [ ! -s err ]
+check "what was read is there" [ "$(wc -c <out)" = 5 ]
+timeout -k 5 100 env --ignore-signal=PIPE "${endless[@]}" 2>err | head -c 5 >out
+status=${PIPESTATUS[0]}
+check "where SIGPIPE is ignored, a closed pipe is a failed write, $status" [ "$status" = 1 ]
+check "it is told in one line" [ "$(grep -c '^unroll: error: standard output' err)/$(wc -l <err)" = 1/1 ]
+for command in 'info char.h5' 'eval --per-line --json char.h5 text' 'train --help'; do
+  # shellcheck disable=SC2086 # words
+  { sleep 1 && env --default-signal=PIPE "$unroll" $command 2>err; echo $? >status; } | : # gone before the first line
+  check "$command: quiet when the pipe is closed, $(cat status)" [ "$(cat status)$(grep '^unroll: error' err)" = 141 ]
+done
+if [ -w /dev/full ]; then
+  for count in 1 1000; do
+    timeout -k 5 100 "${endless[@]}" --count $count 2>err >/dev/full
+    check "a full disk is an error" [ $? = 1 ]
+    check "told in one line" [ "$(grep -c '^unroll: error: standard output' err)/$(wc -l <err)" = 1/1 ]
+  done
+fi
+finish
