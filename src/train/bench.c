@@ -34,7 +34,7 @@ typedef struct bench {
   unroll_params *params;
   unroll_real *moments[2];
   stepper *stepper;
-  streams text; /* of this rank */
+  text_source text; /* synthetic streams, of this rank */
   uint64_t step;
   double loss;
   step_times blocks[BLOCKS];
@@ -97,18 +97,17 @@ cleanup:
 static unroll_status make_text(bench *b)
 {
   unroll_status st = UNROLL_OK;
-  streams *text = &b->text;
-  const uint64_t length = WINDOWS * b->config.steps;
+  text_source *text = &b->text;
+  const uint64_t length = WINDOWS * b->config.steps, n = text->cut.count * length + 1;
   int32_t *tokens = NULL;
 
-  text->B = (size_t)b->config.batch;
-  text->length = length;
+  text->cut.B = (size_t)b->config.batch;
   text->width = sizeof *tokens;
-  UNROLL_TRY(
-      memory_new(text->count * (size_t)length + 1, sizeof *tokens, "synthetic text", &tokens));
+  streams_cut(text, length);
+  UNROLL_TRY(memory_new((size_t)n, sizeof *tokens, "synthetic text", &tokens));
   text->tokens = tokens;
-  for (uint64_t i = 0; i <= text->count * length; ++i) {
-    uint64_t sequence = text->first + i / length;
+  for (uint64_t i = 0; i < n; ++i) {
+    uint64_t sequence = text->cut.first + i / length;
     tokens[i] = (int32_t)random_below(b->config.seed, RANDOM_SYNTHETIC, sequence, i % length, b->V);
   }
 
@@ -140,8 +139,8 @@ static unroll_status set_up(bench *b)
   unroll_status st = UNROLL_OK;
   UNROLL_TRY(unroll_config_resolve(&b->config));
   if (b->config.stride == 0) { b->config.stride = b->config.steps; }
-  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config, &b->text.first,
-                        &b->text.count));
+  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,
+                        &b->text.cut.first, &b->text.cut.count));
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
   UNROLL_TRY(step_new(b->comm, &b->config, b->ranks, (size_t)b->config.steps, b->params, b->moments,
                       &b->stepper));
@@ -162,11 +161,10 @@ static void tear_down(bench *b)
 /* ------------------------------------------------------------------ measure */
 
 /* The window of a step: the same few in turn. */
-static void fill_window(void *context, size_t first, size_t T, network *net)
+static void fill_window(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 {
   const bench *b = context;
-  const streams *text = &b->text;
-  streams_window(text, b->step % WINDOWS * b->config.steps + first, T, net->x, net->y);
+  text_source_fill(&b->text, 0, 0, b->step % WINDOWS * b->config.steps + first, T, x, y);
 }
 
 /* window -> forward -> backward -> sum over ranks -> clip -> update */

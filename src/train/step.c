@@ -243,7 +243,7 @@ void step_forward(stepper *s, const piece *p, token_source source)
     s->times.forward += lap(&since);
     return;
   }
-  source.fill(source.context, 0, p->steps, net);
+  source.fill(source.context, 0, p->steps, net->x, net->y);
   if (net->embedding.sparse) {
     embedding_note(&net->embedding, p->steps * net->size.B, net->x, true);
   }

@@ -14,61 +14,12 @@
 
 /* ------------------------------------------------------------- one step */
 
-/* The sequences of this rank's rows: the piece is as long as the longest on any rank. Collective. */
-static unroll_status next_sequences(trainer *t)
-{
-  unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
-  const run_state *state = &t->run->state;
-  const sequences *text = t->train_sequences;
-  uint64_t longest = 1, tokens = 0;
-
-  for (size_t b = 0; b < t->count; ++b) {
-    t->views[b] = sequences_view(text, config->partition, config->seed, state->epoch, state->window,
-                                 t->first + b);
-    if (t->views[b].length > longest) { longest = t->views[b].length; }
-    tokens += t->views[b].length;
-  }
-  UNROLL_TRY(comm_max_u64(t->comm, &longest, 1));
-  UNROLL_TRY(comm_sum_u64(t->comm, &tokens, 1));
-  t->piece = (piece){.steps = (size_t)longest,
-                     .advance = (size_t)longest,
-                     .from_zero = true,
-                     .ends_epoch = state->window + 1 == t->windows,
-                     .tokens = (double)tokens,
-                     .scale = 1.0 / (double)tokens};
-
-cleanup:
-  return st;
-}
-
-/* What the next update covers. */
-static unroll_status next_piece(trainer *t)
-{
-  if (t->train_sequences != NULL) { return next_sequences(t); }
-  t->piece = piece_next(&t->run->config, t->train->length, t->windows, &t->run->state);
-  return UNROLL_OK;
-}
-
 /* x and y of steps [first, first + T) of the piece, of this rank's sequences. */
-static void fill_window(void *context, size_t first, size_t T, network *net)
+static void fill_piece(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 {
   const trainer *t = context;
-  const unroll_config *config = &t->run->config;
-  const run_state *state = &t->run->state;
-  if (t->train_sequences == NULL && config->partition == UNROLL_PARTITION_SEQUENTIAL) {
-    streams_window(t->train, t->piece.start + first, T, net->x, net->y);
-    return;
-  }
-  for (size_t b = 0; b < t->count; ++b) {
-    if (t->train_sequences != NULL) {
-      sequences_copy(t->train_sequences, t->views[b], first, T, t->count, net->x + b, net->y + b);
-      continue;
-    }
-    uint64_t start = streams_position(t->train, config->partition, config->steps, config->seed,
-                                      state->epoch, state->window, t->first + b);
-    streams_copy(t->train, t->first + b, start + first, T, t->count, net->x + b, net->y + b);
-  }
+  const piece *p = &t->piece;
+  text_source_fill(t->train, p->epoch, p->batch, p->start + first, T, x, y);
 }
 
 /* What a step learns of all ranks. */
@@ -101,7 +52,8 @@ static unroll_status apply(trainer *t, const outcome *out)
 {
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  double rate = schedule_rate(config, state->step, t->steps, state->epoch, state->lr_factor);
+  double rate =
+      schedule_rate(config, state->step, t->pieces.updates, state->epoch, state->lr_factor);
 
   t->progress.learning_rate = rate; /* of a skipped update too */
   if (!isfinite(out->loss) || !isfinite(out->norm)) {
@@ -132,25 +84,20 @@ static unroll_status step(trainer *t, outcome *out)
   unroll_status st = UNROLL_OK;
   run_state *state = &t->run->state;
   step_times *times = &t->stepper->times;
-  const token_source window = {fill_window, t};
+  const token_source source = {fill_piece, t};
   const piece *p = &t->piece;
   double before = clock_seconds();
 
-  UNROLL_TRY(next_piece(t));
-  step_forward(t->stepper, p, window);
-  UNROLL_TRY(step_backward(t->stepper, p, window));
+  UNROLL_TRY(piece_next(t->comm, &t->run->config, t->train, state, &t->piece));
+  step_forward(t->stepper, p, source);
+  UNROLL_TRY(step_backward(t->stepper, p, source));
   UNROLL_TRY(sum_over_ranks(t, out));
   UNROLL_TRY(step_norm(t->stepper, &out->norm));
   UNROLL_TRY(apply(t, out));
 
   state->step += 1;
   state->tokens += (uint64_t)p->tokens;
-  state->window += 1;
-  state->position += p->steps - p->scored;
-  if (p->ends_epoch) {
-    state->window = state->position = 0;
-    state->epoch += 1;
-  }
+  piece_done(p, state);
   times->total += clock_seconds() - before;
   times->steps += 1;
   times->tokens += (uint64_t)p->tokens;
@@ -171,17 +118,12 @@ static unroll_status validate(trainer *t)
 
   watchdog_phase("validation");
   network_get_state(net, t->carried);
-  network_reset(net);
-  if (t->valid_sequences != NULL) {
-    score_sequences(net, t->valid_sequences, (score_listener){0}, sums);
-  } else {
-    score_streams(net, t->valid, (score_listener){0}, sums);
-  }
+  score_text(net, t->valid, (score_listener){0}, sums);
   network_set_state(net, t->carried);
 
   double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
-  double loss = sum / t->valid_tokens;
+  double loss = sum / (double)t->valid->total;
   bool best = schedule_validated(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
   if (best) { UNROLL_TRY(record_best(t)); }
@@ -200,9 +142,9 @@ static bool due(unroll_every every, uint64_t step)
 static const char *why_ended(const trainer *t)
 {
   const run_state *state = &t->run->state;
-  return state->step == t->steps ? "all epochs done"
-         : state->finished       ? "the validation loss no longer falls"
-                                 : "--max-steps reached";
+  return state->step == t->pieces.updates ? "all epochs done"
+         : state->finished                ? "the validation loss no longer falls"
+                                          : "--max-steps reached";
 }
 
 /* Steps until the run ends by itself, or a signal ends it. */
@@ -211,8 +153,9 @@ static unroll_status loop(trainer *t)
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  uint64_t last =
-      config->max_steps > 0 && config->max_steps < t->steps ? config->max_steps : t->steps;
+  uint64_t last = config->max_steps > 0 && config->max_steps < t->pieces.updates
+                      ? config->max_steps
+                      : t->pieces.updates;
 
   while (state->step < last && !state->finished) {
     outcome out = {0};
@@ -220,18 +163,17 @@ static unroll_status loop(trainer *t)
     watchdog_step(state->step);
     record_tell(t, UNROLL_EVENT_STEP, NULL);
 
-    bool epoch_ended = state->window == 0;
-    if (state->step % config->log_every == 0 || state->step == t->steps) {
+    if (state->step % config->log_every == 0 || state->step == t->pieces.updates) {
       UNROLL_TRY(record_interval(t));
     }
     if (due(config->diagnose_every, state->step)) { UNROLL_TRY(diagnose(t)); }
-    if (t->valid_tokens > 0.0 &&
-        (config->valid_every.count == 0 ? epoch_ended || state->step == t->steps
+    if (t->valid != NULL &&
+        (config->valid_every.count == 0 ? t->piece.ends_epoch || state->step == t->pieces.updates
                                         : due(config->valid_every, state->step))) {
       UNROLL_TRY(validate(t));
       if (schedule_stops_early(config, state)) { state->finished = 1; }
     }
-    if (state->step == t->steps) { state->finished = 1; }
+    if (state->step == t->pieces.updates) { state->finished = 1; }
     bool ends = state->finished || state->step == last;
     /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
     bool good = state->skipped_in_row == 0;
