@@ -160,42 +160,25 @@ static void tear_down(bench *b)
 
 /* ------------------------------------------------------------------ measure */
 
-/* The window of a step: the same few in turn. */
-static void fill_window(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
-{
-  const bench *b = context;
-  text_source_fill(&b->text, 0, 0, b->step % WINDOWS * b->config.steps + first, T, x, y);
-}
-
-/* window -> forward -> backward -> sum over ranks -> clip -> update */
+/* A window of the text: the same few in turn. */
 static unroll_status step(bench *b)
 {
-  unroll_status st = UNROLL_OK;
-  stepper *s = b->stepper;
-  const token_source source = {fill_window, b};
-  const double tokens = (double)b->config.stride * (double)b->config.batch;
-  const piece p = {.steps = (size_t)b->config.steps,
-                   .scored = (size_t)(b->config.steps - b->config.stride),
-                   .advance = (size_t)b->config.stride,
+  const uint64_t T = b->config.steps, stride = b->config.stride;
+  const double tokens = (double)stride * (double)b->config.batch;
+  const piece p = {.start = b->step % WINDOWS * T,
+                   .steps = (size_t)T,
+                   .scored = (size_t)(T - stride),
+                   .advance = (size_t)stride,
                    .tokens = tokens,
                    .scale = 1.0 / tokens};
-  const double before = clock_seconds();
-  double norm = 0.0, scale = 1.0;
+  step_outcome o = {0};
 
-  step_forward(s, &p, source);
-  UNROLL_TRY(step_backward(s, &p, source));
-  UNROLL_TRY(step_sum(s, &p, &b->loss, 0, NULL));
-  UNROLL_TRY(step_norm(s, &norm));
-  if (!isfinite(b->loss) || !isfinite(norm)) {
-    st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");
-    goto cleanup;
-  }
   b->step += 1;
-  UNROLL_TRY(step_update(s, norm, b->config.lr, b->step, &scale));
-  s->times.total += clock_seconds() - before;
-  s->times.steps += 1;
-
-cleanup:
+  unroll_status st = step_run(b->stepper, &p, &b->text, b->config.lr, b->step, (step_flags){0}, &o);
+  b->loss = o.loss;
+  if (st == UNROLL_OK && !o.updated) {
+    st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");
+  }
   return st;
 }
 

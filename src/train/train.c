@@ -14,93 +14,62 @@
 
 /* ------------------------------------------------------------- one step */
 
-/* x and y of steps [first, first + T) of the piece, of this rank's sequences. */
-static void fill_piece(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
+/* What the ranks tell each other in a step. */
+enum { STOP, CHECKPOINT };
+
+/* The wish to stop, and rank 0's clock. */
+static void ask_flags(void *context, double *flags)
 {
   const trainer *t = context;
-  const piece *p = &t->piece;
-  text_source_fill(t->train, p->epoch, p->batch, p->start + first, T, x, y);
+  const unroll_every every = t->run->config.checkpoint_every;
+  flags[STOP] = signals_pending() != 0;
+  flags[CHECKPOINT] = every.unit == UNROLL_EVERY_SECONDS && every.count > 0 &&
+                      unroll_comm_rank(t->comm) == 0 && clock_seconds() >= t->next_checkpoint;
 }
 
-/* What a step learns of all ranks. */
-typedef struct outcome {
-  double loss; /* [nats per token] of the global batch */
-  double norm; /* of the global mean gradient, before clipping */
-  bool stop, checkpoint;
-} outcome;
-
-/* Gradient and loss over all ranks; the wish to stop, and rank 0's clock, travel with them. */
-static unroll_status sum_over_ranks(trainer *t, outcome *out)
-{
-  unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
-  bool due = config->checkpoint_every.unit == UNROLL_EVERY_SECONDS &&
-             config->checkpoint_every.count > 0 && unroll_comm_rank(t->comm) == 0 &&
-             clock_seconds() >= t->next_checkpoint;
-  double wishes[2] = {signals_pending() != 0, due};
-
-  UNROLL_TRY(step_sum(t->stepper, &t->piece, &out->loss, 2, wishes));
-  out->stop = wishes[0] > 0.0;
-  out->checkpoint = wishes[1] > 0.0;
-
-cleanup:
-  return st;
-}
-
-/* Clip and update, unless loss or norm is not finite: then the update is skipped and counted. */
-static unroll_status apply(trainer *t, const outcome *out)
+/* Count an update that was skipped, its loss or norm not finite: too many in a row end the run. */
+static unroll_status skip(trainer *t)
 {
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  double rate =
-      schedule_rate(config, state->step, t->pieces.updates, state->epoch, state->lr_factor);
+  state->skipped += 1;
+  state->skipped_in_row += 1;
+  if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_DIVERGED,
+                     "step %" PRIu64 ": %" PRIu64
+                     " updates in a row had a loss or gradient that is not finite; %s%s; lower "
+                     "--lr or --clip",
+                     state->step + 1, state->skipped_in_row,
+                     t->has_checkpoint ? "the last good checkpoint is "
+                                       : "no checkpoint was written before",
+                     t->has_checkpoint ? config->out : "");
+}
 
+/* piece -> new weights -> record */
+static unroll_status step(trainer *t, step_outcome *out)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  run_state *state = &t->run->state;
+  const double before = clock_seconds(),
+               rate = schedule_rate(config, state->step, t->pieces.updates, state->epoch,
+                                    state->lr_factor);
+
+  UNROLL_TRY(piece_next(t->comm, config, t->train, state, &t->piece));
+  t->stepper->times.total += clock_seconds() - before;
+  UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, state->updates + 1,
+                      (step_flags){ask_flags, t}, out));
   t->progress.learning_rate = rate; /* of a skipped update too */
-  if (!isfinite(out->loss) || !isfinite(out->norm)) {
-    state->skipped += 1;
-    state->skipped_in_row += 1;
-    network_reset(t->stepper->net); /* the state may hold what was not finite */
-    if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
-    return unroll_fail(UNROLL_ERR_DIVERGED,
-                       "step %" PRIu64 ": %" PRIu64
-                       " updates in a row had a loss or gradient that is not finite; %s%s; lower "
-                       "--lr or --clip",
-                       state->step + 1, state->skipped_in_row,
-                       t->has_checkpoint ? "the last good checkpoint is "
-                                         : "no checkpoint was written before",
-                       t->has_checkpoint ? config->out : "");
+  if (out->updated) {
+    state->updates += 1;
+    state->skipped_in_row = 0;
+    record_step(t, out->loss, out->norm, out->scale);
+  } else {
+    UNROLL_TRY(skip(t));
   }
-  state->skipped_in_row = 0;
-  state->updates += 1;
-  double scale = 1.0;
-  unroll_status st = step_update(t->stepper, out->norm, rate, state->updates, &scale);
-  if (st == UNROLL_OK) { record_step(t, out->loss, out->norm, scale); }
-  return st;
-}
-
-/* window -> forward -> backward -> sum over ranks -> clip -> update -> record */
-static unroll_status step(trainer *t, outcome *out)
-{
-  unroll_status st = UNROLL_OK;
-  run_state *state = &t->run->state;
-  step_times *times = &t->stepper->times;
-  const token_source source = {fill_piece, t};
-  const piece *p = &t->piece;
-  double before = clock_seconds();
-
-  UNROLL_TRY(piece_next(t->comm, &t->run->config, t->train, state, &t->piece));
-  step_forward(t->stepper, p, source);
-  UNROLL_TRY(step_backward(t->stepper, p, source));
-  UNROLL_TRY(sum_over_ranks(t, out));
-  UNROLL_TRY(step_norm(t->stepper, &out->norm));
-  UNROLL_TRY(apply(t, out));
-
   state->step += 1;
-  state->tokens += (uint64_t)p->tokens;
-  piece_done(p, state);
-  times->total += clock_seconds() - before;
-  times->steps += 1;
-  times->tokens += (uint64_t)p->tokens;
+  state->tokens += (uint64_t)t->piece.tokens;
+  piece_done(&t->piece, state);
 
 cleanup:
   return st;
@@ -158,7 +127,7 @@ static unroll_status loop(trainer *t)
                       : t->pieces.updates;
 
   while (state->step < last && !state->finished) {
-    outcome out = {0};
+    step_outcome out = {0};
     UNROLL_TRY(step(t, &out));
     watchdog_step(state->step);
     record_tell(t, UNROLL_EVENT_STEP, NULL);
@@ -177,11 +146,11 @@ static unroll_status loop(trainer *t)
     bool ends = state->finished || state->step == last;
     /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
     bool good = state->skipped_in_row == 0;
-    if (ends || out.stop ||
-        (good && (out.checkpoint || due(config->checkpoint_every, state->step)))) {
+    if (ends || out.flags[STOP] > 0.0 ||
+        (good && (out.flags[CHECKPOINT] > 0.0 || due(config->checkpoint_every, state->step)))) {
       UNROLL_TRY(record_checkpoint(t));
     }
-    if (out.stop && !ends) {
+    if (out.flags[STOP] > 0.0 && !ends) {
       UNROLL_TRY(comm_agree(t->comm, t->saved));
       st = unroll_fail(UNROLL_STOPPED,
                        "stopped on a signal at step %" PRIu64
