@@ -144,6 +144,7 @@ static unroll_status set_up(bench *b)
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
   UNROLL_TRY(step_new(b->comm, &b->config, b->ranks, (size_t)b->config.steps, b->params, b->moments,
                       &b->stepper));
+  network_pack(b->stepper->net);
 
 cleanup:
   return st;

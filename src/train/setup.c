@@ -238,7 +238,6 @@ static unroll_status start_model(trainer *t)
   comm_team_share(team, params->n, KERNELS_NORM_BLOCK, &begin, &end);
   UNROLL_TRY(comm_agree(t->comm, params_start_part(params, &start, begin, end)));
   UNROLL_TRY(comm_team_fence(team));
-  network_pack(t->stepper->net);
 
 cleanup:
   return st;
@@ -282,7 +281,6 @@ static unroll_status deal_model(trainer *t, unroll_real **read)
     memory_free(&read[i]);
   }
   UNROLL_TRY(comm_team_fence(team));
-  network_pack(t->stepper->net);
 
 cleanup:
   return st;
@@ -374,6 +372,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->pieces.longest, t->run->params,
                       t->run->moments, &t->stepper));
   UNROLL_TRY(resumed ? deal_model(t, read) : start_model(t));
+  network_pack(t->stepper->net);
   UNROLL_TRY(restore_state(t));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));

@@ -186,7 +186,6 @@ unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t ra
   UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
   s->moments = moments;
   UNROLL_TRY(move_in(s));
-  network_pack(s->net);
   *out = s;
   s = NULL;
 

@@ -65,8 +65,9 @@ unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *con
                          size_t *count);
 
 /**
- * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed, but
- * params->values and the moments move into memory of the team: they live as long as the stepper, and are NULL after.
+ * What this rank computes with, hidden state zero. Everything passed in is borrowed, but params->values and the moments
+ * move into memory of the team: they live as long as the stepper, and are NULL after. When the values are what they
+ * shall be, and before the first step, the caller packs them: network_pack(s->net).
  *
  * @param[in] ranks    of the run: those of comm; or, with a comm of one rank, as many as are planned: that rank then
  *                     has its share of the batch, and adds up nothing but its own
