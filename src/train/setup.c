@@ -291,16 +291,17 @@ static unroll_status restore_state(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   const run *r = t->run;
-  const size_t L = params_states(r->params) * r->params->shape.L;
+  const size_t vectors = params_state_vectors(r->params);
   const size_t row = r->params->shape.H * sizeof *t->carried; /* [bytes] */
   const size_t all = (size_t)r->config.batch * row, mine = t->count * row, first = t->first * row;
   const char *from = (const char *)r->state.hidden; /* NULL but on rank 0 */
 
-  UNROLL_TRY(comm_agree(t->comm, memory_new(L * mine, 1, "hidden states", &t->carried)));
+  UNROLL_TRY(comm_agree(t->comm, memory_new(network_state_of(r->params, t->count),
+                                            sizeof *t->carried, "hidden states", &t->carried)));
   if (r->state.n_hidden == 0) { goto cleanup; }
-  for (size_t l = 0; l < L; ++l) {
-    UNROLL_TRY(comm_deal(t->comm, from != NULL ? from + l * all : NULL, all, first, first + mine,
-                         (char *)t->carried + l * mine));
+  for (size_t i = 0; i < vectors; ++i) {
+    UNROLL_TRY(comm_deal(t->comm, from != NULL ? from + i * all : NULL, all, first, first + mine,
+                         (char *)t->carried + i * mine));
   }
   network_set_state(t->stepper->net, t->carried);
 
