@@ -46,11 +46,12 @@ static piece_count counted_cuts(const unroll_config *config, uint64_t length)
 piece_count piece_counted(const unroll_config *config, const text_source *text)
 {
   const piece_cut cut = cut_of(config);
-  if (cut == CUTS) { return counted_cuts(config, text->length); }
   const uint64_t n = cut == WINDOWS ? windows_of(config, text) : text->batches;
-  return (piece_count){.updates = n * config->epochs,
-                       .per_epoch = n,
-                       .longest = (size_t)(cut == WINDOWS ? config->steps : text->longest)};
+  const uint64_t longest = cut == WINDOWS ? config->steps : text->longest;
+  piece_count c = {.updates = n * config->epochs, .per_epoch = n, .longest = (size_t)longest};
+  if (cut == CUTS) { c = counted_cuts(config, text->length); }
+  c.last = config->max_steps > 0 && config->max_steps < c.updates ? config->max_steps : c.updates;
+  return c;
 }
 
 /* Where the window of truncated BPTT begins whose new tokens are number k: no earlier than the text. */

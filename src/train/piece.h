@@ -34,6 +34,7 @@ typedef struct piece {
 /* What a run is cut into: the same numbers on every rank. */
 typedef struct piece_count {
   uint64_t updates;   /* of the whole run */
+  uint64_t last;      /* update at which the run ends: --max-steps, or all of them */
   uint64_t per_epoch; /* of an epoch, of the first where they differ */
   size_t longest;     /* [steps] */
 } piece_count;

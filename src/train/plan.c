@@ -18,11 +18,6 @@ static const unroll_plan_link links[UNROLL_PLAN_LINKS] = {
     {.gbit_per_second = 100, .latency = 2e-6},
 };
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-  return a < b ? a : b;
-}
-
 /* ------------------------------------------------------- memory and messages */
 
 /* By the code that would allocate and send, on a communicator of this rank alone. */
@@ -105,8 +100,7 @@ cleanup:
 static void describe(const trainer *t, unroll_plan *p)
 {
   const run *r = t->run;
-  const uint64_t last =
-      r->config.max_steps > 0 ? least(r->config.max_steps, t->pieces.updates) : t->pieces.updates;
+  const uint64_t last = t->pieces.last;
   p->ranks = t->ranks;
   p->shards = r->config.shards;
   p->shards_of_rank = r->config.shards / t->ranks;

@@ -33,9 +33,7 @@ void record_tell(trainer *t, unroll_event event, const char *text)
   p->event = event;
   p->text = text;
   p->step = state->step;
-  p->steps = r->config.max_steps > 0 && r->config.max_steps < t->pieces.updates
-                 ? r->config.max_steps
-                 : t->pieces.updates;
+  p->steps = t->pieces.last;
   p->epochs = r->config.epochs;
   /* The last step of an epoch is still told as its own. */
   p->epoch = state->epoch + (state->window > 0 || state->step == 0);

@@ -122,9 +122,7 @@ static unroll_status loop(trainer *t)
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  uint64_t last = config->max_steps > 0 && config->max_steps < t->pieces.updates
-                      ? config->max_steps
-                      : t->pieces.updates;
+  const uint64_t all = t->pieces.updates, last = t->pieces.last;
 
   while (state->step < last && !state->finished) {
     step_outcome out = {0};
@@ -132,17 +130,17 @@ static unroll_status loop(trainer *t)
     watchdog_step(state->step);
     record_tell(t, UNROLL_EVENT_STEP, NULL);
 
-    if (state->step % config->log_every == 0 || state->step == t->pieces.updates) {
+    if (state->step % config->log_every == 0 || state->step == all) {
       UNROLL_TRY(record_interval(t));
     }
     if (due(config->diagnose_every, state->step)) { UNROLL_TRY(diagnose(t)); }
     if (t->valid != NULL &&
-        (config->valid_every.count == 0 ? t->piece.ends_epoch || state->step == t->pieces.updates
+        (config->valid_every.count == 0 ? t->piece.ends_epoch || state->step == all
                                         : due(config->valid_every, state->step))) {
       UNROLL_TRY(validate(t));
       if (schedule_stops_early(config, state)) { state->finished = 1; }
     }
-    if (state->step == t->pieces.updates) { state->finished = 1; }
+    if (state->step == all) { state->finished = 1; }
     bool ends = state->finished || state->step == last;
     /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
     bool good = state->skipped_in_row == 0;
