@@ -267,6 +267,33 @@ static void test_score_depends_on_what_came_before(void)
   unroll_params_free(&p);
 }
 
+/* Windows in random order have no past: together they lose what each loses alone, from the zero state. */
+static void test_score_begins_each_batch_with_the_zero_state(void)
+{
+  enum { T = 10 };
+  unroll_params *p = params_of(1, 3.0);
+  text_source s = streams_of(1, 45), windows = s;
+  double together = 0.0, alone = 0.0;
+  windows.cut.partition = UNROLL_PARTITION_RANDOM;
+  windows.cut.window = T;
+  streams_cut(&windows, s.length);
+  CU_ASSERT_EQUAL(windows.batches, 3);
+  for (uint64_t k = 0; k < windows.batches; ++k) {
+    text_source one = s;
+    one.tokens = (uint8_t *)s.tokens + text_source_stretch(&windows, 0, k, 0).start;
+    streams_cut(&one, T);
+    struct heard h = score(p, &one, T);
+    alone += h.sums[0];
+    heard_free(&h);
+  }
+  network *net = network_of(p, T, 1, 1);
+  score_text(net, &windows, (score_listener){0}, &together);
+  CU_ASSERT_DOUBLE_EQUAL(together / alone, 1.0, 1e-12);
+  network_free(&net);
+  free(s.tokens);
+  unroll_params_free(&p);
+}
+
 /* The state put aside and put back is the same state. */
 static void test_state_out_and_in_again_changes_nothing(void)
 {
@@ -315,6 +342,7 @@ int main(void)
       {"listener", test_score_hears_every_target_and_sums_what_it_tells},
       {"streams are independent", test_score_of_a_stream_does_not_depend_on_the_others},
       {"the past matters", test_score_depends_on_what_came_before},
+      {"batches from the zero state", test_score_begins_each_batch_with_the_zero_state},
       {"state out and in", test_state_out_and_in_again_changes_nothing},
   };
   return run_cases("score", sizeof cases / sizeof cases[0], cases);
