@@ -406,8 +406,7 @@ size_t corpus_token_width(size_t V)
   return V <= 256 ? 1 : V <= 65536 ? 2 : 4;
 }
 
-/* Store n tokens from element `at` on. */
-static void store(const int32_t *tokens, size_t n, size_t width, void *out, uint64_t at)
+void corpus_store(const int32_t *tokens, size_t n, size_t width, void *out, uint64_t at)
 {
   if (width == 1) {
     uint8_t *to = (uint8_t *)out + at;
@@ -462,7 +461,7 @@ static unroll_status read_block(void *context, size_t thread, size_t k, scan *s)
     uint64_t from = number < first ? first - number : 0; /* the part of the batch that is wanted */
     uint64_t to = end - number < m ? end - number : m;
     if (from < to) {
-      store(batch + from, (size_t)(to - from), r->width, r->tokens, number + from - first);
+      corpus_store(batch + from, (size_t)(to - from), r->width, r->tokens, number + from - first);
     }
     number += m;
   }

@@ -80,6 +80,9 @@ unroll_status corpus_count(unroll_comm *comm, const corpus *c, const unroll_voca
 /* Bytes of a stored token: 1, 2 or 4, the least that holds V. */
 size_t corpus_token_width(size_t V);
 
+/** Store n tokens from the token `at` of `out` on, `width` bytes each. */
+void corpus_store(const int32_t *tokens, size_t n, size_t width, void *out, uint64_t at);
+
 /* Stored token i. */
 static inline int32_t corpus_stored(const void *tokens, size_t width, uint64_t i)
 {

@@ -101,16 +101,16 @@ static int shorter(const void *a, const void *b)
   return order != 0 ? order : (x->number > y->number) - (x->number < y->number);
 }
 
-static unroll_status sort_rows(sequences *s)
+static unroll_status sort_rows(text_source *s)
 {
   unroll_status st = UNROLL_OK;
-  const size_t n = (size_t)s->row[s->count];
+  const size_t n = (size_t)s->row[s->cut.count];
   by_length *all = NULL;
 
   UNROLL_TRY(memory_new(n, sizeof *s->by_length, "order of sequences", &s->by_length));
   UNROLL_TRY(memory_new(n, sizeof *all, "order of sequences", &all));
   for (size_t i = 0; i < n; ++i) { all[i] = (by_length){s->start[i + 1] - s->start[i], i}; }
-  for (size_t b = 0; b < s->count; ++b) {
+  for (size_t b = 0; b < s->cut.count; ++b) {
     qsort(all + s->row[b], (size_t)(s->row[b + 1] - s->row[b]), sizeof *all, shorter);
   }
   for (size_t i = 0; i < n; ++i) { s->by_length[i] = all[i].number; }
@@ -201,24 +201,28 @@ cleanup:
   return st;
 }
 
-/* This rank's rows: tokens from `begin` to `end` of the part, with M sequences in all rows. */
+/* This rank's rows: tokens from `begin` to `end` of the part, behind a line end, with M sequences in all rows. */
 static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
-                               unroll_sequences kind, uint64_t M, uint64_t begin, uint64_t end,
-                               sequences *s)
+                               uint64_t M, uint64_t begin, uint64_t end, text_source *s)
 {
   unroll_status st = UNROLL_OK;
+  const size_t count = s->cut.count;
   starts found = {0};
-  const uint64_t base = row_start(M, s->B, s->first);
+  const uint64_t base = row_start(M, s->cut.B, s->cut.first);
 
-  UNROLL_TRY(memory_new(s->count + 1, sizeof *s->row, "rows", &s->row));
-  for (size_t b = 0; b <= s->count; ++b) { s->row[b] = row_start(M, s->B, s->first + b) - base; }
-  UNROLL_TRY(find_starts(c, vocab, part, kind, begin, end, &found));
+  UNROLL_TRY(memory_new(count + 1, sizeof *s->row, "rows", &s->row));
+  for (size_t b = 0; b <= count; ++b) {
+    s->row[b] = row_start(M, s->cut.B, s->cut.first + b) - base;
+  }
+  UNROLL_TRY(find_starts(c, vocab, part, s->cut.kind, begin, end, &found));
   UNROLL_TRY(starts_add(&found, end));
   for (size_t i = 0; i < found.n; ++i) { found.place[i] -= begin; }
-  assert(found.n == s->row[s->count] + 1);
-  UNROLL_TRY(memory_new((size_t)(end - begin), s->width, "the tokens of this rank's sequences",
+  assert(found.n == s->row[count] + 1);
+  UNROLL_TRY(memory_new((size_t)(end - begin) + 1, s->width, "the tokens of this rank's sequences",
                         &s->tokens));
-  UNROLL_TRY(corpus_read(c, vocab, part, begin, end - begin, s->width, s->tokens));
+  corpus_store(&s->line_end, 1, s->width, s->tokens, 0);
+  UNROLL_TRY(
+      corpus_read(c, vocab, part, begin, end - begin, s->width, (char *)s->tokens + s->width));
   s->start = found.place;
   found.place = NULL;
   UNROLL_TRY(sort_rows(s));
@@ -228,99 +232,64 @@ cleanup:
   return st;
 }
 
-unroll_status sequences_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
-                            const corpus_part *part, unroll_sequences kind, size_t B, size_t first,
-                            size_t count, size_t ranks, const char *what, sequences **out)
+unroll_status sequences_read(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
+                             const corpus_part *part, text_source *s)
 {
   unroll_status st = UNROLL_OK;
-  sequences *s = NULL;
+  const text_cut *cut = &s->cut;
+  const size_t B = cut->B;
   starts mine = {0};
-  uint64_t *place = NULL, M = 0, longest = 0;
+  uint64_t *place = NULL, M = 0;
   const uint64_t N = part->tokens, P = (uint64_t)unroll_comm_size(comm),
                  rank = (uint64_t)unroll_comm_rank(comm);
-  assert(kind != UNROLL_SEQUENCES_STREAM && B >= 1 && first + count <= B);
 
-  if (vocab_line_end(vocab) < 0) {
+  if (s->line_end < 0) {
     st = unroll_fail(UNROLL_ERR_INPUT,
                      "--sequences %s: the vocabulary of the %s text has no line end",
-                     kind == UNROLL_SEQUENCES_LINE ? "line" : "paragraph", what);
+                     cut->kind == UNROLL_SEQUENCES_LINE ? "line" : "paragraph", cut->what);
     goto cleanup;
   }
   UNROLL_TRY(comm_agree(comm, memory_new(B + 1, sizeof *place, "places of rows", &place)));
-  UNROLL_TRY(comm_agree(comm, find_starts(c, vocab, part, kind, N / P * rank + N % P * rank / P,
-                                          N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
-  UNROLL_TRY(place_rows(comm, &mine, B, ranks, what, &M, place));
-  UNROLL_TRY(find_longest(comm, &mine, N, &longest));
+  UNROLL_TRY(
+      comm_agree(comm, find_starts(c, vocab, part, cut->kind, N / P * rank + N % P * rank / P,
+                                   N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
+  UNROLL_TRY(place_rows(comm, &mine, B, cut->ranks, cut->what, &M, place));
+  UNROLL_TRY(find_longest(comm, &mine, N, &s->longest));
   place[B] = N;
   memory_free(&mine.place);
-
-  st = memory_new(1, sizeof *s, "sequences", &s);
-  if (st == UNROLL_OK) {
-    *s = (sequences){.B = B,
-                     .first = first,
-                     .count = count,
-                     .batches = (M + B - 1) / B,
-                     .longest = longest,
-                     .total = N,
-                     .line_end = vocab_line_end(vocab),
-                     .width = corpus_token_width(unroll_vocab_size(vocab))};
-    st = read_rows(c, vocab, part, kind, M, place[first], place[first + count], s);
-  }
-  UNROLL_TRY(comm_agree(comm, st));
-  *out = s;
-  s = NULL;
+  s->batches = (M + B - 1) / B;
+  s->total = N;
+  UNROLL_TRY(comm_agree(
+      comm, read_rows(c, vocab, part, M, place[cut->first], place[cut->first + cut->count], s)));
 
 cleanup:
   memory_free(&mine.place);
   memory_free(&place);
-  sequences_free(&s);
   return st;
-}
-
-void sequences_free(sequences **s)
-{
-  if (*s == NULL) { return; }
-  memory_free(&(*s)->by_length);
-  memory_free(&(*s)->start);
-  memory_free(&(*s)->row);
-  memory_free(&(*s)->tokens);
-  memory_free(s);
 }
 
 /* ----------------------------------------------------------------- batches */
 
-sequence_view sequences_view(const sequences *s, unroll_partition partition, uint64_t seed,
-                             uint64_t epoch, uint64_t k, size_t b)
+stretch sequences_stretch(const text_source *s, uint64_t epoch, uint64_t k, size_t b)
 {
-  assert(b >= s->first && b - s->first < s->count && k < s->batches);
-  const uint64_t *row = s->row + (b - s->first);
+  const uint64_t seed = s->cut.seed, *row = s->row + (b - s->cut.first);
   const uint64_t n = row[1] - row[0];
-  uint64_t number = row[0] + k;
+  const bool in_order = s->cut.partition == UNROLL_PARTITION_SEQUENTIAL;
+  uint64_t place = k, number = 0;
 
-  if (partition == UNROLL_PARTITION_RANDOM) {
-    uint64_t of_all = random_bits(seed, RANDOM_ORDER, epoch, s->B);
-    uint64_t place = random_permuted(seed, RANDOM_ORDER, of_all, s->batches, k);
-    if (place >= n) { return (sequence_view){0}; }
+  if (!in_order) {
+    uint64_t of_all = random_bits(seed, RANDOM_ORDER, epoch, s->cut.B);
+    place = random_permuted(seed, RANDOM_ORDER, of_all, s->batches, k);
+  }
+  if (place >= n) { return (stretch){0}; }
+  number = row[0] + place;
+  if (!in_order) {
     uint64_t begin = place - place % NEIGHBOURS;
     uint64_t width = n - begin < NEIGHBOURS ? n - begin : NEIGHBOURS;
     uint64_t of_row = random_bits(seed, RANDOM_ORDER, epoch, b);
     uint64_t key = random_bits(seed, RANDOM_ORDER, of_row, begin);
     number = s->by_length[row[0] + begin +
                           random_permuted(seed, RANDOM_ORDER, key, width, place - begin)];
-  } else if (k >= n) {
-    return (sequence_view){0};
   }
-  return (sequence_view){s->start[number], s->start[number + 1] - s->start[number]};
-}
-
-void sequences_copy(const sequences *s, sequence_view view, uint64_t first, size_t n, size_t stride,
-                    int32_t *x, int32_t *y)
-{
-  for (size_t t = 0; t < n; ++t) {
-    uint64_t place = first + t;
-    bool inside = place < view.length;
-    x[t * stride] = inside && place > 0 ? corpus_stored(s->tokens, s->width, view.start + place - 1)
-                                        : s->line_end;
-    y[t * stride] = inside ? corpus_stored(s->tokens, s->width, view.start + place) : -1;
-  }
+  return (stretch){s->start[number], s->start[number + 1] - s->start[number]};
 }

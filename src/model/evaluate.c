@@ -48,30 +48,20 @@ static void tell_lines(void *context, size_t T, const int32_t *y, const double *
   }
 }
 
-/* This rank's part of the text, in the form in which the model saw its own: one of the two is NULL. */
-typedef struct scored {
-  streams *streams;
-  sequences *sequences;
-} scored;
-
-/* Score it; sums gets the loss of each stream or row. */
-static unroll_status score_mine(unroll_model *model, const scored *text, size_t count,
+/* Score this rank's rows of the text; sums gets the loss of each. */
+static unroll_status score_mine(unroll_model *model, const text_source *text,
                                 score_listener listener, double *sums)
 {
   unroll_status st = UNROLL_OK;
   network *net = NULL;
-  uint64_t longest = text->streams != NULL ? text->streams->length : text->sequences->longest;
-  size_t T = longest < SCORE_STEPS ? (size_t)longest : SCORE_STEPS;
+  const size_t T = text->longest < SCORE_STEPS ? (size_t)text->longest : SCORE_STEPS;
+  const size_t count = text->cut.count;
 
   if (count == 0) { goto cleanup; }
   const network_size size = {.T = T, .chunk = T, .B = count, .shards = count, .group = 1};
   UNROLL_TRY(network_new(model->run->params, &size, &net));
   network_pack(net);
-  if (text->streams != NULL) {
-    score_streams(net, text->streams, listener, sums);
-  } else {
-    score_sequences(net, text->sequences, listener, sums);
-  }
+  score_text(net, text, listener, sums);
 
 cleanup:
   network_free(&net);
@@ -87,13 +77,19 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   const unroll_vocab *vocab = model->run->vocab;
   corpus *text = NULL;
   corpus_part part = {0}, none = {0};
-  scored mine = {0};
-  unroll_sequences kind = model->run->config.sequences;
+  text_source *mine = NULL;
   double *sums = NULL;
   line_teller lines = {.tell = tell, .context = context, .line = {.line = 1}};
   score_listener listener = {0};
-  size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
-  size_t first = n_streams * rank / P, count = n_streams * (rank + 1) / P - first;
+  const size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
+  text_cut cut = {.kind = model->run->config.sequences,
+                  .partition =
+                      UNROLL_PARTITION_RANDOM, /* sequences of about equal length together */
+                  .B = n_streams,
+                  .first = n_streams * rank / P,
+                  .ranks = P,
+                  .what = "the"};
+  cut.count = n_streams * (rank + 1) / P - cut.first;
 
   if (n_streams < 1 || (tell != NULL && n_streams != 1)) {
     st = unroll_fail(UNROLL_ERR_ARG,
@@ -108,20 +104,15 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
       goto cleanup;
     }
     if (rank == 0) { listener = (score_listener){.call = tell_lines, .context = &lines}; }
-    if (rank == 0) { first = 0; }
-    count = rank == 0 ? 1 : 0;
+    cut.partition = UNROLL_PARTITION_SEQUENTIAL;
+    cut.first = 0;
+    cut.count = rank == 0 ? 1 : 0;
   }
 
   UNROLL_TRY(corpus_open(comm, n_texts, texts, &text));
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
-  if (kind == UNROLL_SEQUENCES_STREAM) {
-    UNROLL_TRY(streams_new(comm, text, vocab, &part, n_streams, first, count,
-                           (size_t)unroll_comm_size(comm), 1, "the", &mine.streams));
-  } else {
-    UNROLL_TRY(sequences_new(comm, text, vocab, &part, kind, n_streams, first, count,
-                             (size_t)unroll_comm_size(comm), "the", &mine.sequences));
-  }
+  UNROLL_TRY(text_source_new(comm, text, vocab, &part, &cut, &mine));
   UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
 
   if (listener.call != NULL && model->run->config.sequences == UNROLL_SEQUENCES_STREAM) {
@@ -130,15 +121,14 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(comm_agree(comm, st));
 
   double begin = clock_seconds();
-  UNROLL_TRY(comm_agree(comm, score_mine(model, &mine, count, listener, sums + first)));
+  UNROLL_TRY(comm_agree(comm, score_mine(model, mine, listener, sums + cut.first)));
   UNROLL_TRY(comm_sum_double(comm, sums, n_streams)); /* one rank's value and zeros: exact */
   double seconds = clock_seconds() - begin;
   if (listener.call != NULL && lines.line.tokens > 0) { tell(context, &lines.line); }
 
   double nats = 0.0;
   for (size_t i = 0; i < n_streams; ++i) { nats += sums[i]; }
-  uint64_t tokens =
-      mine.sequences != NULL ? mine.sequences->total : (uint64_t)n_streams * mine.streams->length;
+  const uint64_t tokens = mine->total;
   double per_token = (double)part.tokens / (double)part.characters;
   *score = (unroll_score){.tokens = tokens,
                           .characters = part.characters,
@@ -150,8 +140,7 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
 
 cleanup:
   memory_free(&sums);
-  sequences_free(&mine.sequences);
-  streams_free(&mine.streams);
+  text_source_free(&mine);
   corpus_part_free(&none);
   corpus_part_free(&part);
   corpus_free(&text);

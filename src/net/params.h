@@ -51,6 +51,12 @@ static inline size_t params_states(const unroll_params *p)
   return params_cell(p)->memory ? 2 : 1;
 }
 
+/** Vectors (H) of the state of one sequence, over all layers. */
+static inline size_t params_state_vectors(const unroll_params *p)
+{
+  return params_states(p) * p->shape.L;
+}
+
 static inline const char *params_state_name(size_t which)
 {
   return which == 0 ? "h" : "c";

@@ -75,7 +75,7 @@ static size_t steps_of(const segments *s, size_t k)
 /* The states of segment k from the carried one. */
 static void run_segment(segments *s, size_t k, token_source source)
 {
-  source.fill(source.context, k * s->net->size.T, steps_of(s, k), s->net);
+  source.fill(source.context, k * s->net->size.T, steps_of(s, k), s->net->x, s->net->y);
   network_forward(s->net, steps_of(s, k));
 }
 

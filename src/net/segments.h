@@ -22,9 +22,9 @@
  */
 #include "net/network.h"
 
-/* Fills x and y (T, B) of a network with steps [first, first + T) of this rank's sequences. */
+/* Fills x and y (T, B) with steps [first, first + T) of this rank's sequences. */
 typedef struct token_source {
-  void (*fill)(void *context, size_t first, size_t T, network *net);
+  void (*fill)(void *context, size_t first, size_t T, int32_t *x, int32_t *y);
   void *context;
 } token_source;
 

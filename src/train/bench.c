@@ -34,7 +34,7 @@ typedef struct bench {
   unroll_params *params;
   unroll_real *moments[2];
   stepper *stepper;
-  streams text; /* of this rank */
+  text_source text; /* synthetic streams, of this rank */
   uint64_t step;
   double loss;
   step_times blocks[BLOCKS];
@@ -97,18 +97,17 @@ cleanup:
 static unroll_status make_text(bench *b)
 {
   unroll_status st = UNROLL_OK;
-  streams *text = &b->text;
-  const uint64_t length = WINDOWS * b->config.steps;
+  text_source *text = &b->text;
+  const uint64_t length = WINDOWS * b->config.steps, n = text->cut.count * length + 1;
   int32_t *tokens = NULL;
 
-  text->B = (size_t)b->config.batch;
-  text->length = length;
+  text->cut.B = (size_t)b->config.batch;
   text->width = sizeof *tokens;
-  UNROLL_TRY(
-      memory_new(text->count * (size_t)length + 1, sizeof *tokens, "synthetic text", &tokens));
+  streams_cut(text, length);
+  UNROLL_TRY(memory_new((size_t)n, sizeof *tokens, "synthetic text", &tokens));
   text->tokens = tokens;
-  for (uint64_t i = 0; i <= text->count * length; ++i) {
-    uint64_t sequence = text->first + i / length;
+  for (uint64_t i = 0; i < n; ++i) {
+    uint64_t sequence = text->cut.first + i / length;
     tokens[i] = (int32_t)random_below(b->config.seed, RANDOM_SYNTHETIC, sequence, i % length, b->V);
   }
 
@@ -140,11 +139,12 @@ static unroll_status set_up(bench *b)
   unroll_status st = UNROLL_OK;
   UNROLL_TRY(unroll_config_resolve(&b->config));
   if (b->config.stride == 0) { b->config.stride = b->config.steps; }
-  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config, &b->text.first,
-                        &b->text.count));
+  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,
+                        &b->text.cut.first, &b->text.cut.count));
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
   UNROLL_TRY(step_new(b->comm, &b->config, b->ranks, (size_t)b->config.steps, b->params, b->moments,
                       &b->stepper));
+  network_pack(b->stepper->net);
 
 cleanup:
   return st;
@@ -161,43 +161,25 @@ static void tear_down(bench *b)
 
 /* ------------------------------------------------------------------ measure */
 
-/* The window of a step: the same few in turn. */
-static void fill_window(void *context, size_t first, size_t T, network *net)
-{
-  const bench *b = context;
-  const streams *text = &b->text;
-  streams_window(text, b->step % WINDOWS * b->config.steps + first, T, net->x, net->y);
-}
-
-/* window -> forward -> backward -> sum over ranks -> clip -> update */
+/* A window of the text: the same few in turn. */
 static unroll_status step(bench *b)
 {
-  unroll_status st = UNROLL_OK;
-  stepper *s = b->stepper;
-  const token_source source = {fill_window, b};
-  const double tokens = (double)b->config.stride * (double)b->config.batch;
-  const piece p = {.steps = (size_t)b->config.steps,
-                   .scored = (size_t)(b->config.steps - b->config.stride),
-                   .advance = (size_t)b->config.stride,
+  const uint64_t T = b->config.steps, stride = b->config.stride;
+  const double tokens = (double)stride * (double)b->config.batch;
+  const piece p = {.start = b->step % WINDOWS * T,
+                   .steps = (size_t)T,
+                   .scored = (size_t)(T - stride),
+                   .advance = (size_t)stride,
                    .tokens = tokens,
                    .scale = 1.0 / tokens};
-  const double before = clock_seconds();
-  double norm = 0.0, scale = 1.0;
+  step_outcome o = {0};
 
-  step_forward(s, &p, source);
-  UNROLL_TRY(step_backward(s, &p, source));
-  UNROLL_TRY(step_sum(s, &p, &b->loss, 0, NULL));
-  UNROLL_TRY(step_norm(s, &norm));
-  if (!isfinite(b->loss) || !isfinite(norm)) {
-    st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");
-    goto cleanup;
-  }
   b->step += 1;
-  UNROLL_TRY(step_update(s, norm, b->config.lr, b->step, &scale));
-  s->times.total += clock_seconds() - before;
-  s->times.steps += 1;
-
-cleanup:
+  unroll_status st = step_run(b->stepper, &p, &b->text, b->config.lr, b->step, (step_flags){0}, &o);
+  b->loss = o.loss;
+  if (st == UNROLL_OK && !o.updated) {
+    st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");
+  }
   return st;
 }
 

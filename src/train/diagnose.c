@@ -16,12 +16,12 @@
 
 /* What is measured, the same on every rank. */
 typedef struct plan {
-  const streams *text;
+  const text_source *text;
   uint64_t shard; /* [tokens] predicted in one shard */
   size_t T, K;    /* steps of a window, lags: fewer where a shard is short */
 } plan;
 
-static plan plan_on(const trainer *t, const streams *text)
+static plan plan_on(const trainer *t, const text_source *text)
 {
   const unroll_config *config = &t->run->config;
   plan p = {.text = text, .shard = text->length * (config->batch / config->shards)};
@@ -81,7 +81,7 @@ unroll_status diagnose_check(const trainer *t)
 /* First token of window i, counted from the first stream's. */
 static uint64_t window_start(const plan *p, uint64_t i)
 {
-  uint64_t start = gradflow_window(p->text->B * p->text->length + 1, p->T, POSITIONS, i);
+  uint64_t start = gradflow_window(p->text->cut.B * p->text->length + 1, p->T, POSITIONS, i);
   uint64_t last = start - start % p->shard + p->shard - p->T; /* of this shard */
   return start < last ? start : last;
 }
@@ -94,19 +94,17 @@ static uint64_t windows_before(const plan *p, size_t stream)
   return i;
 }
 
-/* The tokens of this rank's windows [first, first + n). */
+/* The tokens of this rank's windows [first, first + n): its streams are one text. */
 static unroll_status copy_windows(const plan *p, uint64_t first, size_t n, int32_t **tokens)
 {
   unroll_status st = UNROLL_OK;
-  const uint64_t length = p->text->length;
+  const text_source *text = p->text;
 
   UNROLL_TRY(memory_new(n, (p->T + 1) * sizeof **tokens, "tokens", tokens));
   for (size_t i = 0; i < n; ++i) {
-    int32_t *window = *tokens + i * (p->T + 1);
-    uint64_t start = window_start(p, first + i);
-    for (size_t k = 0; k < p->T; ++k) { /* token by token: a stream may end on the way */
-      streams_copy(p->text, (size_t)((start + k) / length), (start + k) % length, 1, 1, window + k,
-                   window + k + 1);
+    const uint64_t start = window_start(p, first + i) - text->cut.first * text->length;
+    for (size_t k = 0; k <= p->T; ++k) {
+      (*tokens)[i * (p->T + 1) + k] = corpus_stored(text->tokens, text->width, start + k);
     }
   }
 

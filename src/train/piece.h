@@ -2,20 +2,26 @@
 #define TRAIN_PIECE_H
 
 /*
- * Which steps of its streams an update covers: the strategies of back-propagation through time (design.md
- * section 2) as numbers. All sequences and all ranks share them.
+ * Which steps of its text an update covers: the strategies of back-propagation through time (design.md
+ * section 2) as numbers. All sequences and all ranks share them. The place of a run in its text (run_state: epoch,
+ * window, position) is read and moved here alone.
  *
  *   truncated   windows of --steps, each --stride further; the first ones of a stream are shorter
  *   full        the whole stream
  *   randomized  from one cut to the next: a cut lies before step t of an epoch when
  *               RANDOM_CUT(epoch, t) >= pi = 1 - 1 / steps
  *
+ * These walk along the one batch of whole streams. Where a text has more batches, windows in random order or
+ * sequences, each of them is a piece.
+ *
  * Source of the last: Tallec and Ollivier 2017, "Unbiasing truncated backpropagation through time", section 3
  */
+#include "data/text_source.h"
 #include "runfile/runfile.h"
 
 typedef struct piece {
-  uint64_t start; /* position in every stream; of no meaning with --partition random or sequences */
+  uint64_t epoch, batch; /* of the text */
+  uint64_t start;        /* step of the batch */
   size_t steps;
   size_t scored; /* losses count from this step on: the ones before were new in an earlier window */
   size_t advance;  /* the state after so many steps is carried */
@@ -25,19 +31,23 @@ typedef struct piece {
   double scale;    /* weight of the loss of each token in the gradient */
 } piece;
 
-/* What a run is cut into. */
+/* What a run is cut into: the same numbers on every rank. */
 typedef struct piece_count {
   uint64_t updates;   /* of the whole run */
+  uint64_t last;      /* update at which the run ends: --max-steps, or all of them */
   uint64_t per_epoch; /* of an epoch, of the first where they differ */
   size_t longest;     /* [steps] */
 } piece_count;
 
-/** All pieces of a run on streams of `length` tokens. */
-piece_count piece_counted(const unroll_config *config, uint64_t length, uint64_t windows);
+/** All pieces of a run. */
+piece_count piece_counted(const unroll_config *config, const text_source *text);
 
-/** The piece of the next update. `windows`: of an epoch, with truncated BPTT. */
-piece piece_next(const unroll_config *config, uint64_t length, uint64_t windows,
-                 const run_state *state);
+/** The piece of the next update. Collective over comm where the text is ragged. */
+unroll_status piece_next(unroll_comm *comm, const unroll_config *config, const text_source *text,
+                         const run_state *state, piece *out);
+
+/** Move behind a piece that is done. */
+void piece_done(const piece *p, run_state *state);
 
 /** xi of an uncut step boundary: the factor that makes the mean over all cuts the full gradient. */
 double piece_xi(const unroll_config *config);

@@ -18,11 +18,6 @@ static const unroll_plan_link links[UNROLL_PLAN_LINKS] = {
     {.gbit_per_second = 100, .latency = 2e-6},
 };
 
-static uint64_t least(uint64_t a, uint64_t b)
-{
-  return a < b ? a : b;
-}
-
 /* ------------------------------------------------------- memory and messages */
 
 /* By the code that would allocate and send, on a communicator of this rank alone. */
@@ -30,13 +25,13 @@ static unroll_status count_rank(const trainer *t, unroll_comm *alone, unroll_pla
 {
   unroll_status st = UNROLL_OK;
   const unroll_params *params = t->run->params;
-  const size_t window = t->longest * (size_t)t->run->config.batch;
+  const size_t window = t->pieces.longest * (size_t)t->run->config.batch;
   const size_t dense = step_exchanged_of(params, window);
   const size_t rows = step_exchanged_rows_of(params, window);
   const int ranks = (int)t->ranks;
   step_memory m = {0};
 
-  UNROLL_TRY(step_measure(alone, &t->run->config, t->ranks, t->longest, t->run->params, &m));
+  UNROLL_TRY(step_measure(alone, &t->run->config, t->ranks, t->pieces.longest, t->run->params, &m));
   UNROLL_TRY(comm_exchange_memory(ranks, true, m.gradient, &p->buffer_memory));
   p->gradient_memory = m.gradient;
   p->workspace_memory = m.workspace;
@@ -105,7 +100,7 @@ cleanup:
 static void describe(const trainer *t, unroll_plan *p)
 {
   const run *r = t->run;
-  const uint64_t last = r->config.max_steps > 0 ? least(r->config.max_steps, t->steps) : t->steps;
+  const uint64_t last = t->pieces.last;
   p->ranks = t->ranks;
   p->shards = r->config.shards;
   p->shards_of_rank = r->config.shards / t->ranks;
@@ -115,8 +110,8 @@ static void describe(const trainer *t, unroll_plan *p)
   p->train_tokens = r->provenance.train_tokens;
   p->valid_tokens = r->provenance.valid_tokens;
   p->unknown_tokens = r->provenance.unknown_tokens;
-  p->windows = t->windows;
-  p->steps = t->steps;
+  p->windows = t->pieces.per_epoch;
+  p->steps = t->pieces.updates;
   p->resumed_step = t->resumed_step;
   p->updates = last > t->resumed_step && !r->state.finished ? last - t->resumed_step : 0;
 }

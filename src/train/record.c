@@ -33,8 +33,7 @@ void record_tell(trainer *t, unroll_event event, const char *text)
   p->event = event;
   p->text = text;
   p->step = state->step;
-  p->steps =
-      r->config.max_steps > 0 && r->config.max_steps < t->steps ? r->config.max_steps : t->steps;
+  p->steps = t->pieces.last;
   p->epochs = r->config.epochs;
   /* The last step of an epoch is still told as its own. */
   p->epoch = state->epoch + (state->window > 0 || state->step == 0);
@@ -168,12 +167,12 @@ cleanup:
 
 /* --------------------------------------------------------------- checkpoints */
 
-/* The carried state of all sequences (L, B, H) comes together on rank 0. */
+/* The carried state of all sequences (states, L, B, H) comes together on rank 0. */
 static unroll_status gather_state(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   run *r = t->run;
-  const size_t L = params_states(r->params) * r->params->shape.L; /* vectors of a sequence */
+  const size_t vectors = params_state_vectors(r->params);
   const size_t B = (size_t)r->config.batch, H = r->params->shape.H, mine = t->count * H;
   size_t P = (size_t)unroll_comm_size(t->comm);
   size_t *sizes = NULL;
@@ -181,16 +180,17 @@ static unroll_status gather_state(trainer *t)
 
   network_get_state(t->stepper->net, t->carried);
   UNROLL_TRY(
-      comm_gather_bytes(t->comm, t->carried, L * mine * sizeof *t->carried, 0, &sizes, &all));
+      comm_gather_bytes(t->comm, t->carried, vectors * mine * sizeof *t->carried, 0, &sizes, &all));
   if (is_root(t)) {
     if (r->state.hidden == NULL) {
-      UNROLL_TRY(memory_new(L * B * H, sizeof *r->state.hidden, "hidden states", &r->state.hidden));
-      r->state.n_hidden = L * B * H;
+      const size_t n = network_state_of(r->params, B);
+      UNROLL_TRY(memory_new(n, sizeof *r->state.hidden, "hidden states", &r->state.hidden));
+      r->state.n_hidden = n;
     }
     for (size_t rank = 0; rank < P; ++rank) {
-      for (size_t l = 0; l < L; ++l) {
-        memcpy(r->state.hidden + (l * B + rank * t->count) * H,
-               (const unroll_real *)all + (rank * L + l) * mine, mine * sizeof *t->carried);
+      for (size_t i = 0; i < vectors; ++i) {
+        memcpy(r->state.hidden + (i * B + rank * t->count) * H,
+               (const unroll_real *)all + (rank * vectors + i) * mine, mine * sizeof *t->carried);
       }
     }
   }

@@ -115,40 +115,7 @@ cleanup:
   return st;
 }
 
-/* This rank's streams, of at least so many tokens, or sequences of a part. Collective. */
-static unroll_status read_part(trainer *t, const corpus *text, const corpus_part *part,
-                               size_t least, const char *what, streams **as_streams,
-                               sequences **as_sequences)
-{
-  const unroll_config *config = &t->run->config;
-  if (config->sequences != UNROLL_SEQUENCES_STREAM) {
-    return sequences_new(t->comm, text, t->run->vocab, part, config->sequences,
-                         (size_t)config->batch, t->first, t->count, t->ranks, what, as_sequences);
-  }
-  return streams_new(t->comm, text, t->run->vocab, part, (size_t)config->batch, t->first, t->count,
-                     t->ranks, least, what, as_streams);
-}
-
-/* What the run is cut into: the same numbers on every rank. */
-static unroll_status count_pieces(trainer *t)
-{
-  const unroll_config *config = &t->run->config;
-  if (t->train_sequences != NULL) {
-    t->windows = t->train_sequences->batches;
-    t->steps = t->windows * config->epochs;
-    t->longest = (size_t)t->train_sequences->longest;
-    return memory_new(t->count, sizeof *t->views, "sequences", &t->views);
-  }
-  size_t stride = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->stride : 1;
-  uint64_t windows = streams_windows(t->train, config->partition, stride);
-  piece_count all = piece_counted(config, t->train->length, windows);
-  t->windows = all.per_epoch;
-  t->steps = all.updates;
-  t->longest = all.longest;
-  return UNROLL_OK;
-}
-
-/* Text -> vocabulary -> this rank's streams. */
+/* Text -> vocabulary -> this rank's part of it -> pieces. */
 static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
 {
   unroll_status st = UNROLL_OK;
@@ -158,8 +125,15 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   corpus *text = NULL, *other = NULL;
   corpus_part train = {0}, valid = {0}, none = {0};
   run_provenance *p = &t->run->provenance;
-
-  size_t least = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->steps : 1;
+  text_cut cut = {.kind = config->sequences,
+                  .partition = config->partition,
+                  .seed = config->seed,
+                  .window = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->steps : 0,
+                  .B = (size_t)config->batch,
+                  .first = t->first,
+                  .count = t->count,
+                  .ranks = t->ranks,
+                  .what = "training"};
 
   UNROLL_TRY(open_texts(t, n_texts, texts, &text, &other));
   UNROLL_TRY(comm_agree(t->comm, note_files(t, text, other, resumed)));
@@ -175,13 +149,15 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   } else {
     UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
   }
-  UNROLL_TRY(read_part(t, text, &train, least, "training", &t->train, &t->train_sequences));
+  UNROLL_TRY(text_source_new(t->comm, text, t->run->vocab, &train, &cut, &t->train));
   if (other != NULL || config->valid_fraction > 0.0) {
     const corpus *from = other != NULL ? other : text;
     UNROLL_TRY(corpus_count(t->comm, from, t->run->vocab, &valid));
-    UNROLL_TRY(read_part(t, from, &valid, 1, "validation", &t->valid, &t->valid_sequences));
-    t->valid_tokens = t->valid_sequences != NULL ? (double)t->valid_sequences->total
-                                                 : (double)t->valid->length * (double)config->batch;
+    cut.what = "validation";
+    cut.window = 0;
+    cut.partition = UNROLL_PARTITION_RANDOM; /* sequences of about equal length together */
+    cut.seed = 0;
+    UNROLL_TRY(text_source_new(t->comm, from, t->run->vocab, &valid, &cut, &t->valid));
     t->valid_tokens_per_character = (double)valid.tokens / (double)valid.characters;
   }
   p->train_tokens = train.tokens;
@@ -189,7 +165,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
-  UNROLL_TRY(comm_agree(t->comm, count_pieces(t)));
+  t->pieces = piece_counted(config, t->train);
 
 cleanup:
   corpus_part_free(&none);
@@ -262,7 +238,6 @@ static unroll_status start_model(trainer *t)
   comm_team_share(team, params->n, KERNELS_NORM_BLOCK, &begin, &end);
   UNROLL_TRY(comm_agree(t->comm, params_start_part(params, &start, begin, end)));
   UNROLL_TRY(comm_team_fence(team));
-  network_pack(t->stepper->net);
 
 cleanup:
   return st;
@@ -306,7 +281,6 @@ static unroll_status deal_model(trainer *t, unroll_real **read)
     memory_free(&read[i]);
   }
   UNROLL_TRY(comm_team_fence(team));
-  network_pack(t->stepper->net);
 
 cleanup:
   return st;
@@ -317,16 +291,17 @@ static unroll_status restore_state(trainer *t)
 {
   unroll_status st = UNROLL_OK;
   const run *r = t->run;
-  const size_t L = params_states(r->params) * r->params->shape.L;
+  const size_t vectors = params_state_vectors(r->params);
   const size_t row = r->params->shape.H * sizeof *t->carried; /* [bytes] */
   const size_t all = (size_t)r->config.batch * row, mine = t->count * row, first = t->first * row;
   const char *from = (const char *)r->state.hidden; /* NULL but on rank 0 */
 
-  UNROLL_TRY(comm_agree(t->comm, memory_new(L * mine, 1, "hidden states", &t->carried)));
+  UNROLL_TRY(comm_agree(t->comm, memory_new(network_state_of(r->params, t->count),
+                                            sizeof *t->carried, "hidden states", &t->carried)));
   if (r->state.n_hidden == 0) { goto cleanup; }
-  for (size_t l = 0; l < L; ++l) {
-    UNROLL_TRY(comm_deal(t->comm, from != NULL ? from + l * all : NULL, all, first, first + mine,
-                         (char *)t->carried + l * mine));
+  for (size_t i = 0; i < vectors; ++i) {
+    UNROLL_TRY(comm_deal(t->comm, from != NULL ? from + i * all : NULL, all, first, first + mine,
+                         (char *)t->carried + i * mine));
   }
   network_set_state(t->stepper->net, t->carried);
 
@@ -343,7 +318,7 @@ static void note_progress(trainer *t)
   p->train_tokens = r->provenance.train_tokens;
   p->valid_tokens = r->provenance.valid_tokens;
   p->unknown_tokens = r->provenance.unknown_tokens;
-  p->windows = t->windows;
+  p->windows = t->pieces.per_epoch;
   p->resumed_step = t->resumed_step;
   p->shards = r->config.shards;
 }
@@ -395,9 +370,10 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(placement_new(comm, &where));
   UNROLL_TRY(trainer_read(t, config, n_texts, texts, &resumed));
   UNROLL_TRY(comm_agree(comm, resumed && root ? put_aside(t->run, read) : UNROLL_OK));
-  UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->longest, t->run->params, t->run->moments,
-                      &t->stepper));
+  UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->pieces.longest, t->run->params,
+                      t->run->moments, &t->stepper));
   UNROLL_TRY(resumed ? deal_model(t, read) : start_model(t));
+  network_pack(t->stepper->net);
   UNROLL_TRY(restore_state(t));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
@@ -424,11 +400,8 @@ void trainer_free(trainer **p)
   watchdog_stop(); /* before the memory of the team, which it reads */
   memory_free(&t->carried);
   step_free(&t->stepper);
-  memory_free(&t->views);
-  sequences_free(&t->valid_sequences);
-  sequences_free(&t->train_sequences);
-  streams_free(&t->valid);
-  streams_free(&t->train);
+  text_source_free(&t->valid);
+  text_source_free(&t->train);
   run_free(&t->run);
   memory_free(p);
 }

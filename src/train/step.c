@@ -10,11 +10,10 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-
-#define MAX_FLAGS 8
 
 /* [reals] of the gradient that are worth an exchange of their own: 256 KiB, which pay for the ranks' meeting. */
 #define SLICE ((size_t)1 << 16)
@@ -114,7 +113,6 @@ static unroll_status make_network(stepper *s, size_t longest)
   UNROLL_TRY(memory_new(shards, sizeof *s->shard_sums, "losses", &s->shard_sums));
   UNROLL_TRY(comm_exchange_new(s->team, &s->exchange));
   network_set_xi(s->net, piece_xi(config));
-  s->net->masked = config->sequences != UNROLL_SEQUENCES_STREAM;
 
 cleanup:
   return st;
@@ -188,7 +186,6 @@ unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t ra
   UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
   s->moments = moments;
   UNROLL_TRY(move_in(s));
-  network_pack(s->net);
   *out = s;
   s = NULL;
 
@@ -232,7 +229,8 @@ static network_span span_of(const piece *p)
   return (network_span){0, p->scored, p->steps};
 }
 
-void step_forward(stepper *s, const piece *p, token_source source)
+/* Hidden states; losses and dL/do of a piece that is not long. */
+static void forward(stepper *s, const piece *p, token_source source)
 {
   network *net = s->net;
   double since = clock_seconds();
@@ -243,7 +241,7 @@ void step_forward(stepper *s, const piece *p, token_source source)
     s->times.forward += lap(&since);
     return;
   }
-  source.fill(source.context, 0, p->steps, net);
+  source.fill(source.context, 0, p->steps, net->x, net->y);
   if (net->embedding.sparse) {
     embedding_note(&net->embedding, p->steps * net->size.B, net->x, true);
   }
@@ -342,7 +340,8 @@ static void exchange_poll(void *context)
   s->times.exchange += lap(&since);
 }
 
-unroll_status step_backward(stepper *s, const piece *p, token_source source)
+/* The gradient of this rank, its finished parts on their way; losses and dL/do of a long piece. */
+static unroll_status backward(stepper *s, const piece *p, token_source source)
 {
   unroll_status st = UNROLL_OK;
   step_times *times = &s->times;
@@ -366,16 +365,16 @@ cleanup:
   return st;
 }
 
-unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags, double *flags)
+/* End the exchange of the gradient; sum losses and flags over the ranks. Collective */
+static unroll_status sum(stepper *s, const piece *p, double *loss, double *flags)
 {
   unroll_status st = UNROLL_OK;
   network *net = s->net;
-  double sums[1 + MAX_FLAGS];
+  double sums[1 + STEP_FLAGS];
   double since = clock_seconds();
-  assert(n_flags <= MAX_FLAGS);
 
   sums[0] = shard_tree_sum(net->size.shards, net->size.group, s->shard_sums);
-  for (size_t i = 0; i < n_flags; ++i) { sums[1 + i] = flags[i]; }
+  memcpy(sums + 1, flags, STEP_FLAGS * sizeof *flags);
   s->times.output += lap(&since);
 
   UNROLL_TRY(meet(s));
@@ -385,16 +384,17 @@ unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags,
     comm_team_share(s->team, net->embedding.n_touched, 1, &begin, &end);
     embedding_rows_in(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
   }
-  UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + n_flags));
+  UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + STEP_FLAGS));
   s->times.exchange += lap(&since);
   *loss = sums[0] / p->tokens;
-  for (size_t i = 0; i < n_flags; ++i) { flags[i] = sums[1 + i]; }
+  memcpy(flags, sums + 1, STEP_FLAGS * sizeof *flags);
 
 cleanup:
   return st;
 }
 
-unroll_status step_norm(stepper *s, double *norm)
+/* Of the global gradient. Collective */
+static unroll_status global_norm(stepper *s, double *norm)
 {
   unroll_status st = UNROLL_OK;
   const sparse_rows rows = touched_rows(s), *sparse = s->net->embedding.sparse ? &rows : NULL;
@@ -422,7 +422,8 @@ cleanup:
   return st;
 }
 
-unroll_status step_update(stepper *s, double norm, double eta, uint64_t update, double *scale)
+/* w <- w - eta (clipped gradient), by the optimizer; the new weights are packed. Collective */
+static unroll_status apply(stepper *s, double norm, double eta, uint64_t update, double *scale)
 {
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
@@ -445,6 +446,49 @@ unroll_status step_update(stepper *s, double norm, double eta, uint64_t update, 
   since = clock_seconds();
   network_pack(s->net);
   s->times.update += lap(&since);
+
+cleanup:
+  return st;
+}
+
+/* -------------------------------------------------------------------- step */
+
+/* Where a step reads. */
+typedef struct reading {
+  const text_source *text;
+  const piece *piece;
+} reading;
+
+static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
+{
+  const reading *r = context;
+  text_source_fill(r->text, r->piece->epoch, r->piece->batch, r->piece->start + first, T, x, y);
+}
+
+unroll_status step_run(stepper *s, const piece *p, const text_source *text, double rate,
+                       uint64_t update, step_flags flags, step_outcome *out)
+{
+  unroll_status st = UNROLL_OK;
+  reading at = {text, p};
+  const token_source source = {fill, &at};
+  const double before = clock_seconds();
+
+  *out = (step_outcome){0};
+  s->net->masked = text->ragged;
+  forward(s, p, source);
+  UNROLL_TRY(backward(s, p, source));
+  if (flags.ask != NULL) { flags.ask(flags.context, out->flags); }
+  UNROLL_TRY(sum(s, p, &out->loss, out->flags));
+  UNROLL_TRY(global_norm(s, &out->norm));
+  out->updated = isfinite(out->loss) && isfinite(out->norm);
+  if (out->updated) {
+    UNROLL_TRY(apply(s, out->norm, rate, update, &out->scale));
+  } else {
+    network_reset(s->net);
+  }
+  s->times.total += clock_seconds() - before;
+  s->times.steps += 1;
+  s->times.tokens += (uint64_t)p->tokens;
 
 cleanup:
   return st;

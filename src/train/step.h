@@ -2,20 +2,19 @@
 #define TRAIN_STEP_H
 
 /*
- * One step of training on one rank, as the list of its phases; `train` and
- * `bench` both run it:
+ * One step of training on one rank, from tokens to new weights; `train` and `bench` both run it:
  *
- *   step_forward   hidden states; losses and dL/do
- *   step_backward  the gradient of this rank, its finished parts already on their way
- *   step_sum       gradient and loss over all ranks
- *   step_norm      of the global gradient
- *   step_update    clip, update, pack
+ *   forward    hidden states; losses and dL/do
+ *   backward   the gradient of this rank, its finished parts already on their way
+ *   sum        gradient and loss over all ranks, and what else they tell each other
+ *   norm       of the global gradient
+ *   update     clip, update, pack; or nothing where loss or norm is not finite
  *
  * The ranks of a team (comm/team.h) have parameters and moments once and share norm and update: each
  * takes some of the elements, and a fence ends what all must have done.
  *
  * A piece longer than the network's chunk is walked back with its states recomputed (net/segments.h);
- * losses and dL/do are then part of step_backward. Each phase adds its seconds to `times`. Nothing is
+ * losses and dL/do are then part of the backward phase. Each phase adds its seconds to `times`. Nothing is
  * allocated after step_new.
  */
 #include "comm/comm.h"
@@ -66,8 +65,9 @@ unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *con
                          size_t *count);
 
 /**
- * What this rank computes with, weights packed, hidden state zero. Everything passed in is borrowed, but
- * params->values and the moments move into memory of the team: they live as long as the stepper, and are NULL after.
+ * What this rank computes with, hidden state zero. Everything passed in is borrowed, but params->values and the moments
+ * move into memory of the team: they live as long as the stepper, and are NULL after. When the values are what they
+ * shall be, and before the first step, the caller packs them: network_pack(s->net).
  *
  * @param[in] ranks    of the run: those of comm; or, with a comm of one rank, as many as are planned: that rank then
  *                     has its share of the batch, and adds up nothing but its own
@@ -102,30 +102,36 @@ size_t step_exchanged_rows(const stepper *s);
 /** Collective */
 void step_free(stepper **s);
 
-void step_forward(stepper *s, const piece *p, token_source source);
-unroll_status step_backward(stepper *s, const piece *p, token_source source);
+/* Small counts that travel with the loss. */
+#define STEP_FLAGS 2
+
+typedef struct step_flags {
+  /* Sets the flags (STEP_FLAGS) of this rank, zero before. Called when its gradient is computed, so that whatever
+   * happened meanwhile counts. NULL: they stay zero. */
+  void (*ask)(void *context, double *flags);
+  void *context;
+} step_flags;
+
+/* The same on every rank. */
+typedef struct step_outcome {
+  double loss;              /* [nats per token] of the piece, over all ranks */
+  double norm;              /* of the global mean gradient, before clipping */
+  double flags[STEP_FLAGS]; /* summed over the ranks */
+  bool updated;             /* loss and norm are finite: the weights are new */
+  double scale;             /* then: clip factor */
+} step_outcome;
 
 /**
- * End the exchange of the gradient; sum over the ranks the losses and what else the caller wants to know.
+ * All of a step. Where loss or norm is not finite, weights and moments stay as they are, and the carried state, which
+ * may not be finite either, becomes zero.
  *
- * @param[out]    loss    [nats per token] of the piece, over all ranks
- * @param[in,out] flags   (n_flags) small counts, summed over the ranks
+ * @param[in] p       a piece of `text`, of which the rows of this rank are the sequences of s->net
+ * @param[in] rate    learning rate
+ * @param[in] update  counts applied updates from 1
  *
  * Collective
  */
-unroll_status step_sum(stepper *s, const piece *p, double *loss, size_t n_flags, double *flags);
-
-/** Collective */
-unroll_status step_norm(stepper *s, double *norm);
-
-/**
- * w <- w - eta (clipped gradient), by the optimizer.
- *
- * @param[in]  update  counts updates from 1
- * @param[out] scale   the clip factor
- *
- * Collective
- */
-unroll_status step_update(stepper *s, double norm, double eta, uint64_t update, double *scale);
+unroll_status step_run(stepper *s, const piece *p, const text_source *text, double rate,
+                       uint64_t update, step_flags flags, step_outcome *out);
 
 #endif

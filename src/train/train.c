@@ -14,146 +14,62 @@
 
 /* ------------------------------------------------------------- one step */
 
-/* The sequences of this rank's rows: the piece is as long as the longest on any rank. Collective. */
-static unroll_status next_sequences(trainer *t)
-{
-  unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
-  const run_state *state = &t->run->state;
-  const sequences *text = t->train_sequences;
-  uint64_t longest = 1, tokens = 0;
+/* What the ranks tell each other in a step. */
+enum { STOP, CHECKPOINT };
 
-  for (size_t b = 0; b < t->count; ++b) {
-    t->views[b] = sequences_view(text, config->partition, config->seed, state->epoch, state->window,
-                                 t->first + b);
-    if (t->views[b].length > longest) { longest = t->views[b].length; }
-    tokens += t->views[b].length;
-  }
-  UNROLL_TRY(comm_max_u64(t->comm, &longest, 1));
-  UNROLL_TRY(comm_sum_u64(t->comm, &tokens, 1));
-  t->piece = (piece){.steps = (size_t)longest,
-                     .advance = (size_t)longest,
-                     .from_zero = true,
-                     .ends_epoch = state->window + 1 == t->windows,
-                     .tokens = (double)tokens,
-                     .scale = 1.0 / (double)tokens};
-
-cleanup:
-  return st;
-}
-
-/* What the next update covers. */
-static unroll_status next_piece(trainer *t)
-{
-  if (t->train_sequences != NULL) { return next_sequences(t); }
-  t->piece = piece_next(&t->run->config, t->train->length, t->windows, &t->run->state);
-  return UNROLL_OK;
-}
-
-/* x and y of steps [first, first + T) of the piece, of this rank's sequences. */
-static void fill_window(void *context, size_t first, size_t T, network *net)
+/* The wish to stop, and rank 0's clock. */
+static void ask_flags(void *context, double *flags)
 {
   const trainer *t = context;
-  const unroll_config *config = &t->run->config;
-  const run_state *state = &t->run->state;
-  if (t->train_sequences == NULL && config->partition == UNROLL_PARTITION_SEQUENTIAL) {
-    streams_window(t->train, t->piece.start + first, T, net->x, net->y);
-    return;
-  }
-  for (size_t b = 0; b < t->count; ++b) {
-    if (t->train_sequences != NULL) {
-      sequences_copy(t->train_sequences, t->views[b], first, T, t->count, net->x + b, net->y + b);
-      continue;
-    }
-    uint64_t start = streams_position(t->train, config->partition, config->steps, config->seed,
-                                      state->epoch, state->window, t->first + b);
-    streams_copy(t->train, t->first + b, start + first, T, t->count, net->x + b, net->y + b);
-  }
+  const unroll_every every = t->run->config.checkpoint_every;
+  flags[STOP] = signals_pending() != 0;
+  flags[CHECKPOINT] = every.unit == UNROLL_EVERY_SECONDS && every.count > 0 &&
+                      unroll_comm_rank(t->comm) == 0 && clock_seconds() >= t->next_checkpoint;
 }
 
-/* What a step learns of all ranks. */
-typedef struct outcome {
-  double loss; /* [nats per token] of the global batch */
-  double norm; /* of the global mean gradient, before clipping */
-  bool stop, checkpoint;
-} outcome;
-
-/* Gradient and loss over all ranks; the wish to stop, and rank 0's clock, travel with them. */
-static unroll_status sum_over_ranks(trainer *t, outcome *out)
-{
-  unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
-  bool due = config->checkpoint_every.unit == UNROLL_EVERY_SECONDS &&
-             config->checkpoint_every.count > 0 && unroll_comm_rank(t->comm) == 0 &&
-             clock_seconds() >= t->next_checkpoint;
-  double wishes[2] = {signals_pending() != 0, due};
-
-  UNROLL_TRY(step_sum(t->stepper, &t->piece, &out->loss, 2, wishes));
-  out->stop = wishes[0] > 0.0;
-  out->checkpoint = wishes[1] > 0.0;
-
-cleanup:
-  return st;
-}
-
-/* Clip and update, unless loss or norm is not finite: then the update is skipped and counted. */
-static unroll_status apply(trainer *t, const outcome *out)
+/* Count an update that was skipped, its loss or norm not finite: too many in a row end the run. */
+static unroll_status skip(trainer *t)
 {
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  double rate = schedule_rate(config, state->step, t->steps, state->epoch, state->lr_factor);
+  state->skipped += 1;
+  state->skipped_in_row += 1;
+  if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_DIVERGED,
+                     "step %" PRIu64 ": %" PRIu64
+                     " updates in a row had a loss or gradient that is not finite; %s%s; lower "
+                     "--lr or --clip",
+                     state->step + 1, state->skipped_in_row,
+                     t->has_checkpoint ? "the last good checkpoint is "
+                                       : "no checkpoint was written before",
+                     t->has_checkpoint ? config->out : "");
+}
 
+/* piece -> new weights -> record */
+static unroll_status step(trainer *t, step_outcome *out)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  run_state *state = &t->run->state;
+  const double before = clock_seconds(),
+               rate = schedule_rate(config, state->step, t->pieces.updates, state->epoch,
+                                    state->lr_factor);
+
+  UNROLL_TRY(piece_next(t->comm, config, t->train, state, &t->piece));
+  t->stepper->times.total += clock_seconds() - before;
+  UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, state->updates + 1,
+                      (step_flags){ask_flags, t}, out));
   t->progress.learning_rate = rate; /* of a skipped update too */
-  if (!isfinite(out->loss) || !isfinite(out->norm)) {
-    state->skipped += 1;
-    state->skipped_in_row += 1;
-    network_reset(t->stepper->net); /* the state may hold what was not finite */
-    if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
-    return unroll_fail(UNROLL_ERR_DIVERGED,
-                       "step %" PRIu64 ": %" PRIu64
-                       " updates in a row had a loss or gradient that is not finite; %s%s; lower "
-                       "--lr or --clip",
-                       state->step + 1, state->skipped_in_row,
-                       t->has_checkpoint ? "the last good checkpoint is "
-                                         : "no checkpoint was written before",
-                       t->has_checkpoint ? config->out : "");
+  if (out->updated) {
+    state->updates += 1;
+    state->skipped_in_row = 0;
+    record_step(t, out->loss, out->norm, out->scale);
+  } else {
+    UNROLL_TRY(skip(t));
   }
-  state->skipped_in_row = 0;
-  state->updates += 1;
-  double scale = 1.0;
-  unroll_status st = step_update(t->stepper, out->norm, rate, state->updates, &scale);
-  if (st == UNROLL_OK) { record_step(t, out->loss, out->norm, scale); }
-  return st;
-}
-
-/* window -> forward -> backward -> sum over ranks -> clip -> update -> record */
-static unroll_status step(trainer *t, outcome *out)
-{
-  unroll_status st = UNROLL_OK;
-  run_state *state = &t->run->state;
-  step_times *times = &t->stepper->times;
-  const token_source window = {fill_window, t};
-  const piece *p = &t->piece;
-  double before = clock_seconds();
-
-  UNROLL_TRY(next_piece(t));
-  step_forward(t->stepper, p, window);
-  UNROLL_TRY(step_backward(t->stepper, p, window));
-  UNROLL_TRY(sum_over_ranks(t, out));
-  UNROLL_TRY(step_norm(t->stepper, &out->norm));
-  UNROLL_TRY(apply(t, out));
-
   state->step += 1;
-  state->tokens += (uint64_t)p->tokens;
-  state->window += 1;
-  state->position += p->steps - p->scored;
-  if (p->ends_epoch) {
-    state->window = state->position = 0;
-    state->epoch += 1;
-  }
-  times->total += clock_seconds() - before;
-  times->steps += 1;
-  times->tokens += (uint64_t)p->tokens;
+  state->tokens += (uint64_t)t->piece.tokens;
+  piece_done(&t->piece, state);
 
 cleanup:
   return st;
@@ -171,17 +87,12 @@ static unroll_status validate(trainer *t)
 
   watchdog_phase("validation");
   network_get_state(net, t->carried);
-  network_reset(net);
-  if (t->valid_sequences != NULL) {
-    score_sequences(net, t->valid_sequences, (score_listener){0}, sums);
-  } else {
-    score_streams(net, t->valid, (score_listener){0}, sums);
-  }
+  score_text(net, t->valid, (score_listener){0}, sums);
   network_set_state(net, t->carried);
 
   double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
-  double loss = sum / t->valid_tokens;
+  double loss = sum / (double)t->valid->total;
   bool best = schedule_validated(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
   if (best) { UNROLL_TRY(record_best(t)); }
@@ -200,9 +111,9 @@ static bool due(unroll_every every, uint64_t step)
 static const char *why_ended(const trainer *t)
 {
   const run_state *state = &t->run->state;
-  return state->step == t->steps ? "all epochs done"
-         : state->finished       ? "the validation loss no longer falls"
-                                 : "--max-steps reached";
+  return state->step == t->pieces.updates ? "all epochs done"
+         : state->finished                ? "the validation loss no longer falls"
+                                          : "--max-steps reached";
 }
 
 /* Steps until the run ends by itself, or a signal ends it. */
@@ -211,35 +122,33 @@ static unroll_status loop(trainer *t)
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
-  uint64_t last =
-      config->max_steps > 0 && config->max_steps < t->steps ? config->max_steps : t->steps;
+  const uint64_t all = t->pieces.updates, last = t->pieces.last;
 
   while (state->step < last && !state->finished) {
-    outcome out = {0};
+    step_outcome out = {0};
     UNROLL_TRY(step(t, &out));
     watchdog_step(state->step);
     record_tell(t, UNROLL_EVENT_STEP, NULL);
 
-    bool epoch_ended = state->window == 0;
-    if (state->step % config->log_every == 0 || state->step == t->steps) {
+    if (state->step % config->log_every == 0 || state->step == all) {
       UNROLL_TRY(record_interval(t));
     }
     if (due(config->diagnose_every, state->step)) { UNROLL_TRY(diagnose(t)); }
-    if (t->valid_tokens > 0.0 &&
-        (config->valid_every.count == 0 ? epoch_ended || state->step == t->steps
+    if (t->valid != NULL &&
+        (config->valid_every.count == 0 ? t->piece.ends_epoch || state->step == all
                                         : due(config->valid_every, state->step))) {
       UNROLL_TRY(validate(t));
       if (schedule_stops_early(config, state)) { state->finished = 1; }
     }
-    if (state->step == t->steps) { state->finished = 1; }
+    if (state->step == all) { state->finished = 1; }
     bool ends = state->finished || state->step == last;
     /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
     bool good = state->skipped_in_row == 0;
-    if (ends || out.stop ||
-        (good && (out.checkpoint || due(config->checkpoint_every, state->step)))) {
+    if (ends || out.flags[STOP] > 0.0 ||
+        (good && (out.flags[CHECKPOINT] > 0.0 || due(config->checkpoint_every, state->step)))) {
       UNROLL_TRY(record_checkpoint(t));
     }
-    if (out.stop && !ends) {
+    if (out.flags[STOP] > 0.0 && !ends) {
       UNROLL_TRY(comm_agree(t->comm, t->saved));
       st = unroll_fail(UNROLL_STOPPED,
                        "stopped on a signal at step %" PRIu64

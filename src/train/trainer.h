@@ -7,8 +7,7 @@
  * and writes run files.
  */
 #include "comm/comm.h"
-#include "data/sequences.h"
-#include "data/streams.h"
+#include "data/text_source.h"
 #include "runfile/runfile.h"
 #include "train/step.h"
 #include <unroll/train.h>
@@ -20,18 +19,12 @@ typedef struct trainer {
   unroll_progress progress;
 
   run *run; /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
-  /* The text: streams, or with --sequences line or paragraph sequences; those of validation may be NULL. */
-  streams *train, *valid;
-  sequences *train_sequences, *valid_sequences;
-  double valid_tokens; /* with a loss */
+  text_source *train, *valid; /* valid may be NULL */
   double valid_tokens_per_character;
-  uint64_t text_held;      /* [bytes] by the text, on this rank */
-  size_t first, count;     /* this rank's sequences */
-  uint64_t windows, steps; /* per epoch, of the first where they differ; in the whole run */
-  size_t longest;          /* [steps] piece */
-
-  piece piece;          /* of the update at work */
-  sequence_view *views; /* (count) its sequences */
+  uint64_t text_held;  /* [bytes] by the text, on this rank */
+  size_t first, count; /* this rank's sequences */
+  piece_count pieces;  /* of the whole run */
+  piece piece;         /* of the update at work */
 
   stepper *stepper;     /* its times: since the last report */
   unroll_real *carried; /* (states, L, count, H) the training state while a validation runs */

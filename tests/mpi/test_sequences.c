@@ -3,7 +3,7 @@
  */
 #include "support.h"
 
-#include "data/sequences.h"
+#include "data/text_source.h"
 #include "data/vocab.h"
 #include <mpi.h>
 #include <stdio.h>
@@ -107,22 +107,35 @@ static const char *file_of(const char *text, size_t size)
   return path;
 }
 
-/* This rank's share of B rows. */
-static void share(size_t B, size_t *first, size_t *count)
+/* B rows, this rank's share of them. */
+static text_cut cut_of(unroll_sequences kind, size_t B, unroll_partition partition, uint64_t seed)
 {
-  *first = B * (size_t)test_rank / (size_t)test_size;
-  *count = B * (size_t)(test_rank + 1) / (size_t)test_size - *first;
+  const size_t first = B * (size_t)test_rank / (size_t)test_size;
+  return (text_cut){.kind = kind,
+                    .partition = partition,
+                    .seed = seed,
+                    .B = B,
+                    .first = first,
+                    .count = B * (size_t)(test_rank + 1) / (size_t)test_size - first,
+                    .ranks = (size_t)test_size,
+                    .what = "training"};
 }
 
-static sequences *made(const struct source *src, unroll_sequences kind, size_t B)
+static text_source *made(const struct source *src, text_cut cut)
 {
-  sequences *s = NULL;
-  size_t first = 0, count = 0;
-  share(B, &first, &count);
-  CHECK_ALL(test_ok(sequences_new(test_comm, src->c, src->vocab, &src->part, kind, B, first, count,
-                                  (size_t)test_size, "training", &s),
-                    "sequences_new", __FILE__, __LINE__));
+  text_source *s = NULL;
+  CHECK_ALL(test_ok(text_source_new(test_comm, src->c, src->vocab, &src->part, &cut, &s),
+                    "text_source_new", __FILE__, __LINE__));
   return s;
+}
+
+/* The same text in another order. Not to be freed. */
+static text_source ordered(const text_source *s, unroll_partition partition, uint64_t seed)
+{
+  text_source other = *s;
+  other.cut.partition = partition;
+  other.cut.seed = seed;
+  return other;
 }
 
 /* All tokens of a part; to be freed. */
@@ -137,24 +150,28 @@ static int32_t *tokens_of(const struct source *src)
 /* ------------------------------------------------------------------- content */
 
 /*
- * x and y of one sequence: y is `tokens`, x is one step behind and begins with the line end; behind it -1. Read
- * in windows of 7 steps, one token in three columns: the other columns are left alone.
+ * x and y of row b of batch k: y is `tokens`, x is one step behind and begins with the line end; behind it -1. Read
+ * in windows of 7 steps of all rows of the rank.
  */
-static int copy_is(const sequences *s, sequence_view view, const int32_t *tokens)
+static int fill_is(const text_source *s, uint64_t k, size_t b, const int32_t *tokens)
 {
   enum { STEPS = 7 };
-  int32_t x[3 * STEPS], y[3 * STEPS];
+  const size_t count = s->cut.count, column = b - s->cut.first;
+  const uint64_t length = text_source_stretch(s, k, k, b).length;
+  int32_t *x = test_alloc(STEPS * count, sizeof *x), *y = test_alloc(STEPS * count, sizeof *y);
   int ok = 1;
-  for (uint64_t first = 0; first < view.length + 2 * STEPS; first += STEPS) {
-    for (size_t i = 0; i < COUNT(x); ++i) { x[i] = y[i] = -77; }
-    sequences_copy(s, view, first, STEPS, 3, x, y);
+  for (uint64_t first = 0; first < length + 2 * STEPS; first += STEPS) {
+    for (size_t i = 0; i <= STEPS * count; ++i) { x[i] = y[i] = -77; }
+    text_source_fill(s, k, k, first, STEPS, x, y);
     for (size_t t = 0; t < STEPS; ++t) {
       uint64_t at = first + t;
-      ok &= y[3 * t] == (at < view.length ? tokens[at] : -1);
-      ok &= x[3 * t] == (at > 0 && at < view.length ? tokens[at - 1] : s->line_end);
-      ok &= x[3 * t + 1] == -77 && y[3 * t + 2] == -77;
+      ok &= y[count * t + column] == (at < length ? tokens[at] : -1);
+      ok &= x[count * t + column] == (at > 0 && at < length ? tokens[at - 1] : s->line_end);
     }
+    ok &= x[STEPS * count] == -77 && y[STEPS * count] == -77;
   }
+  free(x);
+  free(y);
   return ok;
 }
 
@@ -162,30 +179,29 @@ static int copy_is(const sequences *s, sequence_view view, const int32_t *tokens
  * In sequential order the rows of all ranks, one after the other, are the sequences of the text, one after the
  * other; rows differ by one sequence at most. `length` (n) says what they are.
  */
-static int is_sequential(const sequences *s, const struct source *src, const uint64_t *length,
+static int is_sequential(const text_source *s, const struct source *src, const uint64_t *length,
                          size_t n)
 {
-  const size_t B = s->B;
+  const size_t B = s->cut.B;
   int32_t *tokens = tokens_of(src);
   uint64_t *in_row = test_alloc(B, sizeof *in_row);
   int ok = 1;
-  for (size_t b = s->first; b < s->first + s->count; ++b) {
+  for (size_t b = s->cut.first; b < s->cut.first + s->cut.count; ++b) {
     for (uint64_t k = 0; k < s->batches; ++k) {
-      in_row[b] += sequences_view(s, SEQUENTIAL, 9, k, k, b).length > 0;
+      in_row[b] += text_source_stretch(s, k, k, b).length > 0;
     }
   }
   MPI_Allreduce(MPI_IN_PLACE, in_row, (int)B, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
   uint64_t number = 0, place = 0, rows = 0, most = 0, least = n;
   for (size_t b = 0; b < B; ++b) {
-    const int mine = b >= s->first && b < s->first + s->count;
+    const int mine = b >= s->cut.first && b < s->cut.first + s->cut.count;
     for (uint64_t k = 0; k < in_row[b] && number < n; ++k, place += length[number++]) {
       if (!mine) { continue; }
-      sequence_view view = sequences_view(s, SEQUENTIAL, 9, k, k, b);
-      ok &= view.length == length[number];
-      if (ok) { ok &= copy_is(s, view, tokens + place); }
+      ok &= text_source_stretch(s, k, k, b).length == length[number];
+      if (ok) { ok &= fill_is(s, k, b, tokens + place); }
     }
     for (uint64_t k = in_row[b]; k < s->batches && mine; ++k) { /* and then none */
-      ok &= sequences_view(s, SEQUENTIAL, 9, 0, k, b).length == 0;
+      ok &= text_source_stretch(s, 0, k, b).length == 0;
     }
     rows += in_row[b];
     most = in_row[b] > most ? in_row[b] : most;
@@ -199,33 +215,43 @@ static int is_sequential(const sequences *s, const struct source *src, const uin
 }
 
 /* In random order each row has the sequences that it has in sequential order, each once. */
-static int is_permuted(const sequences *s, uint64_t epoch, int *moved)
+static int is_permuted(const text_source *s, uint64_t epoch, int *moved)
 {
+  const text_source mixed = ordered(s, RANDOM, 9);
   int ok = 1;
-  for (size_t b = s->first; b < s->first + s->count; ++b) {
+  for (size_t b = s->cut.first; b < s->cut.first + s->cut.count; ++b) {
     uint64_t in_row = 0, found = 0;
     for (uint64_t i = 0; i < s->batches; ++i) {
-      const sequence_view view = sequences_view(s, SEQUENTIAL, 9, epoch, i, b);
+      const stretch row = text_source_stretch(s, epoch, i, b);
       uint64_t times = 0;
-      for (uint64_t k = 0; k < s->batches && view.length > 0; ++k) {
-        sequence_view other = sequences_view(s, RANDOM, 9, epoch, k, b);
-        int same = other.length == view.length && other.start == view.start;
+      for (uint64_t k = 0; k < s->batches && row.length > 0; ++k) {
+        const stretch other = text_source_stretch(&mixed, epoch, k, b);
+        int same = other.length == row.length && other.start == row.start;
         times += (uint64_t)same;
         *moved |= same && k != i;
       }
-      in_row += view.length > 0;
+      in_row += row.length > 0;
       found += times;
-      ok &= times == (view.length > 0);
+      ok &= times == (row.length > 0);
     }
     ok &= in_row == found;
   }
   return ok;
 }
 
-/* The numbers that all ranks must have alike. */
-static int agrees(const sequences *s, uint64_t total, uint64_t longest, uint64_t batches)
+/* The numbers that all ranks must have alike; of each batch, too, which together have all tokens. */
+static int agrees(const text_source *s, uint64_t total, uint64_t longest, uint64_t batches)
 {
-  return s->total == total && s->longest == longest && s->batches == batches;
+  uint64_t tokens = 0, steps = 0;
+  int ok = s->ragged && s->total == total && s->longest == longest && s->batches == batches;
+  for (uint64_t k = 0; k < s->batches; ++k) {
+    text_extent all = {0}, mine = text_source_extent(s, 1, k);
+    ok &= text_source_extent_of_all(test_comm, s, 1, k, &all) == UNROLL_OK;
+    ok &= mine.steps <= all.steps && mine.tokens <= all.tokens;
+    tokens += all.tokens;
+    steps = all.steps > steps ? all.steps : steps;
+  }
+  return ok && tokens == total && steps == longest;
 }
 
 static void check_text(const char *text, size_t size, unroll_level level, unroll_sequences kind)
@@ -240,13 +266,13 @@ static void check_text(const char *text, size_t size, unroll_level level, unroll
   }
   CHECK_ALL(total == src.part.tokens);
   for (size_t B = (size_t)test_size; B <= n; B += n / 3 + 1) {
-    sequences *s = made(&src, kind, B);
+    text_source *s = made(&src, cut_of(kind, B, SEQUENTIAL, 0));
     int moved = 0;
     CHECK_ALL(agrees(s, total, longest, (n + B - 1) / B));
     CHECK_ALL(is_sequential(s, &src, length, n));
     CHECK_ALL(is_permuted(s, 0, &moved) && is_permuted(s, 1, &moved));
-    sequences_free(&s);
-    sequences_free(&s);
+    text_source_free(&s);
+    text_source_free(&s);
   }
   free_source(&src);
   free(length);
@@ -324,10 +350,10 @@ static void test_large_text_is_split_as_by_hand(void)
     size_t n = 0;
     uint64_t *length = split(text, size, UNROLL_LEVEL_BYTE, kinds[i], &n);
     struct source src = source_of(test_comm, file_of(text, size), UNROLL_LEVEL_BYTE);
-    sequences *s = made(&src, kinds[i], 12);
+    text_source *s = made(&src, cut_of(kinds[i], 12, SEQUENTIAL, 0));
     CHECK_ALL(n > 1000 && s->batches == (n + 11) / 12);
     CHECK_ALL(is_sequential(s, &src, length, n));
-    sequences_free(&s);
+    text_source_free(&s);
     free_source(&src);
     free(length);
   }
@@ -352,15 +378,16 @@ static const char *lines_file(void)
 }
 
 /* Lengths in order of the rows of an epoch, all rows of all ranks: (B, batches), to be freed. */
-static uint64_t *order_of(const sequences *s, uint64_t seed, uint64_t epoch)
+static uint64_t *order_of(const text_source *s, uint64_t seed, uint64_t epoch)
 {
-  uint64_t *length = test_alloc(s->B * s->batches, sizeof *length);
-  for (size_t b = s->first; b < s->first + s->count; ++b) {
+  const text_source mixed = ordered(s, RANDOM, seed);
+  uint64_t *length = test_alloc(s->cut.B * s->batches, sizeof *length);
+  for (size_t b = s->cut.first; b < s->cut.first + s->cut.count; ++b) {
     for (uint64_t k = 0; k < s->batches; ++k) {
-      length[b * s->batches + k] = sequences_view(s, RANDOM, seed, epoch, k, b).length;
+      length[b * s->batches + k] = text_source_stretch(&mixed, epoch, k, b).length;
     }
   }
-  MPI_Allreduce(MPI_IN_PLACE, length, (int)(s->B * s->batches), MPI_UINT64_T, MPI_SUM,
+  MPI_Allreduce(MPI_IN_PLACE, length, (int)(s->cut.B * s->batches), MPI_UINT64_T, MPI_SUM,
                 MPI_COMM_WORLD);
   return length;
 }
@@ -374,7 +401,7 @@ static void test_random_order_is_a_function_of_seed_epoch_and_row(void)
 {
   const size_t B = 12, n = 300;
   struct source src = source_of(test_comm, lines_file(), UNROLL_LEVEL_BYTE);
-  sequences *s = made(&src, UNROLL_SEQUENCES_LINE, B), *alone = NULL;
+  text_source *s = made(&src, cut_of(UNROLL_SEQUENCES_LINE, B, SEQUENTIAL, 0)), *alone = NULL;
   uint64_t *first = order_of(s, 5, 0), *again = order_of(s, 5, 0), *later = order_of(s, 5, 1),
            *other = order_of(s, 6, 0);
   int moved = 0;
@@ -394,16 +421,22 @@ static void test_random_order_is_a_function_of_seed_epoch_and_row(void)
   unroll_comm *self = NULL;
   CHECK_OK(unroll_comm_new(MPI_COMM_SELF, &self));
   struct source own = source_of(self, corpus_file_name(src.c, 0), UNROLL_LEVEL_BYTE);
-  CHECK_OK(sequences_new(self, own.c, own.vocab, &own.part, UNROLL_SEQUENCES_LINE, B, 0, B, 1,
-                         "training", &alone));
+  const text_cut whole = {.kind = UNROLL_SEQUENCES_LINE,
+                          .partition = RANDOM,
+                          .seed = 5,
+                          .B = B,
+                          .count = B,
+                          .ranks = 1,
+                          .what = "training"};
+  CHECK_OK(text_source_new(self, own.c, own.vocab, &own.part, &whole, &alone));
   int same = 1;
   for (size_t b = 0; b < B; ++b) {
     for (uint64_t k = 0; k < 25; ++k) {
-      same &= sequences_view(alone, RANDOM, 5, 1, k, b).length == later[b * 25 + k];
+      same &= text_source_stretch(alone, 1, k, b).length == later[b * 25 + k];
     }
   }
   CHECK_ALL(same);
-  sequences_free(&alone);
+  text_source_free(&alone);
   free_source(&own);
   unroll_comm_free(&self);
 
@@ -411,7 +444,7 @@ static void test_random_order_is_a_function_of_seed_epoch_and_row(void)
   free(again);
   free(later);
   free(other);
-  sequences_free(&s);
+  text_source_free(&s);
   free_source(&src);
 }
 
@@ -419,11 +452,10 @@ static void test_random_order_is_a_function_of_seed_epoch_and_row(void)
 
 static int fails(const struct source *src, size_t B, const char *what, const char *part)
 {
-  sequences *out = NULL;
-  size_t first = 0, count = 0;
-  share(B, &first, &count);
-  unroll_status st = sequences_new(test_comm, src->c, src->vocab, &src->part, UNROLL_SEQUENCES_LINE,
-                                   B, first, count, (size_t)test_size, what, &out);
+  text_source *out = NULL;
+  text_cut cut = cut_of(UNROLL_SEQUENCES_LINE, B, SEQUENTIAL, 0);
+  cut.what = what;
+  unroll_status st = text_source_new(test_comm, src->c, src->vocab, &src->part, &cut, &out);
   return test_fails(st, UNROLL_ERR_INPUT, part, __FILE__, __LINE__) && out == NULL;
 }
 
@@ -442,9 +474,9 @@ static void test_too_few_sequences_name_the_largest_legal_batch(void)
                    "--batch is %zu",
                    lines, largest + P, largest);
     CHECK_ALL(fails(&src, largest + P, "validation", message));
-    sequences *s = made(&src, UNROLL_SEQUENCES_LINE, largest);
+    text_source *s = made(&src, cut_of(UNROLL_SEQUENCES_LINE, largest, SEQUENTIAL, 0));
     CHECK_ALL(s->total == src.part.tokens && s->longest == lines);
-    sequences_free(&s);
+    text_source_free(&s);
   }
   if (P > 1) { /* not even one for each rank */
     src.part.tokens = 1;

@@ -67,67 +67,81 @@ static void free_source(struct source *s)
   corpus_free(&s->c);
 }
 
-/* This rank's share of B sequences. */
-static void share(size_t B, size_t *first, size_t *count)
+/* B streams of at least T tokens, this rank's share of them; with a random partition windows of T. */
+static text_cut cut_of(size_t B, size_t T, unroll_partition partition, uint64_t seed)
 {
-  *first = B * (size_t)test_rank / (size_t)test_size;
-  *count = B * (size_t)(test_rank + 1) / (size_t)test_size - *first;
+  const size_t first = B * (size_t)test_rank / (size_t)test_size;
+  return (text_cut){.partition = partition,
+                    .seed = seed,
+                    .window = T,
+                    .B = B,
+                    .first = first,
+                    .count = B * (size_t)(test_rank + 1) / (size_t)test_size - first,
+                    .ranks = (size_t)test_size,
+                    .what = T == 1 ? "validation" : "training"};
 }
 
-static streams *made(const struct source *s, size_t B, size_t T)
+static text_source *made(const struct source *s, text_cut cut)
 {
-  streams *out = NULL;
-  size_t first = 0;
-  size_t count = 0;
-  share(B, &first, &count);
-  CHECK_ALL(test_ok(streams_new(test_comm, s->c, s->vocab, &s->part, B, first, count,
-                                (size_t)test_size, T, "training", &out),
-                    "streams_new", __FILE__, __LINE__));
+  text_source *out = NULL;
+  CHECK_ALL(test_ok(text_source_new(test_comm, s->c, s->vocab, &s->part, &cut, &out),
+                    "text_source_new", __FILE__, __LINE__));
   return out;
+}
+
+/* Positions need no tokens: streams that this rank would have, all of them. */
+static text_source placed(text_cut cut, uint64_t length)
+{
+  text_source s = {.cut = cut};
+  s.cut.first = 0;
+  s.cut.count = cut.B;
+  streams_cut(&s, length);
+  return s;
+}
+
+/* Where window k begins in stream b. */
+static uint64_t position(const text_source *s, uint64_t epoch, uint64_t k, size_t b)
+{
+  return text_source_stretch(s, epoch, k, b).start - b * s->length;
 }
 
 /* ----------------------------------------------------------------- content */
 
-/* Is every window of this rank the right piece of the whole text? */
-static int holds_the_text(const streams *s, const struct source *src, size_t T)
+/* Is every piece of n steps of every batch the right piece of the whole text, and nothing written behind it? */
+static int holds_the_text(const text_source *s, const struct source *src, size_t n)
 {
-  int32_t x[64];
-  int32_t y[64];
-  int same = s->length == (src->part.tokens - 1) / s->B;
-  for (size_t b = s->first; same && b < s->first + s->count; ++b) {
-    for (uint64_t at = 0; same && at + T <= s->length; at += T) {
-      const int32_t *expected = src->tokens + b * s->length + at;
-      memset(x, 0xff, sizeof x);
-      streams_copy(s, b, at, T, 3, x, y);
-      for (size_t t = 0; same && t < T; ++t) {
-        same = x[3 * t] == expected[t] && y[3 * t] == expected[t + 1];
+  const size_t count = s->cut.count;
+  int32_t *x = malloc((n * count + 1) * sizeof *x), *y = malloc((n * count + 1) * sizeof *y);
+  int same = s->length == (src->part.tokens - 1) / s->cut.B && !s->ragged;
+  for (uint64_t k = 0; same && k < s->batches; ++k) {
+    for (uint64_t at = 0; same && at + n <= s->longest; at += n) {
+      x[n * count] = y[n * count] = -77;
+      text_source_fill(s, 2, k, at, n, x, y);
+      for (size_t b = 0; b < count; ++b) {
+        const stretch row = text_source_stretch(s, 2, k, s->cut.first + b);
+        const int32_t *expected = src->tokens + s->cut.first * s->length + row.start + at;
+        same &= row.length == s->longest && row.start >= b * s->length &&
+                row.start + row.length <= (b + 1) * s->length;
+        for (size_t t = 0; same && t < n; ++t) {
+          same = x[t * count + b] == expected[t] && y[t * count + b] == expected[t + 1];
+        }
       }
-      same = same && x[1] == -1 && x[2] == -1; /* the columns of other sequences */
+      same = same && x[n * count] == -77 && y[n * count] == -77;
     }
-  }
-  return same;
-}
-
-/* All streams at once are the streams one after the other. */
-static int is_window_of_all(const streams *s, size_t T)
-{
-  size_t n = T * s->count;
-  int32_t *x = malloc((n + 1) * sizeof *x), *y = malloc((n + 1) * sizeof *y);
-  int32_t *expected = malloc((2 * n + 1) * sizeof *expected);
-  int same = 1;
-  for (uint64_t at = 0; at + T <= s->length && at < 3 * T; at += T) {
-    for (size_t k = 0; k < s->count; ++k) {
-      streams_copy(s, s->first + k, at, T, s->count, expected + k, expected + n + k);
-    }
-    x[n] = y[n] = -1;
-    streams_window(s, at, T, x, y);
-    same &= memcmp(x, expected, n * sizeof *x) == 0 && x[n] == -1;
-    same &= memcmp(y, expected + n, n * sizeof *y) == 0 && y[n] == -1;
   }
   free(x);
   free(y);
-  free(expected);
   return same;
+}
+
+/* The same numbers on every rank. */
+static int extends(const text_source *s)
+{
+  text_extent all = {0}, mine = text_source_extent(s, 1, s->batches - 1);
+  return text_source_extent_of_all(NULL, s, 1, s->batches - 1, &all) == UNROLL_OK &&
+         all.steps == s->longest && all.tokens == s->longest * s->cut.B &&
+         s->total == s->batches * all.tokens && mine.tokens == s->longest * s->cut.count &&
+         mine.steps == (s->cut.count > 0 ? s->longest : 0);
 }
 
 static void test_streams_of_all_ranks_are_the_text(void)
@@ -137,47 +151,49 @@ static void test_streams_of_all_ranks_are_the_text(void)
   for (size_t k = 0; k < 3; ++k) {
     struct source src = make_source("text", k == 2 ? 70001 : 1001, kinds[k]);
     for (size_t B = 1; B <= 40; B += 3) { /* with fewer sequences than ranks some ranks have none */
-      streams *s = made(&src, B, 5);
-      CHECK_ALL(s->width == width[k]);
-      CHECK_ALL(holds_the_text(s, &src, 5));
-      CHECK_ALL(holds_the_text(s, &src, 1));
-      CHECK_ALL(is_window_of_all(s, 5));
-      streams_free(&s);
-      streams_free(&s);
+      for (int partition = SEQUENTIAL; partition <= RANDOM; ++partition) {
+        text_source *s = made(&src, cut_of(B, 5, (unroll_partition)partition, 3));
+        CHECK_ALL(s->width == width[k] && (s->batches > 1) == (partition == RANDOM));
+        CHECK_ALL(holds_the_text(s, &src, 5));
+        CHECK_ALL(holds_the_text(s, &src, 1));
+        CHECK_ALL(extends(s));
+        text_source_free(&s);
+        text_source_free(&s);
+      }
     }
     free_source(&src);
   }
 }
 
-static void test_streams_sequential_windows_follow_each_other(void)
+/* Without a window, too, whatever the partition: validation. */
+static void test_streams_are_whole_unless_in_random_windows(void)
 {
   struct source src = make_source("sequence", 205, 10);
-  streams *s = made(&src, 4, 10); /* length 51 */
-  CHECK_ALL(s->length == 51 && streams_windows(s, SEQUENTIAL, 10) == 5 &&
-            streams_windows(s, SEQUENTIAL, 51) == 1);
-  for (uint64_t k = 0; k < 5; ++k) {
-    for (size_t b = 0; b < 4; ++b) {
-      CHECK_ALL(streams_position(s, SEQUENTIAL, 10, 1, 2, k, b) == 10 * k);
+  for (size_t i = 0; i < 3; ++i) {
+    text_source *s = made(&src, cut_of(4, i == 0 ? 10 : 0, i < 2 ? SEQUENTIAL : RANDOM, 1));
+    CHECK_ALL(s->length == 51 && s->longest == 51 && s->batches == 1 && s->total == 4 * 51);
+    for (size_t b = s->cut.first; b < s->cut.first + s->cut.count; ++b) {
+      const stretch row = text_source_stretch(s, 2, 0, b);
+      CHECK_OK(row.start == 51 * (b - s->cut.first) && row.length == 51 ? UNROLL_OK
+                                                                        : UNROLL_ERR_ARG);
     }
+    text_source_free(&s);
   }
-  streams_free(&s);
   free_source(&src);
 }
 
 /* ------------------------------------------------------------------ random */
 
 /* In one epoch of one stream: does every window come once, aligned to one offset below T, inside the stream? */
-static int visits_each_window_once(const streams *s, size_t T, uint64_t epoch, size_t b)
+static int visits_each_window_once(const text_source *s, uint64_t epoch, size_t b)
 {
-  const uint64_t W = streams_windows(s, RANDOM, T);
+  const uint64_t W = s->batches, T = s->longest, offset = position(s, epoch, 0, b) % T;
   unsigned char *seen = calloc(W, 1);
-  const uint64_t offset = streams_position(s, RANDOM, T, 7, epoch, 0, b) % T;
   int good = seen != NULL;
   for (uint64_t k = 0; good && k < W; ++k) {
-    uint64_t position = streams_position(s, RANDOM, T, 7, epoch, k, b);
-    good = position % T == offset && position + T <= s->length && position / T < W &&
-           !seen[position / T];
-    if (good) { seen[position / T] = 1; }
+    const uint64_t at = position(s, epoch, k, b);
+    good = at % T == offset && at + T <= s->length && at / T < W && !seen[at / T];
+    if (good) { seen[at / T] = 1; }
   }
   free(seen);
   return good;
@@ -185,36 +201,35 @@ static int visits_each_window_once(const streams *s, size_t T, uint64_t epoch, s
 
 static void test_streams_random_visits_every_window_once(void)
 {
-  streams s = {.B = 3}; /* positions need no tokens */
   for (size_t T = 1; T <= 9; T += 2) {
-    for (s.length = T; s.length < 100; ++s.length) {
-      uint64_t W = streams_windows(&s, RANDOM, T);
-      CU_ASSERT_EQUAL(W, s.length + 1 < 2 * T ? 1 : (s.length - (T - 1)) / T);
-      CU_ASSERT(visits_each_window_once(&s, T, s.length % 4, s.length % 3));
+    for (uint64_t length = T; length < 100; ++length) {
+      const text_source s = placed(cut_of(3, T, RANDOM, 7), length);
+      CU_ASSERT_EQUAL(s.batches, length + 1 < 2 * T ? 1 : (length - (T - 1)) / T);
+      CU_ASSERT(visits_each_window_once(&s, length % 4, length % 3));
     }
   }
   static const uint64_t windows[] = {255, 256, 257, 65536,
                                      100003}; /* at and beside powers of four */
   for (size_t i = 0; i < 5; ++i) {
-    s.length = 4 * windows[i] + 3;
-    CU_ASSERT_EQUAL(streams_windows(&s, RANDOM, 4), windows[i]);
-    CU_ASSERT(visits_each_window_once(&s, 4, i, i % 3));
+    const text_source s = placed(cut_of(3, 4, RANDOM, 7), 4 * windows[i] + 3);
+    CU_ASSERT_EQUAL(s.batches, windows[i]);
+    CU_ASSERT(visits_each_window_once(&s, i, i % 3));
   }
 }
 
 static void test_streams_random_order_and_offset_differ_and_are_even(void)
 {
   enum { T = 4, W = 16, EPOCHS = 4000 };
-  streams s = {.B = 2, .length = W * T + T - 1};
+  const text_source s = placed(cut_of(2, T, RANDOM, 3), W * T + T - 1);
   int at[W][W] = {{0}}; /* how often window w comes k-th */
   int offsets[T] = {0};
   int same = 0;
   for (uint64_t epoch = 0; epoch < EPOCHS; ++epoch) {
     int differs = 0;
     for (uint64_t k = 0; k < W; ++k) {
-      uint64_t p = streams_position(&s, RANDOM, T, 3, epoch, k, 0);
+      uint64_t p = position(&s, epoch, k, 0);
       at[k][p / T] += 1;
-      differs |= p != streams_position(&s, RANDOM, T, 3, epoch, k, 1);
+      differs |= p != position(&s, epoch, k, 1);
       if (k == 0) { offsets[p % T] += 1; }
     }
     same += !differs;
@@ -227,12 +242,12 @@ static void test_streams_random_order_and_offset_differ_and_are_even(void)
   for (int i = 0; i < T; ++i) { CU_ASSERT(abs(offsets[i] - EPOCHS / T) < 140); }
 
   /* A function of its arguments alone: same seed, same place; other seed, other order. */
+  const text_source again = placed(cut_of(2, T, RANDOM, 3), s.length);
+  const text_source other = placed(cut_of(2, T, RANDOM, 4), s.length);
   int differs = 0;
   for (uint64_t k = 0; k < W; ++k) {
-    CU_ASSERT_EQUAL(streams_position(&s, RANDOM, T, 3, 1, k, 0),
-                    streams_position(&s, RANDOM, T, 3, 1, k, 0));
-    differs |=
-        streams_position(&s, RANDOM, T, 3, 1, k, 0) != streams_position(&s, RANDOM, T, 4, 1, k, 0);
+    CU_ASSERT_EQUAL(position(&s, 1, k, 0), position(&again, 1, k, 0));
+    differs |= position(&s, 1, k, 0) != position(&other, 1, k, 0);
   }
   CU_ASSERT(differs);
 }
@@ -241,12 +256,9 @@ static void test_streams_random_order_and_offset_differ_and_are_even(void)
 
 static int fails(const struct source *src, size_t B, size_t T, const char *part)
 {
-  streams *out = NULL;
-  size_t first = 0;
-  size_t count = 0;
-  share(B, &first, &count);
-  unroll_status st = streams_new(test_comm, src->c, src->vocab, &src->part, B, first, count,
-                                 (size_t)test_size, T, T == 1 ? "validation" : "training", &out);
+  text_source *out = NULL;
+  const text_cut cut = cut_of(B, T, SEQUENTIAL, 0);
+  unroll_status st = text_source_new(test_comm, src->c, src->vocab, &src->part, &cut, &out);
   return test_fails(st, UNROLL_ERR_INPUT, part, __FILE__, __LINE__) && out == NULL;
 }
 
@@ -266,10 +278,10 @@ static void test_streams_of_too_little_text_name_the_largest_legal_values(void)
                  "(with --steps 64), the largest legal --steps is %zu (with --batch %zu)",
                  B, batch, steps, B);
   CHECK_ALL(fails(&src, B, 64, message));
-  streams *s = made(&src, batch, 64);
-  streams_free(&s);
-  s = made(&src, B, steps);
-  streams_free(&s);
+  text_source *s = made(&src, cut_of(batch, 64, SEQUENTIAL, 0));
+  text_source_free(&s);
+  s = made(&src, cut_of(B, steps, SEQUENTIAL, 0));
+  text_source_free(&s);
   CHECK_ALL(fails(&src, batch + P, 64, "too few"));
   CHECK_ALL(fails(&src, B, steps + 1, "too few"));
 
@@ -292,7 +304,7 @@ int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
       {"all ranks: the text", test_streams_of_all_ranks_are_the_text},
-      {"sequential: windows follow each other", test_streams_sequential_windows_follow_each_other},
+      {"whole unless in random windows", test_streams_are_whole_unless_in_random_windows},
       {"random: every window once", test_streams_random_visits_every_window_once},
       {"random: order and offset differ, evenly",
        test_streams_random_order_and_offset_differ_and_are_even},

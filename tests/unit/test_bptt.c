@@ -154,13 +154,14 @@ static void worker_free(worker *w)
   free(w->state);
 }
 
-static void fill(void *context, size_t first, size_t T, network *net)
+static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 {
   const worker *w = context;
+  const size_t B = w->net->size.B;
   for (size_t t = 0; t < T; ++t) {
     size_t from = (w->start + first + t) * w->p->B + w->first;
-    memcpy(net->x + t * net->size.B, w->p->x + from, net->size.B * sizeof *net->x);
-    memcpy(net->y + t * net->size.B, w->p->y + from, net->size.B * sizeof *net->y);
+    memcpy(x + t * B, w->p->x + from, B * sizeof *x);
+    memcpy(y + t * B, w->p->y + from, B * sizeof *y);
   }
 }
 
@@ -204,7 +205,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
   if (is_long) {
     segments_forward(w->segments, steps, source);
   } else {
-    fill(w, 0, steps, net);
+    fill(w, 0, steps, net->x, net->y);
     if (net->embedding.sparse) {
       embedding_note(&net->embedding, steps * net->size.B, net->x, true);
     }
@@ -557,7 +558,7 @@ static void test_carried_state_is_that_of_the_steps_alone(void)
   problem p = problem_new(7, 5, 2, KIND_TANH, 4, 2, 7);
   for (size_t advance = 0; advance <= p.n; ++advance) {
     worker w = worker_new(&p, (cut){WHOLE, WHOLE}, p.n, 0, 1), once = w;
-    fill(&w, 0, p.n, w.net);
+    fill(&w, 0, p.n, w.net->x, w.net->y);
     network_forward(w.net, p.n);
     network_carry(w.net, advance);
     network_get_state(w.net, w.state);

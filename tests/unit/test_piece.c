@@ -3,6 +3,7 @@
  */
 #include "support.h"
 
+#include "data/streams.h"
 #include "train/piece.h"
 
 #include <math.h>
@@ -29,31 +30,27 @@ static unroll_config config_of(unroll_bptt bptt, uint64_t steps, uint64_t stride
 /* An epoch or more, as they come. */
 typedef struct walk {
   const unroll_config *config;
-  uint64_t length, windows;
+  text_source text; /* of which no rank has anything: pieces need no tokens */
   run_state state;
 } walk;
 
 static piece next(walk *w)
 {
-  piece p = piece_next(w->config, w->length, w->windows, &w->state);
+  piece p;
+  CHECK_OK(piece_next(NULL, w->config, &w->text, &w->state, &p));
   w->state.step += 1;
-  w->state.window += 1;
-  w->state.position += p.steps - p.scored;
-  if (p.ends_epoch) {
-    w->state.window = w->state.position = 0;
-    w->state.epoch += 1;
-  }
+  piece_done(&p, &w->state);
   return p;
 }
 
 static walk walk_new(const unroll_config *config, uint64_t length)
 {
-  return (walk){.config = config, .length = length, .windows = length / config->stride};
-}
-
-static walk walk_whole(const unroll_config *config, uint64_t length)
-{
-  return (walk){.config = config, .length = length, .windows = 1};
+  walk w = {.config = config,
+            .text.cut = {.B = BATCH,
+                         .partition = config->partition,
+                         .window = config->bptt == UNROLL_BPTT_TRUNCATED ? config->steps : 0}};
+  streams_cut(&w.text, length);
+  return w;
 }
 
 /*
@@ -68,7 +65,7 @@ static uint64_t check_epoch(walk *w, uint64_t covered)
   int ok = 1, ended = 0;
   while (w->state.epoch == epoch && scored < covered + 1000) {
     piece p = next(w);
-    ok &= !ended && p.scored < p.steps && p.start + p.steps <= w->length;
+    ok &= !ended && p.scored < p.steps && p.start + p.steps <= w->text.length;
     ok &= p.start + p.scored == scored;
     ok &= p.from_zero == (p.start == 0) && (p.from_zero || p.start == carried);
     ok &= p.tokens == (double)((p.steps - p.scored) * BATCH);
@@ -91,11 +88,11 @@ static void test_truncated_windows_cover_an_epoch(void)
       for (uint64_t length = steps; length <= 40; length += 3) {
         const unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, steps, stride);
         walk w = walk_new(&config, length);
-        const piece_count count = piece_counted(&config, length, w.windows);
+        const piece_count count = piece_counted(&config, &w.text);
         for (uint64_t epoch = 0; epoch < 3; ++epoch) {
-          CU_ASSERT_EQUAL(check_epoch(&w, length / stride * stride), w.windows);
+          CU_ASSERT_EQUAL(check_epoch(&w, length / stride * stride), length / stride);
         }
-        CU_ASSERT(count.updates == w.state.step && count.per_epoch == w.windows);
+        CU_ASSERT(count.updates == w.state.step && count.per_epoch == length / stride);
         CU_ASSERT(count.longest == steps);
       }
     }
@@ -108,7 +105,7 @@ static void test_truncated_window_looks_back_as_far_as_it_may(void)
   for (uint64_t stride = 1; stride <= 7; ++stride) {
     const unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, 7, stride);
     walk w = walk_new(&config, 45);
-    for (uint64_t k = 0; k < w.windows; ++k) {
+    for (uint64_t k = 0; k < 45 / stride; ++k) {
       piece p = next(&w);
       uint64_t end = p.start + p.steps;
       CU_ASSERT(p.steps - p.scored == stride);
@@ -123,10 +120,14 @@ static void test_random_partition_takes_whole_windows_from_the_zero_state(void)
   unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, 7, 0);
   config.partition = UNROLL_PARTITION_RANDOM;
   walk w = walk_new(&config, 45);
-  for (uint64_t k = 0; k < 2 * w.windows; ++k) {
+  const uint64_t windows = w.text.batches;
+  const piece_count count = piece_counted(&config, &w.text);
+  CU_ASSERT(windows == 5 && count.per_epoch == 5 && count.updates == 15 && count.longest == 7);
+  for (uint64_t k = 0; k < 2 * windows; ++k) {
     piece p = next(&w);
     CU_ASSERT(p.steps == 7 && p.scored == 0 && p.from_zero && p.tokens == 7.0 * BATCH);
-    CU_ASSERT(p.ends_epoch == ((k + 1) % w.windows == 0));
+    CU_ASSERT(p.epoch == k / windows && p.batch == k % windows && p.start == 0);
+    CU_ASSERT(p.ends_epoch == ((k + 1) % windows == 0));
   }
   CU_ASSERT_EQUAL(w.state.epoch, 2);
 }
@@ -137,8 +138,8 @@ static void test_full_is_one_piece(void)
 {
   const unroll_config config = config_of(UNROLL_BPTT_FULL, 64, 0);
   for (uint64_t length = 1; length < 2000; length = 3 * length + 1) {
-    walk w = walk_whole(&config, length);
-    const piece_count count = piece_counted(&config, length, length);
+    walk w = walk_new(&config, length);
+    const piece_count count = piece_counted(&config, &w.text);
     for (uint64_t epoch = 0; epoch < 3; ++epoch) { CU_ASSERT_EQUAL(check_epoch(&w, length), 1); }
     CU_ASSERT(count.updates == 3 && count.per_epoch == 1 && count.longest == length);
   }
@@ -153,16 +154,16 @@ static void test_randomized_pieces_cover_an_epoch(void)
     for (uint64_t length = 1; length <= 200; length = 2 * length + 1) {
       unroll_config config = config_of(UNROLL_BPTT_RANDOMIZED, steps, 0);
       config.seed = 1000 * steps + length;
-      walk w = walk_whole(&config, length);
+      walk w = walk_new(&config, length);
       const uint64_t first = check_epoch(&w, length);
       (void)check_epoch(&w, length);
       (void)check_epoch(&w, length);
-      const piece_count count = piece_counted(&config, length, 12345);
+      const piece_count count = piece_counted(&config, &w.text);
       CU_ASSERT(count.updates == w.state.step && count.per_epoch == first);
 
       size_t longest = 0;
       double weight = 0.0;
-      for (w = walk_whole(&config, length); w.state.epoch < 3;) {
+      for (w = walk_new(&config, length); w.state.epoch < 3;) {
         piece p = next(&w);
         longest = p.steps > longest ? p.steps : longest;
         weight += p.scale * p.tokens;
@@ -179,7 +180,7 @@ static void test_randomized_pieces_cover_an_epoch(void)
 static unsigned char *cuts_of(const unroll_config *config, uint64_t length, uint64_t epoch)
 {
   unsigned char *cut = calloc(length + 1, 1);
-  walk w = walk_whole(config, length);
+  walk w = walk_new(config, length);
   if (cut == NULL) { abort(); }
   w.state.epoch = epoch;
   while (w.state.epoch == epoch) { cut[next(&w).start] = 1; }
@@ -212,10 +213,12 @@ static void test_randomized_cuts_depend_on_seed_epoch_and_position_alone(void)
 
   /* From anywhere in a piece, the next cut is the same one; and a longer text is cut alike. */
   for (uint64_t at = 0; at < 500; ++at) {
-    const run_state here = {.position = at}, on = {.position = at + 1};
-    piece p = piece_next(&config, 2000, 1, &here), q = piece_next(&config, 2000, 1, &on);
+    walk here = walk_new(&config, 2000), on = here, longer = walk_new(&config, 3000);
+    here.state.position = longer.state.position = at;
+    on.state.position = at + 1;
+    piece p = next(&here), q = next(&on);
     CU_ASSERT(p.steps == 1 || p.start + p.steps == q.start + q.steps);
-    CU_ASSERT(p.steps == piece_next(&config, 3000, 1, &here).steps);
+    CU_ASSERT(p.steps == next(&longer).steps);
   }
 }
 
@@ -240,7 +243,7 @@ static void test_randomized_lengths_are_geometric(void)
     }
     CU_ASSERT(is_binomial(cuts, LENGTH - 1, 1.0 - pi));
     CU_ASSERT(is_binomial(pairs, LENGTH / 2 - 1, (1.0 - pi) * (1.0 - pi)));
-    for (walk w = walk_whole(&config, LENGTH); w.state.epoch == 0;) {
+    for (walk w = walk_new(&config, LENGTH); w.state.epoch == 0;) {
       piece p = next(&w);
       if (p.ends_epoch) { break; } /* the text cuts the last one */
       pieces += 1.0;
@@ -271,8 +274,8 @@ static void test_randomized_factor_makes_the_mean_one(void)
 static void test_randomized_of_one_step_is_cut_everywhere(void)
 {
   const unroll_config config = config_of(UNROLL_BPTT_RANDOMIZED, 1, 0);
-  walk w = walk_whole(&config, 300);
-  const piece_count count = piece_counted(&config, 300, 1);
+  walk w = walk_new(&config, 300);
+  const piece_count count = piece_counted(&config, &w.text);
   CU_ASSERT_EQUAL(check_epoch(&w, 300), 300);
   CU_ASSERT(count.updates == 900 && count.per_epoch == 300 && count.longest == 1);
   CU_ASSERT(piece_xi(&config) == 1.0);

@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include "base/random.h"
+#include "data/streams.h"
 #include "kernels/dispatch.h"
 #include "net/score.h"
 
@@ -40,19 +41,20 @@ static network *network_of(const unroll_params *p, size_t T, size_t B, size_t sh
 }
 
 /* Random tokens in B streams of equal length. */
-static streams streams_of(size_t B, uint64_t length)
+static text_source streams_of(size_t B, uint64_t length)
 {
-  streams s = {.B = B, .count = B, .length = length, .width = 1};
+  text_source s = {.cut = {.B = B, .count = B}, .width = 1};
   uint8_t *tokens = malloc(B * length + 1);
   if (tokens == NULL) { abort(); }
   for (size_t i = 0; i <= B * length; ++i) {
     tokens[i] = (uint8_t)random_below(9, RANDOM_SYNTHETIC, 0, i, VOCAB);
   }
   s.tokens = tokens;
+  streams_cut(&s, length);
   return s;
 }
 
-/* What a listener hears, stream by stream, and the sums of score_streams. */
+/* What a listener hears, stream by stream, and the sums of score_text. */
 struct heard {
   size_t B, length;
   uint64_t steps;
@@ -74,15 +76,15 @@ static void hear(void *context, size_t T, const int32_t *y, const double *nll)
   h->steps += T;
 }
 
-static struct heard score(const unroll_params *p, const streams *s, size_t T)
+static struct heard score(const unroll_params *p, const text_source *s, size_t T)
 {
-  struct heard h = {.B = s->count, .length = (size_t)s->length};
-  network *net = network_of(p, T, s->count, s->count);
+  struct heard h = {.B = s->cut.count, .length = (size_t)s->length};
+  network *net = network_of(p, T, s->cut.count, s->cut.count);
   h.nll = calloc(h.B * h.length, sizeof *h.nll);
   h.y = calloc(h.B * h.length, sizeof *h.y);
   h.sums = calloc(h.B, sizeof *h.sums);
   if (h.nll == NULL || h.y == NULL || h.sums == NULL) { abort(); }
-  score_streams(net, s, (score_listener){.call = hear, .context = &h}, h.sums);
+  score_text(net, s, (score_listener){.call = hear, .context = &h}, h.sums);
   network_free(&net);
   return h;
 }
@@ -100,7 +102,7 @@ static void test_uniform_model_has_perplexity_V(void)
 {
   for (size_t L = 1; L <= 2; ++L) {
     unroll_params *p = params_of(L, 0.0);
-    streams s = streams_of(3, 40);
+    text_source s = streams_of(3, 40);
     struct heard h = score(p, &s, 16);
     for (size_t b = 0; b < 3; ++b) {
       CU_ASSERT_DOUBLE_EQUAL(exp(h.sums[b] / 40), VOCAB, 1e-12 * VOCAB);
@@ -115,7 +117,7 @@ static void test_started_model_is_close_to_ln_V(void)
 {
   for (size_t L = 1; L <= 3; ++L) {
     unroll_params *p = params_of(L, 1.0);
-    streams s = streams_of(4, 500);
+    text_source s = streams_of(4, 500);
     struct heard h = score(p, &s, 64);
     double loss = (h.sums[0] + h.sums[1] + h.sums[2] + h.sums[3]) / 2000;
     CU_ASSERT_DOUBLE_EQUAL(loss, log(VOCAB), 0.05);
@@ -130,7 +132,7 @@ static void test_extreme_logits_stay_finite(void)
 {
   unroll_params *p = params_of(1, 0.0);
   const unroll_tensor *b_q = unroll_params_find(p, "output", "b_q");
-  streams s = streams_of(1, 50);
+  text_source s = streams_of(1, 50);
   p->values[unroll_tensor_index(b_q, 5, 0)] = 1e6f;
   struct heard h = score(p, &s, 50);
   for (size_t t = 0; t < 50; ++t) {
@@ -186,7 +188,7 @@ static void test_score_in_windows_equals_score_of_the_whole(void)
   static const size_t windows[] = {1, 7, 64, 100};
   for (size_t L = 1; L <= 2; ++L) {
     unroll_params *p = params_of(L, 2.0);
-    streams s = streams_of(B, LENGTH);
+    text_source s = streams_of(B, LENGTH);
     struct heard whole = score(p, &s, LENGTH);
     CU_ASSERT_EQUAL(whole.steps, LENGTH);
     for (size_t i = 0; i < sizeof windows / sizeof windows[0]; ++i) {
@@ -206,7 +208,7 @@ static void test_score_hears_every_target_and_sums_what_it_tells(void)
 {
   enum { B = 4, LENGTH = 50 };
   unroll_params *p = params_of(1, 1.0);
-  streams s = streams_of(B, LENGTH);
+  text_source s = streams_of(B, LENGTH);
   struct heard h = score(p, &s, 16);
   const uint8_t *tokens = s.tokens;
   int same = 1;
@@ -229,15 +231,15 @@ static void test_score_of_a_stream_does_not_depend_on_the_others(void)
 {
   enum { B = 5, LENGTH = 60 };
   unroll_params *p = params_of(2, 2.0);
-  streams s = streams_of(B, LENGTH);
+  text_source s = streams_of(B, LENGTH);
   struct heard together = score(p, &s, 32);
   int before = omp_get_max_threads();
 
   for (size_t b = 0; b < B; ++b) {
-    streams one = s;
+    text_source one = s;
     omp_set_num_threads(1 + (int)b);
     one.tokens = (uint8_t *)s.tokens + b * LENGTH;
-    one.B = one.count = 1;
+    one.cut.B = one.cut.count = 1;
     struct heard h = score(p, &one, 32);
     CU_ASSERT(memcmp(h.nll, together.nll + b * LENGTH, LENGTH * sizeof *h.nll) == 0);
     CU_ASSERT_EQUAL(h.sums[0], together.sums[b]);
@@ -253,14 +255,41 @@ static void test_score_of_a_stream_does_not_depend_on_the_others(void)
 static void test_score_depends_on_what_came_before(void)
 {
   unroll_params *p = params_of(1, 3.0);
-  streams s = streams_of(1, 40), later = s;
+  text_source s = streams_of(1, 40), later = s;
   later.tokens = (uint8_t *)s.tokens + 20;
-  later.length = 20;
+  streams_cut(&later, 20);
   struct heard whole = score(p, &s, 20), half = score(p, &later, 20);
   CU_ASSERT_EQUAL(half.y[0], whole.y[20]);
   CU_ASSERT(fabs(half.nll[0] - whole.nll[20]) > 1e-3);
   heard_free(&half);
   heard_free(&whole);
+  free(s.tokens);
+  unroll_params_free(&p);
+}
+
+/* Windows in random order have no past: together they lose what each loses alone, from the zero state. */
+static void test_score_begins_each_batch_with_the_zero_state(void)
+{
+  enum { T = 10 };
+  unroll_params *p = params_of(1, 3.0);
+  text_source s = streams_of(1, 45), windows = s;
+  double together = 0.0, alone = 0.0;
+  windows.cut.partition = UNROLL_PARTITION_RANDOM;
+  windows.cut.window = T;
+  streams_cut(&windows, s.length);
+  CU_ASSERT_EQUAL(windows.batches, 3);
+  for (uint64_t k = 0; k < windows.batches; ++k) {
+    text_source one = s;
+    one.tokens = (uint8_t *)s.tokens + text_source_stretch(&windows, 0, k, 0).start;
+    streams_cut(&one, T);
+    struct heard h = score(p, &one, T);
+    alone += h.sums[0];
+    heard_free(&h);
+  }
+  network *net = network_of(p, T, 1, 1);
+  score_text(net, &windows, (score_listener){0}, &together);
+  CU_ASSERT_DOUBLE_EQUAL(together / alone, 1.0, 1e-12);
+  network_free(&net);
   free(s.tokens);
   unroll_params_free(&p);
 }
@@ -313,6 +342,7 @@ int main(void)
       {"listener", test_score_hears_every_target_and_sums_what_it_tells},
       {"streams are independent", test_score_of_a_stream_does_not_depend_on_the_others},
       {"the past matters", test_score_depends_on_what_came_before},
+      {"batches from the zero state", test_score_begins_each_batch_with_the_zero_state},
       {"state out and in", test_state_out_and_in_again_changes_nothing},
   };
   return run_cases("score", sizeof cases / sizeof cases[0], cases);
