@@ -84,9 +84,9 @@ done
 
 end=$((SECONDS + search)) core='' most=0
 for type in default Zen SkylakeX Haswell default Zen SkylakeX Haswell; do # twice: machines are noisy
-  left=$((end - SECONDS))
+  limit=$(((end - SECONDS) / 8))
   # A CPU without AVX-512 stops at SkylakeX.
-  read -r _ rate < <(pytorch $((left > 80 ? left / 8 : 10)) $type loop 1 1 rnn 65 512 64 64 1 2>/dev/null) || continue
+  read -r _ rate < <(pytorch $((limit > 1 ? limit : 1)) $type loop 1 1 rnn 65 512 64 64 1 2>/dev/null) || continue
   echo "OPENBLAS_CORETYPE=$type: $rate tokens/s (char512, loop)" >&2
   if larger "$rate" "$most"; then core=$type most=$rate; fi
 done
@@ -124,7 +124,10 @@ for round in $(seq "$rounds"); do
     # shellcheck disable=SC2086
     {
       threads=$(ours 1 "$name")
-      read -r _ torch < <(pytorch 600 "$core" "${form[$name]}" "${processes[$name]}" "$seconds" ${sizes[$name]})
+      read -r _ torch < <(pytorch 600 "$core" "${form[$name]}" "${processes[$name]}" "$seconds" ${sizes[$name]}) || {
+        echo "compare.sh: $name: PyTorch ended without a figure" >&2
+        exit 1
+      }
       ranks=$(ours "$cores" "$name")
       echo "$name ${sizes[$name]} ${form[$name]} ${processes[$name]} $torch $threads $ranks" >>"$log"
     }
