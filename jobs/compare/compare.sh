@@ -86,12 +86,13 @@ end=$((SECONDS + search)) core='' most=0
 for type in default Zen SkylakeX Haswell default Zen SkylakeX Haswell; do # twice: machines are noisy
   limit=$(((end - SECONDS) / 8))
   # A CPU without AVX-512 stops at SkylakeX.
-  read -r _ rate < <(pytorch $((limit > 1 ? limit : 1)) $type loop 1 1 rnn 65 512 64 64 1 2>/dev/null) || continue
+  read -r _ rate < <(pytorch $((limit > 1 ? limit : 1)) $type loop 1 1 rnn 65 512 64 64 1 2>"$TMPDIR/messages") || continue
   echo "OPENBLAS_CORETYPE=$type: $rate tokens/s (char512, loop)" >&2
   if larger "$rate" "$most"; then core=$type most=$rate; fi
 done
 if [ -z "$core" ]; then
-  echo "compare.sh: PyTorch measured nothing in SEARCH=$search seconds" >&2
+  why=$(tail -n 1 "$TMPDIR/messages")
+  echo "compare.sh: PyTorch measured nothing in SEARCH=$search seconds${why:+: $why}" >&2
   exit 1
 fi
 
