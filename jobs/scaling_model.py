@@ -42,7 +42,7 @@ class Configuration(NamedTuple):
     B: int
 
 
-# Those of `unroll bench` (src/cli/bench.c).
+# The plain networks of `unroll bench` (src/cli/bench.c).
 NAMED = [
     Configuration("d2l", 28, 32, 32, 1024),
     Configuration("char128", 65, 128, 50, 50),

@@ -7,7 +7,8 @@
  *
  * Work per token, in floating-point operations (the one-hot product costs none):
  *
- *   6 H^2 + 6 H V, and 12 H^2 for each further layer
+ *   6 G H^2 + 6 H V, and 12 G H^2 for each further layer; G = 1, LSTM 4, GRU 3
+ *   minGRU, which has no recurrent product: 6 H V, and 12 H^2 for each further layer
  */
 #include <stdint.h>
 #include <unroll/comm.h>

@@ -29,12 +29,12 @@ def streams(tokens, B):
     return torch.stack([tokens[b * length : b * length + length + 1] for b in range(B)], dim=1)
 
 
-def score(model, text, H):
-    h, nats = torch.zeros(text.shape[1], H), 0.0
+def score(model, text):
+    state, nats = model.start(text.shape[1]), 0.0
     with torch.no_grad():
         for k in range(0, len(text) - 1, SCORE_STEPS):
             x = text[k : k + SCORE_STEPS + 1]
-            loss, h = model(x[:-1], x[1:], h)
+            loss, state = model(x[:-1], x[1:], state)
             nats += loss.item() * (x.numel() - x.shape[1])
     return nats / (text.numel() - text.shape[1])
 
@@ -66,17 +66,17 @@ def train(rank, processes, threads, meeting, path, form, H, T, B, epochs):
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, step / (windows * epochs))))
     )
     for epoch in range(1, epochs + 1):
-        h = torch.zeros(text.shape[1], H)
+        state = model.start(text.shape[1])
         for k in range(windows):
             x = text[k * T : k * T + T + 1]
-            loss, h = shared(x[:-1], x[1:], h)
+            loss, state = shared(x[:-1], x[1:], state)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
         if rank == 0:
-            loss = score(model, valid, H)
+            loss = score(model, valid)
             print(f"valid epoch {epoch} loss {loss:.4f} seconds {time.perf_counter() - begin:.1f}", flush=True)
     if processes > 1:
         torch.distributed.destroy_process_group()

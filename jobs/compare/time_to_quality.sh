@@ -10,7 +10,7 @@
 #   CORES=2 EPOCHS=20 HIDDEN=512 STEPS=64 BATCH=64 TARGET=1.627
 #   RANKS=2              of unroll, which share the cores; as many as cores unless told otherwise
 #   PROCESSES=2          of PyTorch, the same
-#   FORM=loop            of the PyTorch model: onehot, embedding, loop (compare_torch.py)
+#   FORM=loop            of the PyTorch model: onehot, embedding, loop, script (compare_torch.py)
 #   OPENBLAS_CORETYPE    kernels of OpenBLAS; compare.sh prints which is fastest
 #   PYTHON=/usr/bin/python3
 set -euo pipefail

@@ -1,9 +1,11 @@
 #include "base/cpu.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void cpu_name(size_t size, char *out)
 {
@@ -20,11 +22,11 @@ void cpu_name(size_t size, char *out)
   if (f != NULL) { (void)fclose(f); }
 }
 
-/* First line of a file of a group, "" if there is none. */
-static void read_line(const char *group, const char *name, size_t size, char *line)
+/* First line of a file of a folder, "" if there is none. */
+static void read_line(const char *folder, const char *name, size_t size, char *line)
 {
   char path[4400];
-  (void)snprintf(path, sizeof path, "%s/%s", group, name);
+  (void)snprintf(path, sizeof path, "%s/%s", folder, name);
   FILE *f = fopen(path, "r");
   line[0] = '\0';
   if (f != NULL && fgets(line, (int)size, f) == NULL) { line[0] = '\0'; }
@@ -91,4 +93,98 @@ int cpu_quota(const char *groups, const char *root, uint64_t *group)
   }
   if (f != NULL) { (void)fclose(f); }
   return least;
+}
+
+/* ------------------------------------------------------------------- caches */
+
+/* A level of which the machine tells nothing counts as one of the small ones in use: too small a block costs little. */
+static const cpu_cache_sizes small_caches = {.l1d = 32 << 10, .l2 = 256 << 10, .l3 = 2 << 20};
+
+/* "512K" in bytes, and what follows it; 0: no size, or out of range. */
+static size_t read_size(const char *text, const char **rest)
+{
+  static const char units[] = "KMG";
+  size_t size = 0, unit = 1;
+  const char *end = text;
+
+  for (; *end >= '0' && *end <= '9'; ++end) {
+    size = 10 * size + (size_t)(*end - '0');
+    if (size > CPU_CACHE_MOST) { return 0; }
+  }
+  const char *letter = *end != '\0' ? strchr(units, *end) : NULL;
+  if (letter != NULL) {
+    unit = (size_t)1 << 10 * (letter - units + 1);
+    end += 1;
+  }
+  *rest = end;
+  return size <= CPU_CACHE_MOST / unit ? size * unit : 0;
+}
+
+/* "32K,512K,32M" */
+static bool read_sizes(const char *text, cpu_cache_sizes *out)
+{
+  out->l1d = read_size(text, &text);
+  if (out->l1d == 0 || *text++ != ',') { return false; }
+  out->l2 = read_size(text, &text);
+  if (out->l2 == 0 || *text++ != ',') { return false; }
+  out->l3 = read_size(text, &text);
+  return out->l3 != 0 && *text == '\0';
+}
+
+/* What Linux tells, a folder for each cache; levels that it does not name are left alone. */
+static void read_folder(const char *folder, cpu_cache_sizes *out)
+{
+  size_t *const levels[] = {&out->l1d, &out->l2, &out->l3};
+  for (int k = 0;; ++k) {
+    char name[32], line[128];
+    const char *rest = NULL;
+
+    (void)snprintf(name, sizeof name, "index%d/level", k);
+    read_line(folder, name, sizeof line, line);
+    if (line[0] == '\0') { return; }
+    const int level = line[0] - '0';
+    (void)snprintf(name, sizeof name, "index%d/type", k);
+    read_line(folder, name, sizeof line, line);
+    const bool holds_data = strncmp(line, "Instruction", strlen("Instruction")) != 0;
+    (void)snprintf(name, sizeof name, "index%d/size", k);
+    read_line(folder, name, sizeof line, line);
+    const size_t size = read_size(line, &rest);
+    if (level >= 1 && level <= 3 && holds_data && size > 0) { *levels[level - 1] = size; }
+  }
+}
+
+/* What the C library tells, as far as it does. */
+static void read_library(cpu_cache_sizes *out)
+{
+#ifdef _SC_LEVEL1_DCACHE_SIZE
+  const long told[] = {sysconf(_SC_LEVEL1_DCACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE),
+                       sysconf(_SC_LEVEL3_CACHE_SIZE)};
+  size_t *const levels[] = {&out->l1d, &out->l2, &out->l3};
+  for (size_t i = 0; i < 3; ++i) {
+    if (told[i] > 0 && (size_t)told[i] <= CPU_CACHE_MOST) { *levels[i] = (size_t)told[i]; }
+  }
+#else
+  (void)out;
+#endif
+}
+
+unroll_status cpu_caches(const char *folder, cpu_cache_sizes *out)
+{
+  const char *wanted = getenv("UNROLL_CACHES");
+  cpu_cache_sizes sizes = small_caches;
+
+  if (wanted != NULL && !read_sizes(wanted, &sizes)) {
+    return unroll_fail(
+        UNROLL_ERR_ARG,
+        "UNROLL_CACHES=%s: legal are three sizes in bytes, each from 1 to 1024G, of the "
+        "first-level data cache, the second and the third level, as 32K,512K,32M",
+        wanted);
+  }
+  if (wanted == NULL) {
+    /* The folder counts more: glibc 2.36 gives the third level of a Zen 4 ten times too large. */
+    read_library(&sizes);
+    read_folder(folder, &sizes);
+  }
+  *out = sizes;
+  return UNROLL_OK;
 }

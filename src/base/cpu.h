@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <unroll/status.h>
 
 /** Model name of this machine's CPU, as Linux tells it; "unknown" elsewhere. */
 void cpu_name(size_t size, char *out);
@@ -18,5 +19,25 @@ void cpu_name(size_t size, char *out);
  * @return number of cores, or 0: no limit, or none that can be read
  */
 int cpu_quota(const char *groups, const char *root, uint64_t *group);
+
+/* [bytes] The caches of a core, each from 1 to CPU_CACHE_MOST; the third level may be shared by several cores. */
+typedef struct cpu_cache_sizes {
+  size_t l1d, l2, l3; /* first level for data, second, third */
+} cpu_cache_sizes;
+
+#define CPU_CACHE_MOST   ((size_t)1 << 40)
+#define CPU_CACHE_FOLDER "/sys/devices/system/cpu/cpu0/cache"
+
+/**
+ * Sizes of the caches: those of the environment variable UNROLL_CACHES where it is set ("32K,512K,32M"), else those
+ * that the machine tells, and for a level of which it tells nothing a small one. Speed may depend on them, bits must not:
+ * nothing is assumed of them but the range, and a test may say "1,1,1".
+ *
+ * @param[in]  folder  where Linux describes the caches of a core: CPU_CACHE_FOLDER
+ * @param[out] out     unchanged on error
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: UNROLL_CACHES is not three sizes
+ */
+unroll_status cpu_caches(const char *folder, cpu_cache_sizes *out);
 
 #endif

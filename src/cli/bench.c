@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/cpu.h"
 #include "cli/cli.h"
+#include "comm/comm.h"
 #include "kernels/dispatch.h"
 
 #include <inttypes.h>
@@ -20,10 +21,10 @@ struct bench_settings {
   bool exchange, json;
 };
 
-#define AT(field)      .offset = offsetof(struct bench_settings, field)
-#define SIZES          "Sizes"
-#define STEP           "Step"
-#define N_SIZE_OPTIONS 5 /* the first rows */
+#define AT(field)       .offset = offsetof(struct bench_settings, field)
+#define MODEL           "Model"
+#define STEP            "Step"
+#define N_MODEL_OPTIONS 6 /* the first rows; the last of them is --cell */
 
 static const option rows[] = {
     {.name = "vocab",
@@ -33,7 +34,7 @@ static const option rows[] = {
      .unit = "tokens",
      .low = 1,
      .high = 0x1p31 - 1,
-     .heading = SIZES,
+     .heading = MODEL,
      .help = "size of the vocabulary"},
     {.name = "hidden",
      .type = OPTION_COUNT,
@@ -42,7 +43,7 @@ static const option rows[] = {
      .unit = "units",
      .low = 1,
      .high = 65536,
-     .heading = SIZES,
+     .heading = MODEL,
      .help = "size of each hidden layer"},
     {.name = "steps",
      .type = OPTION_COUNT,
@@ -51,7 +52,7 @@ static const option rows[] = {
      .unit = "tokens",
      .low = 1,
      .high = 1e6,
-     .heading = SIZES,
+     .heading = MODEL,
      .help = "length of a window"},
     {.name = "batch",
      .type = OPTION_COUNT,
@@ -60,7 +61,7 @@ static const option rows[] = {
      .unit = "sequences",
      .low = 1,
      .high = 1e6,
-     .heading = SIZES,
+     .heading = MODEL,
      .help = "size of the batch over all ranks together"},
     {.name = "layers",
      .type = OPTION_COUNT,
@@ -68,14 +69,14 @@ static const option rows[] = {
      .fallback = "1",
      .low = 1,
      .high = 64,
-     .heading = SIZES,
+     .heading = MODEL,
      .help = "hidden layers, one above the other"},
     {.name = "cell",
      .type = OPTION_CHOICE,
      AT(cell),
      .fallback = "rnn",
      .choices = "rnn|lstm|gru|mingru",
-     .heading = STEP,
+     .heading = MODEL,
      .help = "what computes the hidden state"},
     {.name = "optimizer",
      .type = OPTION_CHOICE,
@@ -126,16 +127,28 @@ static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 typedef struct configuration {
   const char *name;
   uint64_t V, H, T, B, L;
+  unroll_cell cell;
 } configuration;
 
-/* From a textbook example to word models: where speed is compared. */
+/* Where speed is compared: from a textbook example to word models, then gated cells of such sizes. */
 static const configuration named[] = {
-    {"d2l", 28, 32, 32, 1024, 1},       {"char128", 65, 128, 50, 50, 1},
-    {"char512", 65, 512, 64, 64, 1},    {"char1024", 256, 1024, 64, 64, 1},
-    {"word200", 10000, 200, 35, 20, 1}, {"word650", 10000, 650, 35, 20, 1},
+    {"d2l", 28, 32, 32, 1024, 1, UNROLL_CELL_RNN},
+    {"char128", 65, 128, 50, 50, 1, UNROLL_CELL_RNN},
+    {"char512", 65, 512, 64, 64, 1, UNROLL_CELL_RNN},
+    {"char1024", 256, 1024, 64, 64, 1, UNROLL_CELL_RNN},
+    {"word200", 10000, 200, 35, 20, 1, UNROLL_CELL_RNN},
+    {"word650", 10000, 650, 35, 20, 1, UNROLL_CELL_RNN},
+    {"lstm128", 65, 128, 50, 50, 1, UNROLL_CELL_LSTM},
+    {"gru128", 65, 128, 50, 50, 1, UNROLL_CELL_GRU},
+    {"lstm512", 65, 512, 64, 64, 1, UNROLL_CELL_LSTM},
+    {"gru512", 65, 512, 64, 64, 1, UNROLL_CELL_GRU},
+    {"mingru512", 65, 512, 64, 64, 1, UNROLL_CELL_MINGRU},
+    {"wordlstm650", 10000, 650, 35, 20, 2, UNROLL_CELL_LSTM},
 };
-#define N_NAMED     (sizeof named / sizeof named[0])
-#define NAMED_NAMES "d2l, char128, char512, char1024, word200, word650"
+#define N_NAMED (sizeof named / sizeof named[0])
+#define NAMED_NAMES                                                                                \
+  "d2l, char128, char512, char1024, word200, word650, lstm128, gru128, lstm512, gru512, "          \
+  "mingru512 and wordlstm650"
 
 static const configuration *find_named(const char *name)
 {
@@ -145,23 +158,23 @@ static const configuration *find_named(const char *name)
   return NULL;
 }
 
-static bool sizes_given(const cli_call *call)
+static bool model_given(const cli_call *call)
 {
-  return (call->given & ((1u << N_SIZE_OPTIONS) - 1)) != 0;
+  return (call->given & ((1u << N_MODEL_OPTIONS) - 1)) != 0;
 }
 
-/* Configurations to measure: the operands, or one by its sizes, or all that have a name. */
+/* Configurations to measure: the operands, or one by its sizes and cell, or all that have a name. */
 static size_t count(const cli_call *call)
 {
-  return call->n_operands > 0 ? call->n_operands : sizes_given(call) ? 1 : N_NAMED;
+  return call->n_operands > 0 ? call->n_operands : model_given(call) ? 1 : N_NAMED;
 }
 
 static configuration choose(const cli_call *call, size_t i)
 {
   const struct bench_settings *s = call->settings;
   if (call->n_operands > 0) { return *find_named(call->operands[i]); }
-  if (sizes_given(call)) {
-    return (configuration){"custom", s->vocab, s->hidden, s->steps, s->batch, s->layers};
+  if (model_given(call)) {
+    return (configuration){"custom", s->vocab, s->hidden, s->steps, s->batch, s->layers, s->cell};
   }
   return named[i];
 }
@@ -169,10 +182,10 @@ static configuration choose(const cli_call *call, size_t i)
 static unroll_status check(const cli_call *call)
 {
   const struct bench_settings *s = call->settings;
-  if (s->exchange && (call->n_operands > 0 || sizes_given(call))) {
+  if (s->exchange && (call->n_operands > 0 || model_given(call))) {
     return unroll_fail(UNROLL_ERR_ARG,
                        "--exchange sums arrays of its own sizes; legal is no NAME and none of the "
-                       "options under " SIZES);
+                       "options under " MODEL);
   }
   for (size_t i = 0; i < call->n_operands; ++i) {
     if (find_named(call->operands[i]) == NULL) {
@@ -180,10 +193,10 @@ static unroll_status check(const cli_call *call)
                          call->operands[i]);
     }
   }
-  if (call->n_operands > 0 && sizes_given(call)) {
+  if (call->n_operands > 0 && model_given(call)) {
     return unroll_fail(UNROLL_ERR_ARG,
-                       "%s is a configuration by name, and sizes are given too; "
-                       "legal is one of both",
+                       "%s is a configuration by name, and options under " MODEL
+                       " are given too; legal is one of both",
                        call->operands[0]);
   }
   return UNROLL_OK;
@@ -191,25 +204,33 @@ static unroll_status check(const cli_call *call)
 
 /* ----------------------------------------------------------------- reports */
 
+/* As the option --cell names it. */
+static const char *cell_name(unroll_cell kind, size_t size, char *out)
+{
+  const struct bench_settings s = {.cell = kind};
+  options_format(&rows[N_MODEL_OPTIONS - 1], &s, size, out);
+  return out;
+}
+
 static void print_speed_header(void)
 {
-  (void)printf("%-10s %6s %5s %5s %5s %2s %10s %9s %13s %9s %9s %14s %8s %10s\n", "name", "V", "H",
-               "T", "B", "L", "tokens/s", "GFLOP/s", "peak GFLOP/s", "fraction", "step ms",
-               "exchange GB/s", "hidden %", "memory MB");
+  (void)printf("%-11s %6s %5s %5s %5s %2s %6s %10s %9s %13s %9s %9s %14s %8s %10s\n", "name", "V",
+               "H", "T", "B", "L", "cell", "tokens/s", "GFLOP/s", "peak GFLOP/s", "fraction",
+               "step ms", "exchange GB/s", "hidden %", "memory MB");
 }
 
 static void print_speed(const configuration *c, const unroll_bench_result *r)
 {
-  char bandwidth[32] = "-", hidden[32] = "-";
+  char bandwidth[32] = "-", hidden[32] = "-", kind[32];
   if (r->ranks > 1) {
     (void)snprintf(bandwidth, sizeof bandwidth, "%.4g", r->exchange_bandwidth * 1e-9);
     (void)snprintf(hidden, sizeof hidden, "%.0f", 100.0 * r->exchange_hidden);
   }
-  (void)printf("%-10s %6" PRIu64 " %5" PRIu64 " %5" PRIu64 " %5" PRIu64 " %2" PRIu64
-               " %10.0f %9.1f %13.1f %9.3f %9.3f %14s %8s %10.0f\n",
-               c->name, c->V, c->H, c->T, c->B, c->L, r->tokens_per_second, r->gflops,
-               r->peak_gflops, r->fraction_of_peak, r->step_seconds * 1e3, bandwidth, hidden,
-               (double)r->peak_memory * 1e-6);
+  (void)printf("%-11s %6" PRIu64 " %5" PRIu64 " %5" PRIu64 " %5" PRIu64 " %2" PRIu64
+               " %6s %10.0f %9.1f %13.1f %9.3f %9.3f %14s %8s %10.0f\n",
+               c->name, c->V, c->H, c->T, c->B, c->L, cell_name(c->cell, sizeof kind, kind),
+               r->tokens_per_second, r->gflops, r->peak_gflops, r->fraction_of_peak,
+               r->step_seconds * 1e3, bandwidth, hidden, (double)r->peak_memory * 1e-6);
 }
 
 /* The phases of a step, in the order of the columns and of the keys. */
@@ -234,14 +255,14 @@ static double seconds_of(const phase *p, const unroll_bench_result *r)
 
 static void print_phases_header(void)
 {
-  (void)printf("\n%-10s %9s", "% of step", "step ms");
+  (void)printf("\n%-11s %9s", "% of step", "step ms");
   for (size_t i = 0; i < N_PHASES; ++i) { (void)printf(" %8s", phases[i].name); }
   (void)printf("\n");
 }
 
 static void print_phases(const configuration *c, const unroll_bench_result *r)
 {
-  (void)printf("%-10s %9.3f", c->name, r->step_seconds * 1e3);
+  (void)printf("%-11s %9.3f", c->name, r->step_seconds * 1e3);
   for (size_t i = 0; i < N_PHASES; ++i) {
     (void)printf(" %8.1f", 100 * seconds_of(&phases[i], r) / r->step_seconds);
   }
@@ -250,14 +271,15 @@ static void print_phases(const configuration *c, const unroll_bench_result *r)
 
 static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
 {
-  json_t *o =
-      json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}",
-                "name", c->name, "vocab", (json_int_t)c->V, "hidden", (json_int_t)c->H, "steps",
-                (json_int_t)c->T, "batch", (json_int_t)c->B, "layers", (json_int_t)c->L, "ranks",
-                (json_int_t)r->ranks, "threads", (json_int_t)r->threads, "shards",
-                (json_int_t)r->shards, "updates", (json_int_t)r->updates, "tokens_per_second",
-                r->tokens_per_second, "gflops", r->gflops, "peak_gflops", r->peak_gflops,
-                "fraction_of_peak", r->fraction_of_peak, "step_seconds", r->step_seconds);
+  char kind[32];
+  json_t *o = json_pack(
+      "{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:f}", "name",
+      c->name, "vocab", (json_int_t)c->V, "hidden", (json_int_t)c->H, "steps", (json_int_t)c->T,
+      "batch", (json_int_t)c->B, "layers", (json_int_t)c->L, "cell",
+      cell_name(c->cell, sizeof kind, kind), "ranks", (json_int_t)r->ranks, "threads",
+      (json_int_t)r->threads, "shards", (json_int_t)r->shards, "updates", (json_int_t)r->updates,
+      "tokens_per_second", r->tokens_per_second, "gflops", r->gflops, "peak_gflops", r->peak_gflops,
+      "fraction_of_peak", r->fraction_of_peak, "step_seconds", r->step_seconds);
   for (size_t i = 0; i < N_PHASES; ++i) {
     (void)json_object_set_new(o, phases[i].key, json_real(seconds_of(&phases[i], r)));
   }
@@ -271,13 +293,22 @@ static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
   return o;
 }
 
+static void print_caches(const cpu_cache_sizes *c)
+{
+  (void)printf("\ncaches: L1d %.10g KiB, L2 %.10g KiB, L3 %.10g KiB\n", (double)c->l1d / 1024,
+               (double)c->l2 / 1024, (double)c->l3 / 1024);
+}
+
 /* Takes over `results`, to be printed under `key`; `lost`: there was no memory for one. */
-static unroll_status print_json(const char *key, json_t *results, bool lost)
+static unroll_status print_json(const cpu_cache_sizes *caches, const char *key, json_t *results,
+                                bool lost)
 {
   char cpu[256];
   cpu_name(sizeof cpu, cpu);
-  json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:o}", "version", UNROLL_VERSION, "revision",
-                             build_revision, "cpu", cpu, "kernels", kernels_name(), key, results);
+  json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I}, s:o}", "version",
+                             UNROLL_VERSION, "revision", build_revision, "cpu", cpu, "kernels",
+                             kernels_name(), "caches", "l1d", (json_int_t)caches->l1d, "l2",
+                             (json_int_t)caches->l2, "l3", (json_int_t)caches->l3, key, results);
   return cli_print_json(object, object == NULL || lost);
 }
 
@@ -291,7 +322,7 @@ static unroll_config settings_of(const struct bench_settings *s, const configura
   config.steps = c->T;
   config.batch = c->B;
   config.layers = c->L;
-  config.cell = s->cell;
+  config.cell = c->cell;
   config.optimizer = s->optimizer;
   config.clip = s->clip;
   config.shards = s->shards;
@@ -302,7 +333,7 @@ static unroll_config settings_of(const struct bench_settings *s, const configura
 #define EXCHANGE_MOST  ((uint64_t)256 << 20)
 
 /* The exchange alone, from a few bytes to the gradient of a large model. */
-static unroll_status run_exchange(const cli_call *call)
+static unroll_status run_exchange(const cli_call *call, const cpu_cache_sizes *caches)
 {
   unroll_status st = UNROLL_OK;
   const struct bench_settings *s = call->settings;
@@ -331,7 +362,7 @@ static unroll_status run_exchange(const cli_call *call)
     }
   }
   if (root && s->json) {
-    st = print_json("exchange", all, lost);
+    st = print_json(caches, "exchange", all, lost);
     all = NULL;
   }
 
@@ -340,12 +371,12 @@ cleanup:
   return st;
 }
 
-static unroll_status run_steps(const cli_call *call)
+static unroll_status run_steps(const cli_call *call, const cpu_cache_sizes *caches)
 {
   unroll_status st = UNROLL_OK;
   const struct bench_settings *s = call->settings;
   const bool root = unroll_comm_rank(call->comm) == 0;
-  const bool optional = call->n_operands == 0 && !sizes_given(call);
+  const bool optional = call->n_operands == 0 && !model_given(call);
   size_t n = 0;
   bool lost = false;
   configuration done[N_NAMED];
@@ -369,11 +400,12 @@ static unroll_status run_steps(const cli_call *call)
     done[n++] = c;
   }
   if (root && s->json) {
-    st = print_json("configurations", all, lost);
+    st = print_json(caches, "configurations", all, lost);
     all = NULL;
   } else if (root) {
     print_phases_header();
     for (size_t i = 0; i < n; ++i) { print_phases(&done[i], &results[i]); }
+    print_caches(caches);
   }
 
 cleanup:
@@ -383,8 +415,15 @@ cleanup:
 
 static unroll_status run(const cli_call *call)
 {
+  unroll_status st = UNROLL_OK;
   const struct bench_settings *s = call->settings;
-  return s->exchange ? run_exchange(call) : run_steps(call);
+  cpu_cache_sizes caches;
+
+  UNROLL_TRY(comm_agree(call->comm, cpu_caches(CPU_CACHE_FOLDER, &caches)));
+  st = s->exchange ? run_exchange(call, &caches) : run_steps(call, &caches);
+
+cleanup:
+  return st;
 }
 
 const cli_command cli_bench = {
@@ -397,17 +436,21 @@ const cli_command cli_bench = {
              "\n"
              "The whole training step runs on synthetic tokens: forward, backward, sum over\n"
              "the ranks, clip, update. NAME is d2l, char128, char512, char1024, word200 or\n"
-             "word650; without names and sizes all of them are measured.",
+             "word650, of plain networks, or lstm128, gru128, lstm512, gru512, mingru512\n"
+             "(sizes of char128 and char512) or wordlstm650 (of word650, two layers). Without\n"
+             "names and without options under Model all of them are measured.",
          .notes =
-             "Floating-point operations of a token: 6 H^2 + 6 H V, and 12 H^2 for each\n"
-             "further layer. The peak is that of multiply-adds in registers, of all threads of\n"
-             "all ranks at once, measured before each block of steps. Figures are of\n"
-             "the median of nine blocks of steps. Phases are means over the ranks; `exchange`\n"
-             "is work on messages, `wait` is waiting for them. `exchange GB/s` is the bytes\n"
-             "that a step sums over the ranks by the time of an exchange with nothing beside\n"
-             "it, and `hidden` the share of that time that runs beside the computing.\n"
-             "`memory` is the largest of a rank since the program started. Compare only\n"
-             "figures of one run.\n"
+             "Floating-point operations of a token: 6 G H^2 + 6 H V, and 12 G H^2 for each\n"
+             "further layer, with G = 1, lstm 4, gru 3; a mingru has 6 H V, and 12 H^2 for\n"
+             "each further layer. The peak is that of multiply-adds in registers, of all\n"
+             "threads of all ranks at once, measured before each block of steps. Figures are\n"
+             "of the median of nine blocks of steps. Phases are means over the ranks;\n"
+             "`exchange` is work on messages, `wait` is waiting for them. `exchange GB/s` is\n"
+             "the bytes that a step sums over the ranks by the time of an exchange with\n"
+             "nothing beside it, and `hidden` the share of that time that runs beside the\n"
+             "computing. `memory` is the largest of a rank since the program started.\n"
+             "`caches` are those of the first core, or what the environment variable\n"
+             "UNROLL_CACHES says. Compare only figures of one run.\n"
              "\n"
              "With --exchange `bytes sent` is what a rank sends to others that share no memory\n"
              "with it, and `ratio` how many times sooner than MPI_Allreduce it ends.\n"
@@ -416,7 +459,8 @@ const cli_command cli_bench = {
              "  unroll bench\n"
              "  mpirun -n 2 unroll bench --json char512 char1024\n"
              "  mpirun -n 4 unroll bench --exchange\n"
-             "  unroll bench --vocab 10000 --hidden 650 --steps 35 --batch 20 --layers 2"},
+             "  unroll bench --vocab 10000 --hidden 650 --steps 35 --batch 20 --layers 2\n"
+             "  unroll bench --cell gru --hidden 256"},
     .table = &table,
     .settings_size = sizeof(struct bench_settings),
     .check = check,

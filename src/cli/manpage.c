@@ -100,6 +100,8 @@ void manpage_print(size_t n, const cli_command *const *commands)
                ".TP\n\\fBHDF5_USE_FILE_LOCKING\\fR\nFALSE where a network file system refuses "
                "locks\n"
                ".TP\n\\fBUNROLL_ISA\\fR\navx512, avx2 or portable: kernels other than the best for "
-               "this CPU\n");
+               "this CPU\n"
+               ".TP\n\\fBUNROLL_CACHES\\fR\nsizes of first\\-level data, second and third\\-level "
+               "cache instead of those found, as 32K,512K,32M\n");
   (void)printf(".SH \"SEE ALSO\"\n.BR mpirun (1),\n.BR srun (1),\n.BR h5dump (1)\n");
 }

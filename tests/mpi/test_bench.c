@@ -96,6 +96,31 @@ static void test_bench_counts_the_work_of_further_layers(void)
   CHECK_ALL(fabs(r.gflops / (r.tokens_per_second * work * 1e-9) - 1) < 1e-12);
 }
 
+/* By hand, of H 20 and V 50: the output 2 x 1000 forward and twice that backward, each product of (H, H) 2 x 400 and so. */
+static void test_bench_counts_the_work_of_gates(void)
+{
+  static const struct {
+    unroll_cell cell;
+    uint64_t layers;
+    double work;
+  } cases[] = {
+      {UNROLL_CELL_LSTM, 1, 6000 + 4 * 2400.0},
+      {UNROLL_CELL_LSTM, 2, 6000 + 12 * 2400.0},
+      {UNROLL_CELL_GRU, 1, 6000 + 3 * 2400.0},
+      {UNROLL_CELL_GRU, 2, 6000 + 9 * 2400.0},
+      {UNROLL_CELL_MINGRU, 1, 6000},
+      {UNROLL_CELL_MINGRU, 2, 6000 + 2 * 2400.0},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof cases[0]; ++i) {
+    unroll_config config = small_config();
+    unroll_bench_result r = {0};
+    config.cell = cases[i].cell;
+    config.layers = cases[i].layers;
+    CHECK_OK(unroll_bench(test_comm, V, &config, SECONDS, &r));
+    CHECK_ALL(fabs(r.gflops / (r.tokens_per_second * cases[i].work * 1e-9) - 1) < 1e-12);
+  }
+}
+
 /* More steps allocate as much as few: nothing is allocated in a step. */
 static void test_step_allocates_nothing(void)
 {
@@ -161,6 +186,7 @@ int main(int argc, char **argv)
       {"exchange is of the gradient", test_bench_exchange_is_of_the_gradient},
       {"loss is that of random tokens", test_bench_loss_is_that_of_random_tokens},
       {"counts the work of further layers", test_bench_counts_the_work_of_further_layers},
+      {"counts the work of gates", test_bench_counts_the_work_of_gates},
       {"a step allocates nothing", test_step_allocates_nothing},
       {"sizes that do not fit are refused", test_bench_of_sizes_that_do_not_fit_is_refused},
       {"shards that cannot be shared are refused",

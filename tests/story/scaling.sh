@@ -28,13 +28,13 @@ check "one rank alone: no exchange" quiet 0 "${scaling[@]}" --program "$unroll" 
   -o one.h5 char=28,16,8,16
 check "one rank alone: schema" quiet 0 "${judge[@]}" schema one.h5
 
-# The configurations by name are those of `unroll bench`.
+# The configurations by name are the plain networks of `unroll bench`.
 "$python" - "$source_dir" <<'PY' || fail "configurations differ from src/cli/bench.c"
 import re, sys
 sys.path.insert(0, sys.argv[1] + "/jobs")
 import scaling_model
 text = open(sys.argv[1] + "/src/cli/bench.c").read()
-found = re.findall(r'\{"(\w+)", (\d+), (\d+), (\d+), (\d+), 1\}', text)
+found = re.findall(r'\{"(\w+)", (\d+), (\d+), (\d+), (\d+), 1, UNROLL_CELL_RNN\}', text)
 assert [tuple(map(str, c)) for c in scaling_model.NAMED] == found, found
 PY
 

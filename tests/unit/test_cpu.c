@@ -2,6 +2,7 @@
 
 #include "base/cpu.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -93,6 +94,105 @@ static void test_name_is_one_line(void)
   CU_ASSERT(strlen(name) > 0 && strchr(name, '\n') == NULL);
 }
 
+static int are(cpu_cache_sizes c, size_t l1d, size_t l2, size_t l3)
+{
+  return c.l1d == l1d && c.l2 == l2 && c.l3 == l3;
+}
+
+static void put_cache(const char *index, const char *level, const char *type, const char *size)
+{
+  char name[64];
+  (void)snprintf(name, sizeof name, "%s/level", index);
+  put(name, level);
+  (void)snprintf(name, sizeof name, "%s/type", index);
+  put(name, type);
+  (void)snprintf(name, sizeof name, "%s/size", index);
+  put(name, size);
+}
+
+static void test_caches_of_the_machine_hold_data(void)
+{
+  cpu_cache_sizes found = {0, 0, 0}, empty = {0, 0, 0};
+  (void)unsetenv("UNROLL_CACHES");
+  start();
+  CHECK_OK(cpu_caches(root, &empty)); /* as the C library knows, or small */
+  CU_ASSERT(empty.l1d > 0 && empty.l2 > 0 && empty.l3 > 0);
+
+  put_cache("index0", "1\n", "Data\n", "48K\n");
+  put_cache("index1", "1\n", "Instruction\n", "33K\n");
+  put_cache("index2", "2\n", "Unified\n", "2049K\n");
+  CHECK_OK(cpu_caches(root, &found));
+  CU_ASSERT(are(found, 48 << 10, 2049 << 10, empty.l3)); /* a machine without, or silent about it */
+  put_cache("index3", "3\n", "Unified\n", "337920K\n");
+  put_cache("index4", "4\n", "Unified\n", "1G\n");
+  CHECK_OK(cpu_caches(root, &found));
+  CU_ASSERT(are(found, 48 << 10, 2049 << 10, (size_t)330 << 20));
+  put_cache("index2", "2\n", "Unified\n", "0K\n");
+  put_cache("index3", "three\n", "Unified\n", "5K\n");
+  CHECK_OK(cpu_caches(root, &found));
+  CU_ASSERT(are(found, 48 << 10, empty.l2, empty.l3));
+}
+
+static void test_caches_of_the_environment_come_first(void)
+{
+  static const struct {
+    const char *text;
+    cpu_cache_sizes sizes;
+  } legal[] = {
+      {"32K,512K,32M", {32 << 10, 512 << 10, 32 << 20}},
+      {"1,1,1", {1, 1, 1}},
+      {"3M,2K,1", {3 << 20, 2 << 10, 1}}, /* no order among them */
+      {"1024G,1,1099511627776", {CPU_CACHE_MOST, 1, CPU_CACHE_MOST}},
+  };
+  cpu_cache_sizes found = {0, 0, 0};
+  start();
+  put_cache("index0", "1\n", "Data\n", "48K\n");
+  for (size_t i = 0; i < sizeof legal / sizeof legal[0]; ++i) {
+    (void)setenv("UNROLL_CACHES", legal[i].text, 1);
+    CHECK_OK(cpu_caches(root, &found));
+    CU_ASSERT(are(found, legal[i].sizes.l1d, legal[i].sizes.l2, legal[i].sizes.l3));
+  }
+  (void)unsetenv("UNROLL_CACHES");
+}
+
+static void test_caches_that_are_no_sizes_are_refused(void)
+{
+  static const char *const wrong[] = {
+      "",
+      "32K",
+      "32K,512K",
+      "32K,512K,",
+      "32K,512K,32M,",
+      "32K,512K,32M,1",
+      "0,1,1",
+      "1,0,1",
+      "1,1,0",
+      "-1,1,1",
+      "1,+1,1",
+      " 1,1,1",
+      "1, 1,1",
+      "1,1,1 ",
+      "1;1;1",
+      "32k,512k,32m",
+      "32KB,1,1",
+      "1.5K,1,1",
+      "K,1,1",
+      "1025G,1,1",
+      "1,1,1T",
+      "1,1,1099511627777",
+      "1,1,99999999999999999999999999999999999999G",
+      "1,18446744073709551617,1",
+  };
+  cpu_cache_sizes found = {7, 8, 9};
+  for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; ++i) {
+    (void)setenv("UNROLL_CACHES", wrong[i], 1);
+    CHECK_FAILS(cpu_caches(CPU_CACHE_FOLDER, &found), UNROLL_ERR_ARG, wrong[i]);
+    CHECK_FAILS(cpu_caches(CPU_CACHE_FOLDER, &found), UNROLL_ERR_ARG, "32K,512K,32M");
+  }
+  CU_ASSERT(are(found, 7, 8, 9));
+  (void)unsetenv("UNROLL_CACHES");
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -101,6 +201,9 @@ int main(void)
       {"quota: container", test_quota_in_a_container_is_that_of_the_root},
       {"quota: none", test_no_quota_is_zero},
       {"name", test_name_is_one_line},
+      {"caches: machine", test_caches_of_the_machine_hold_data},
+      {"caches: environment", test_caches_of_the_environment_come_first},
+      {"caches: refused", test_caches_that_are_no_sizes_are_refused},
   };
   return run_cases("cpu", sizeof cases / sizeof cases[0], cases);
 }
