@@ -181,6 +181,11 @@ class Exchange:
         return max(0.0, (g + 1) / (g - 1) / (ranks_per_host + 1) * cost)
 
 
+def no_longer_than_more(seconds):
+    """Of work that grows: whatever was seen to take longer than what is more was disturbed, and takes at most as long."""
+    return np.minimum.accumulate(np.array(seconds[::-1], float))[::-1]
+
+
 def line(x, xs, ys):
     """Through the two nearest of the points, xs rising; through zero where there is but one.
 
@@ -239,8 +244,8 @@ class Compute:
         """measured: [(b, passes, backward, apply)] in seconds, `backward` being part of `passes`."""
         measured = sorted(measured)
         self.b = np.array([m[0] for m in measured], float)
-        self.passes = np.array([m[1] for m in measured], float)
-        self.backward = np.array([m[2] for m in measured], float)
+        self.passes = no_longer_than_more([m[1] for m in measured])
+        self.backward = no_longer_than_more([m[2] for m in measured])
         bytes_then = np.array([gradient_bytes(c, m[0] * ranks) for m in measured])
         self.apply = float(np.median([m[3] for m in measured] / bytes_then))  # [s/byte]
 
