@@ -109,7 +109,7 @@ static size_t read_size(const char *text, const char **rest)
 
   for (; *end >= '0' && *end <= '9'; ++end) {
     size = 10 * size + (size_t)(*end - '0');
-    if (size > CPU_CACHE_MOST) { return 0; }
+    if (size > CPU_CACHE_MAX) { return 0; }
   }
   const char *letter = *end != '\0' ? strchr(units, *end) : NULL;
   if (letter != NULL) {
@@ -117,7 +117,7 @@ static size_t read_size(const char *text, const char **rest)
     end += 1;
   }
   *rest = end;
-  return size <= CPU_CACHE_MOST / unit ? size * unit : 0;
+  return size <= CPU_CACHE_MAX / unit ? size * unit : 0;
 }
 
 /* "32K,512K,32M" */
@@ -161,7 +161,7 @@ static void read_library(cpu_cache_sizes *out)
                        sysconf(_SC_LEVEL3_CACHE_SIZE)};
   size_t *const levels[] = {&out->l1d, &out->l2, &out->l3};
   for (size_t i = 0; i < 3; ++i) {
-    if (told[i] > 0 && (size_t)told[i] <= CPU_CACHE_MOST) { *levels[i] = (size_t)told[i]; }
+    if (told[i] > 0 && (size_t)told[i] <= CPU_CACHE_MAX) { *levels[i] = (size_t)told[i]; }
   }
 #else
   (void)out;

@@ -20,12 +20,12 @@ void cpu_name(size_t size, char *out);
  */
 int cpu_quota(const char *groups, const char *root, uint64_t *group);
 
-/* [bytes] The caches of a core, each from 1 to CPU_CACHE_MOST; the third level may be shared by several cores. */
+/* [bytes] The caches of a core, each from 1 to CPU_CACHE_MAX; the third level may be shared by several cores. */
 typedef struct cpu_cache_sizes {
   size_t l1d, l2, l3; /* first level for data, second, third */
 } cpu_cache_sizes;
 
-#define CPU_CACHE_MOST   ((size_t)1 << 40)
+#define CPU_CACHE_MAX    ((size_t)1 << 40)
 #define CPU_CACHE_FOLDER "/sys/devices/system/cpu/cpu0/cache"
 
 /**

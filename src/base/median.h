@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 /** Index of the median of n values, n odd. */
-static inline size_t median_of(size_t n, const double *x)
+static inline size_t median_index(size_t n, const double *x)
 {
   for (size_t i = 0; i < n; ++i) {
     size_t below = 0;

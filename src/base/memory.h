@@ -31,7 +31,7 @@
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out);
 
 /** The same of `count` reals. */
-unroll_status memory_reals(size_t count, const char *what, unroll_real **out);
+unroll_status memory_new_reals(size_t count, const char *what, unroll_real **out);
 
 /**
  * Change the number of elements, keeping the old ones and zeroing new ones.
@@ -47,15 +47,15 @@ void memory_free(void *p);
 unroll_status memory_string(const char *text, char **out);
 
 /** Blocks allocated and not yet freed. */
-int64_t memory_alive(void);
+int64_t memory_live_blocks(void);
 
 /** Blocks ever allocated by this process: a hot loop must not raise it. */
-int64_t memory_total(void);
+int64_t memory_total_blocks(void);
 
 /** [bytes] of the blocks alive, as asked for: whether their pages are in use or not. */
-uint64_t memory_held(void);
+uint64_t memory_live_bytes(void);
 
 /** [bytes] Largest resident set of this process so far. */
-uint64_t memory_peak(void);
+uint64_t memory_peak_rss(void);
 
 #endif

@@ -245,7 +245,7 @@ static unroll_status set_row(const option *row, const char *text, void *settings
 void options_defaults(const option_table *table, void *settings)
 {
   for (size_t k = 0; k < table->n_rows; ++k) {
-    unroll_status st = set_row(&table->rows[k], table->rows[k].fallback, settings);
+    unroll_status st = set_row(&table->rows[k], table->rows[k].default_text, settings);
     assert(st == UNROLL_OK);
     (void)st;
   }
@@ -523,7 +523,7 @@ void options_describe(const option *row, size_t size, char *out)
   if (row->type != OPTION_FLAG) {
     bool unit = row->type != OPTION_TEXT && row->unit != NULL;
     add_note(sizeof notes, notes, "default %s%s%s",
-             row->fallback[0] == '\0' ? "none" : row->fallback, unit ? ", in " : "",
+             row->default_text[0] == '\0' ? "none" : row->default_text, unit ? ", in " : "",
              unit ? row->unit : "");
   }
   if (row->type == OPTION_COUNT || row->type == OPTION_REAL) {

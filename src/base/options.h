@@ -35,15 +35,15 @@ typedef struct option_row {
   const char *name; /* long name without dashes */
   int letter;       /* short name, or 0 */
   option_type type;
-  size_t offset;        /* of the field in the settings struct */
-  const char *fallback; /* default as text, read by the same parser */
+  size_t offset;            /* of the field in the settings struct */
+  const char *default_text; /* default as text, read by the same parser */
   const char *unit;    /* "steps", "epochs", "nats"...; NULL where the number is pure; TEXT: "file";
                            EVERY: NULL, or "updates": times are not legal */
   double low, high;    /* legal range, inclusive; for COUNT, REAL */
   bool above_low;      /* REAL: low itself is not legal */
   const char *choices; /* CHOICE: "byte|char|word" */
   const char *heading; /* group in --help: "Data", "Model", ...; equal for neighbours */
-  const char *help;    /* one sentence, without the default: that is printed from `fallback` */
+  const char *help;    /* one sentence, without the default: that is printed from `default_text` */
   const char *needs;   /* see above; NULL: nothing */
   bool may_change;     /* may differ when a run is resumed: it does not shape the result */
 } option;

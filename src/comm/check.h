@@ -28,21 +28,21 @@ struct unroll_comm {
  * [elements] Longest message. MPI counts are int; this is far below INT_MAX,
  * costs nothing in speed, and is short enough that tests pass through the cut.
  */
-#define COMM_PIECE ((size_t)1 << 22)
+#define COMM_MESSAGE_MAX ((size_t)1 << 22)
 
 /* Of the next message, when so many are left. */
-static inline int comm_piece(size_t left)
+static inline int comm_message_count(size_t left)
 {
-  return (int)(left < COMM_PIECE ? left : COMM_PIECE);
+  return (int)(left < COMM_MESSAGE_MAX ? left : COMM_MESSAGE_MAX);
 }
 
 /* To begin to wait in a collective that has a root: the root waits for any of the others, they for the root. */
-static inline void comm_begin_rooted(const unroll_comm *comm, int root, const char *what)
+static inline void comm_wait_begin_rooted(const unroll_comm *comm, int root, const char *what)
 {
   if (comm->rank == root) {
-    watchdog_begin_all(what);
+    watchdog_wait_begin_any(what);
   } else {
-    watchdog_begin(root, what);
+    watchdog_wait_begin(root, what);
   }
 }
 

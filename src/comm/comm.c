@@ -168,7 +168,7 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
   int first = mine == UNROLL_OK ? comm->size : comm->rank;
   verdict v = {.status = (int)mine};
 
-  watchdog_begin_all("agreement of all ranks");
+  watchdog_wait_begin_any("agreement of all ranks");
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm->handle));
   if (first < comm->size) {
     if (first == comm->rank) { write_line(comm, mine, v.line); }
@@ -178,7 +178,7 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -189,14 +189,14 @@ unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root)
   unroll_status st = UNROLL_OK;
   char *at = bytes;
 
-  for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = comm_piece(n - i);
-    comm_begin_rooted(comm, root, "broadcast to all ranks");
+  for (size_t i = 0; i < n; i += COMM_MESSAGE_MAX) {
+    int count = comm_message_count(n - i);
+    comm_wait_begin_rooted(comm, root, "broadcast to all ranks");
     UNROLL_TRY_MPI(MPI_Bcast(at + i, count, MPI_BYTE, root, comm->handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -207,14 +207,14 @@ static unroll_status reduce(unroll_comm *comm, void *x, size_t n, MPI_Datatype t
   unroll_status st = UNROLL_OK;
   char *at = x;
 
-  for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = comm_piece(n - i);
-    watchdog_begin_all("sum over all ranks");
+  for (size_t i = 0; i < n; i += COMM_MESSAGE_MAX) {
+    int count = comm_message_count(n - i);
+    watchdog_wait_begin_any("sum over all ranks");
     UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, at + i * width, count, type, op, comm->handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -263,10 +263,10 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
 
   for (int r = 0; r < comm->size; blocks += sizes[r], ++r) {
     if (r == comm->rank && sizes[r] > 0) { memcpy(blocks, own, sizes[r]); }
-    for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_PIECE) {
-      int count = comm_piece(sizes[r] - i);
+    for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_MESSAGE_MAX) {
+      int count = comm_message_count(sizes[r] - i);
       if (n == GATHER_AT_ONCE) {
-        watchdog_begin_all("gathering from all ranks");
+        watchdog_wait_begin_any("gathering from all ranks");
         UNROLL_TRY_MPI(MPI_Waitall(n, under_way, statuses));
         n = 0;
       }
@@ -275,11 +275,11 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
       n += 1;
     }
   }
-  watchdog_begin_all("gathering from all ranks");
+  watchdog_wait_begin_any("gathering from all ranks");
   UNROLL_TRY_MPI(MPI_Waitall(n, under_way, statuses));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -300,13 +300,13 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
     st = memory_new((size_t)comm->size, sizeof *each, "sizes of the gathered blocks", &each);
   }
   UNROLL_TRY(comm_agree(comm, st));
-  watchdog_begin_all("gathering from all ranks");
+  watchdog_wait_begin_any("gathering from all ranks");
   if (root < 0) {
     UNROLL_TRY_MPI(MPI_Allgather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, comm->handle));
   } else {
     UNROLL_TRY_MPI(MPI_Gather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, root, comm->handle));
   }
-  watchdog_end();
+  watchdog_wait_end();
   for (int r = 0; receives && r < comm->size; ++r) { total += each[r]; }
   if (receives) { st = memory_new(total, 1, "gathered blocks", &blocks); }
   UNROLL_TRY(comm_agree(comm, st));

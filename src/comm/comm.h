@@ -35,8 +35,8 @@ unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root)
  * Deal out n bytes of rank 0: every rank gets [begin, end) of them, of its own choice, at `mine`, and needs room for
  * one message besides. The others may pass NULL for `all`.
  */
-unroll_status comm_deal(unroll_comm *comm, const void *all, size_t n, size_t begin, size_t end,
-                        void *mine);
+unroll_status comm_scatter_ranges(unroll_comm *comm, const void *all, size_t n, size_t begin,
+                                  size_t end, void *mine);
 
 /** Element-wise sum, or maximum, of n integers over the ranks, in place. Exact, so order-free. */
 unroll_status comm_sum_u64(unroll_comm *comm, uint64_t *x, size_t n);
@@ -95,22 +95,23 @@ unroll_status comm_exchange_poll(comm_exchange *exchange);
 unroll_status comm_exchange_wait(comm_exchange *exchange);
 
 /** Is there another team, so that something travels? */
-bool comm_exchange_travels(const comm_exchange *exchange);
+bool comm_exchange_has_peers(const comm_exchange *exchange);
 
 /** [bytes] that this rank has sent to other teams so far. */
 uint64_t comm_exchange_sent(const comm_exchange *exchange);
 
 /*
  * What the exchange of `ranks` ranks that share no memory would take, as the code above does it; no rank is needed for
- * it. `wires`: they live on several hosts. Not collective.
+ * it. `multi_host`: they live on several hosts. Not collective.
  *
  *   memory  *held [bytes] of a rank's buffers, for x of so many bytes; UNROLL_OK or UNROLL_ERR_MEMORY
  *   sends   [bytes] that rank 0 sends for x of n reals; no other sends more, but for the rest of a cut; with a fold some less
  *   depth   messages that wait one for the other
  */
-unroll_status comm_exchange_memory(int ranks, bool wires, size_t bytes, uint64_t *held);
-uint64_t comm_exchange_sends(int ranks, bool wires, size_t n);
-int comm_exchange_depth(int ranks);
+unroll_status comm_exchange_predict_memory(int ranks, bool multi_host, size_t bytes,
+                                           uint64_t *held);
+uint64_t comm_exchange_predict_sent(int ranks, bool multi_host, size_t n);
+int comm_exchange_predict_depth(int ranks);
 
 /** The same tree for a few doubles (loss sums), blocking. n <= 64. */
 unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n);

@@ -148,7 +148,7 @@ static void plan(comm_exchange *e)
     e->levels[k++] = level_of(e->rank, 1, e->size);
     core = 1;
   } else if (!is_power_of_two(e->size)) {
-    core = tree_core(e->size);
+    core = tree_floor_pow2(e->size);
     e->levels[k++] = fold_of(e->rank, e->size, core);
   }
   for (int distance = 1, radix = 1; distance < core; distance *= radix) {
@@ -179,9 +179,9 @@ static size_t least(size_t a, size_t b)
 }
 
 /* Lengths of messages and pieces of what has at most so many bytes. */
-static void size_room(comm_exchange *e, bool wires, size_t longest)
+static void size_room(comm_exchange *e, bool multi_host, size_t longest)
 {
-  const size_t bytes = wires ? MESSAGE_WIRE : MESSAGE_HOST, message = bytes / sizeof *e->inbox;
+  const size_t bytes = multi_host ? MESSAGE_WIRE : MESSAGE_HOST, message = bytes / sizeof *e->inbox;
   size_t radix = e->levels[0].fold ? 1 : (size_t)e->levels[0].radix;
 
   for (size_t k = 0; k < e->n_levels; ++k) {
@@ -236,7 +236,7 @@ unroll_status comm_exchange_new(const comm_team *team, comm_exchange **out)
   UNROLL_TRY(memory_new((size_t)team->size, sizeof *e->terms, "parts of the team", &e->terms));
   plan(e);
   if (e->size > 1) {
-    size_room(e, team->wires, team->each);
+    size_room(e, team->multi_host, team->segment_bytes);
     UNROLL_TRY(make_room(e));
   }
   *out = e;
@@ -269,7 +269,7 @@ void comm_exchange_free(comm_exchange **exchange)
 
 static unroll_real *x_of(const comm_exchange *e)
 {
-  return comm_team_part(e->team, 0);
+  return comm_team_segment(e->team, 0);
 }
 
 static MPI_Datatype type_of_reals(void)
@@ -419,7 +419,7 @@ static unroll_status advance(comm_exchange *e, bool blocking)
   int n_done = 0;
 
   if (st != UNROLL_OK || e->in_flight == 0) { goto cleanup; }
-  if (blocking) { watchdog_begin(waited_for(e), "sum of the gradient"); }
+  if (blocking) { watchdog_wait_begin(waited_for(e), "sum of the gradient"); }
   UNROLL_TRY_MPI((blocking ? MPI_Waitsome : MPI_Testsome)((int)(e->n_slots * each), e->requests,
                                                           &n_done, e->done, e->statuses));
   assert(n_done >= 0); /* MPI_UNDEFINED, were none in flight */
@@ -437,7 +437,7 @@ static unroll_status advance(comm_exchange *e, bool blocking)
 
 cleanup:
   e->failed = st;
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -453,7 +453,7 @@ static void sum_team(const comm_exchange *e, size_t at, size_t n)
   const unroll_real **terms = e->terms;
   if (size == 1) { return; }
 
-  for (int r = 0; r < size; ++r) { terms[r] = comm_team_part(team, r); }
+  for (int r = 0; r < size; ++r) { terms[r] = comm_team_segment(team, r); }
 #pragma omp parallel default(none) shared(size, at, n, to, terms, block)
   {
     const unroll_real *here[TREE_TERMS_MAX];
@@ -472,10 +472,10 @@ unroll_status comm_exchange_start(comm_exchange *exchange, size_t at, size_t n)
   unroll_status st = UNROLL_OK;
   comm_exchange *e = exchange;
   size_t begins = 0, ends = 0;
-  assert(at + n <= e->team->each / sizeof(unroll_real));
+  assert(at + n <= e->team->segment_bytes / sizeof(unroll_real));
 
   UNROLL_TRY(e->failed); /* a poll did */
-  comm_team_share(e->team, n, GRAIN, &begins, &ends);
+  comm_team_owned_range(e->team, n, GRAIN, &begins, &ends);
   sum_team(e, at + begins, ends - begins);
   if (e->size == 1 || begins == ends) { goto cleanup; }
   while (e->n_queue == QUEUE) { UNROLL_TRY(advance(e, true)); }
@@ -500,7 +500,7 @@ unroll_status comm_exchange_wait(comm_exchange *exchange)
   return st;
 }
 
-bool comm_exchange_travels(const comm_exchange *exchange)
+bool comm_exchange_has_peers(const comm_exchange *exchange)
 {
   return exchange->size > 1;
 }
@@ -513,31 +513,31 @@ uint64_t comm_exchange_sent(const comm_exchange *exchange)
 /* --------------------------------------------------------------------- cost */
 
 /* Of the first of so many ranks on as many hosts. */
-static comm_exchange planned(int ranks, bool wires, size_t bytes)
+static comm_exchange planned(int ranks, bool multi_host, size_t bytes)
 {
   comm_exchange e = {.size = ranks};
   plan(&e);
-  if (ranks > 1) { size_room(&e, wires, bytes); }
+  if (ranks > 1) { size_room(&e, multi_host, bytes); }
   return e;
 }
 
-unroll_status comm_exchange_memory(int ranks, bool wires, size_t bytes, uint64_t *held)
+unroll_status comm_exchange_predict_memory(int ranks, bool multi_host, size_t bytes, uint64_t *held)
 {
   unroll_status st = UNROLL_OK;
-  comm_exchange e = planned(ranks, wires, bytes);
-  const uint64_t before = memory_held();
+  comm_exchange e = planned(ranks, multi_host, bytes);
+  const uint64_t before = memory_live_bytes();
 
   if (ranks > 1) { UNROLL_TRY(make_room(&e)); }
-  *held = memory_held() - before;
+  *held = memory_live_bytes() - before;
 
 cleanup:
   free_room(&e);
   return st;
 }
 
-uint64_t comm_exchange_sends(int ranks, bool wires, size_t n)
+uint64_t comm_exchange_predict_sent(int ranks, bool multi_host, size_t n)
 {
-  const comm_exchange e = planned(ranks, wires, n * sizeof *e.inbox);
+  const comm_exchange e = planned(ranks, multi_host, n * sizeof *e.inbox);
   span block[LEVELS_MAX + 1];
   uint64_t sum = 0; /* [reals] */
 
@@ -550,7 +550,7 @@ uint64_t comm_exchange_sends(int ranks, bool wires, size_t n)
   return sum * sizeof *e.inbox;
 }
 
-int comm_exchange_depth(int ranks)
+int comm_exchange_predict_depth(int ranks)
 {
   return 2 * (int)planned(ranks, true, 0).n_levels;
 }
@@ -565,13 +565,13 @@ unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n)
   unroll_status st = UNROLL_OK;
   const MPI_Comm handle = comm->handle;
   const int rank = comm->rank;
-  const int core = tree_core(comm->size);
+  const int core = tree_floor_pow2(comm->size);
   const int count = (int)n;
   double y[TREE_MAX];
 
   assert(n <= TREE_MAX);
   if (rank >= core) {
-    watchdog_begin(rank - core, "sum of the losses");
+    watchdog_wait_begin(rank - core, "sum of the losses");
     UNROLL_TRY_MPI(MPI_Send(x, count, MPI_DOUBLE, rank - core, COMM_TAG, handle));
     UNROLL_TRY_MPI(
         MPI_Recv(x, count, MPI_DOUBLE, rank - core, COMM_TAG, handle, MPI_STATUS_IGNORE));
@@ -579,23 +579,23 @@ unroll_status comm_tree_sum(unroll_comm *comm, double *x, size_t n)
   }
 
   if (rank + core < comm->size) {
-    watchdog_begin(rank + core, "sum of the losses");
+    watchdog_wait_begin(rank + core, "sum of the losses");
     UNROLL_TRY_MPI(
         MPI_Recv(y, count, MPI_DOUBLE, rank + core, COMM_TAG, handle, MPI_STATUS_IGNORE));
     for (size_t i = 0; i < n; ++i) { x[i] += y[i]; }
   }
   for (int d = 1; d < core; d *= 2) {
-    watchdog_begin(rank ^ d, "sum of the losses");
+    watchdog_wait_begin(rank ^ d, "sum of the losses");
     UNROLL_TRY_MPI(MPI_Sendrecv(x, count, MPI_DOUBLE, rank ^ d, COMM_TAG, y, count, MPI_DOUBLE,
                                 rank ^ d, COMM_TAG, handle, MPI_STATUS_IGNORE));
     for (size_t i = 0; i < n; ++i) { x[i] += y[i]; }
   }
   if (rank + core < comm->size) {
-    watchdog_begin(rank + core, "sum of the losses");
+    watchdog_wait_begin(rank + core, "sum of the losses");
     UNROLL_TRY_MPI(MPI_Send(x, count, MPI_DOUBLE, rank + core, COMM_TAG, handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }

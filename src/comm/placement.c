@@ -106,13 +106,13 @@ static unroll_status gather_neighbours(unroll_comm *comm, neighbours *host, fact
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &host->n));
   UNROLL_TRY(comm_agree(comm, memory_new((size_t)host->n, sizeof **all, "places of ranks", all)));
   look_around(&mine);
-  watchdog_begin_all(places);
+  watchdog_wait_begin_any(places);
   UNROLL_TRY_MPI(MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, *all, (int)sizeof mine, MPI_BYTE,
                                comm->host));
   host->facts = *all;
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -190,7 +190,7 @@ typedef struct crowd {
  * of its mask; or all of the host. Masks are equal, nested or disjoint wherever a launcher made
  * them: then no other set of cores can be short unless the one of some rank is.
  */
-static bool is_crowded(const neighbours *host, crowd *c)
+static bool is_oversubscribed(const neighbours *host, crowd *c)
 {
   const fact *f = &host->facts[host->me];
   const int alone = granted(host, host->me);
@@ -232,11 +232,11 @@ static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_h
   size_t *sizes = NULL;
   void *all = NULL;
 
-  watchdog_begin_all(places);
+  watchdog_wait_begin_any(places);
   UNROLL_TRY_MPI(MPI_Exscan(&count, &before, 1, MPI_INT, MPI_SUM, comm->handle));
   if (comm->rank == 0) { before = 0; } /* MPI leaves it undefined */
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &count, 1, MPI_INT, MPI_SUM, comm->handle));
-  watchdog_end();
+  watchdog_wait_end();
   p->n_hosts = count;
 
   if (gethostname(own, sizeof own - 1) != 0) { (void)snprintf(own, sizeof own, "unknown"); }
@@ -256,40 +256,40 @@ static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_h
   UNROLL_TRY(comm_agree(comm, memory_string(text, &p->hosts)));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   memory_free(&all);
   memory_free(&sizes);
   return st;
 }
 
-/* Least and most of all ranks, and the lowest crowded rank with what it knows. */
+/* Least and most of all ranks, and the lowest oversubscribed rank with what it knows. */
 static unroll_status sum_up(unroll_comm *comm, const neighbours *host, placement *p)
 {
   unroll_status st = UNROLL_OK;
   const int threads = host->facts[host->me].threads, cores = granted(host, host->me);
   crowd c = {.rank = comm->parent_rank};
-  const int crowded = is_crowded(host, &c) ? comm->rank : INT_MAX;
-  int low[5] = {threads, -threads, cores, -cores, crowded};
+  const int oversubscribed = is_oversubscribed(host, &c) ? comm->rank : INT_MAX;
+  int low[5] = {threads, -threads, cores, -cores, oversubscribed};
 
-  watchdog_begin_all(places);
+  watchdog_wait_begin_any(places);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, low, 5, MPI_INT, MPI_MIN, comm->handle));
   p->ranks = comm->size;
-  p->threads_low = low[0];
-  p->threads_high = -low[1];
-  p->cores_low = low[2];
-  p->cores_high = -low[3];
-  p->crowded = low[4] < INT_MAX;
-  UNROLL_TRY(comm_broadcast(comm, &c, sizeof c, p->crowded ? low[4] : 0));
-  p->crowded_rank = c.rank;
-  p->crowded_ranks = c.ranks;
-  p->crowded_threads = c.threads;
-  p->crowded_cores = c.cores;
+  p->threads_min = low[0];
+  p->threads_max = -low[1];
+  p->cores_min = low[2];
+  p->cores_max = -low[3];
+  p->oversubscribed = low[4] < INT_MAX;
+  UNROLL_TRY(comm_broadcast(comm, &c, sizeof c, p->oversubscribed ? low[4] : 0));
+  p->oversubscribed_rank = c.rank;
+  p->oversubscribed_ranks = c.ranks;
+  p->oversubscribed_threads = c.threads;
+  p->oversubscribed_cores = c.cores;
   p->host_ranks = c.host_ranks;
   p->host_cores = c.host_cores;
   p->host_threads = c.host_threads;
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -332,14 +332,14 @@ static bool can_bind(launcher_kind by)
 static void describe(const placement *p, size_t size, char *out)
 {
   char who[64];
-  if (p->crowded_ranks == 1) {
-    (void)snprintf(who, sizeof who, "rank %d runs", p->crowded_rank);
+  if (p->oversubscribed_ranks == 1) {
+    (void)snprintf(who, sizeof who, "rank %d runs", p->oversubscribed_rank);
   } else {
-    (void)snprintf(who, sizeof who, "%d ranks (the first is rank %d) run", p->crowded_ranks,
-                   p->crowded_rank);
+    (void)snprintf(who, sizeof who, "%d ranks (the first is rank %d) run", p->oversubscribed_ranks,
+                   p->oversubscribed_rank);
   }
-  (void)snprintf(out, size, "%s %d threads on %d core%s", who, p->crowded_threads, p->crowded_cores,
-                 p->crowded_cores == 1 ? "" : "s");
+  (void)snprintf(out, size, "%s %d threads on %d core%s", who, p->oversubscribed_threads,
+                 p->oversubscribed_cores, p->oversubscribed_cores == 1 ? "" : "s");
 }
 
 /* More ranks than cores: no number of threads helps. */
@@ -356,7 +356,7 @@ static void advise_ranks(const placement *p, launcher_kind by, int most, size_t 
     (void)snprintf(flag, sizeof flag, " (mpirun -n %d)", most);
   }
   (void)snprintf(out, size, "start at most %d rank%s on such a host%s%s", most,
-                 most == 1 ? "" : "s", flag, p->threads_high > 1 ? ", with OMP_NUM_THREADS=1" : "");
+                 most == 1 ? "" : "s", flag, p->threads_max > 1 ? ", with OMP_NUM_THREADS=1" : "");
 }
 
 /*
@@ -396,7 +396,7 @@ static void advise_idle(const placement *p, size_t size, char *out)
   const int share = p->host_ranks > 0 ? p->host_cores / p->host_ranks : 0;
   char remedy[200];
 
-  if (!can_bind(by) || getenv("OMP_NUM_THREADS") != NULL || p->cores_high >= share) { return; }
+  if (!can_bind(by) || getenv("OMP_NUM_THREADS") != NULL || p->cores_max >= share) { return; }
   advise_binding(by, share, 0, by == LAUNCHER_OPENMPI, sizeof remedy, remedy);
   (void)snprintf(out, size, "%d thread%s on the %d cores of a host: %s", p->host_threads,
                  p->host_threads == 1 ? "" : "s", p->host_cores, remedy);
@@ -407,7 +407,7 @@ static void advise_fewer(const placement *p, launcher_kind by, int fit, int has,
                          char *out)
 {
   char more[64] = "";
-  if (by == LAUNCHER_SLURM && p->crowded_ranks == 1) {
+  if (by == LAUNCHER_SLURM && p->oversubscribed_ranks == 1) {
     (void)snprintf(more, sizeof more, ", or start with srun --cpus-per-task=%d", has);
   } else if (by == LAUNCHER_OPENMPI) {
     (void)snprintf(more, sizeof more, " (to all hosts: mpirun -x OMP_NUM_THREADS)");
@@ -421,25 +421,27 @@ void placement_advice(const placement *p, size_t size, char *out)
   char remedy[200];
 
   (void)snprintf(out, size, "%s", "");
-  if (!p->crowded) {
+  if (!p->oversubscribed) {
     advise_idle(p, size, out);
     return;
   }
 
   /* Threads a rank has, could have on these cores, and could have on the whole host. */
-  const int has = (p->crowded_threads + p->crowded_ranks - 1) / p->crowded_ranks;
-  const int fit = p->crowded_cores / p->crowded_ranks;
+  const int has =
+      (p->oversubscribed_threads + p->oversubscribed_ranks - 1) / p->oversubscribed_ranks;
+  const int fit = p->oversubscribed_cores / p->oversubscribed_ranks;
   const int share = p->host_cores / p->host_ranks;
   const int reach = has < share ? has : share;
   const launcher_kind by = launcher_find().kind;
-  const bool bound = can_bind(by) && p->crowded_cores < p->host_cores;
+  const bool bound = can_bind(by) && p->oversubscribed_cores < p->host_cores;
 
   if (bound && reach > fit) {
     advise_binding(by, reach, fit, reach < has, sizeof remedy, remedy);
   } else if (fit > 0) {
     advise_fewer(p, by, fit, has, sizeof remedy, remedy);
   } else {
-    advise_ranks(p, by, share == 0 ? p->host_cores : p->crowded_cores, sizeof remedy, remedy);
+    advise_ranks(p, by, share == 0 ? p->host_cores : p->oversubscribed_cores, sizeof remedy,
+                 remedy);
   }
   describe(p, sizeof fact_line, fact_line);
   (void)snprintf(out, size, "%s: %s", fact_line, remedy);

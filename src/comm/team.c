@@ -65,23 +65,23 @@ static unroll_status find_size(unroll_comm *comm, int limit, int *size)
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &n));
   *size =
       largest_team(comm->size, limit, comm->rank, comm->rank - place, comm->rank - place + n - 1);
-  watchdog_begin_all(forming);
+  watchdog_wait_begin_any(forming);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, size, 1, MPI_INT, MPI_MIN, comm->handle));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
 static unroll_status part(const unroll_comm *comm, int color, MPI_Comm *out)
 {
   unroll_status st = UNROLL_OK;
-  watchdog_begin_all(forming);
+  watchdog_wait_begin_any(forming);
   UNROLL_TRY_MPI(MPI_Comm_split(comm->handle, color, comm->rank, out));
   UNROLL_TRY_MPI(MPI_Comm_set_errhandler(*out, MPI_ERRORS_RETURN));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -91,7 +91,7 @@ static unroll_status form(comm_team *team, const unroll_comm *comm, int size)
   int of_host = 0;
 
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &of_host));
-  team->wires = of_host < comm->size;
+  team->multi_host = of_host < comm->size;
   team->size = size;
   team->rank = comm->rank % size;
   team->first = comm->rank - team->rank;
@@ -146,29 +146,29 @@ static bool reserve(int file, size_t begin, size_t end)
 
 static size_t bytes_of_marks(const comm_team *team)
 {
-  return whole_pages((size_t)team->size * sizeof(watchdog_mark));
+  return whole_pages((size_t)team->size * sizeof(watchdog_arrivals));
 }
 
-static watchdog_mark *marks_of(const comm_team *team)
+static watchdog_arrivals *marks_of(const comm_team *team)
 {
-  return (watchdog_mark *)(void *)(team->memory + team->bytes - bytes_of_marks(team));
+  return (watchdog_arrivals *)(void *)(team->memory + team->total_bytes - bytes_of_marks(team));
 }
 
 static bool map(comm_team *team, int file)
 {
   int flags = file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
-  void *at = mmap(NULL, team->bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+  void *at = mmap(NULL, team->total_bytes, PROT_READ | PROT_WRITE, flags, file, 0);
   team->memory = at == MAP_FAILED ? NULL : at;
-  team->marks = at == MAP_FAILED ? NULL : marks_of(team);
+  team->arrivals = at == MAP_FAILED ? NULL : marks_of(team);
   if (at != MAP_FAILED) {
-    (void)madvise(at, team->bytes, MADV_HUGEPAGE);
+    (void)madvise(at, team->total_bytes, MADV_HUGEPAGE);
   } /* no harm where it is refused */
   return team->memory != NULL;
 }
 
 static void unmap(comm_team *team)
 {
-  if (team->memory != NULL) { (void)munmap(team->memory, team->bytes); }
+  if (team->memory != NULL) { (void)munmap(team->memory, team->total_bytes); }
   team->memory = NULL;
 }
 
@@ -181,12 +181,13 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
 {
   unroll_status st = UNROLL_OK;
   char name[64] = "";
-  const size_t parts = (size_t)team->size * team->each, mine = (size_t)team->rank * team->each;
+  const size_t parts = (size_t)team->size * team->segment_bytes,
+               mine = (size_t)team->rank * team->segment_bytes;
   size_t begin = 0, end = 0;
   int file = -1, good = 0;
 
-  watchdog_begin_all(forming);
-  if (team->rank == 0) { file = create(name, sizeof name, team->bytes); }
+  watchdog_wait_begin_any(forming);
+  if (team->rank == 0) { file = create(name, sizeof name, team->total_bytes); }
   UNROLL_TRY_MPI(MPI_Bcast(name, (int)sizeof name, MPI_CHAR, 0, team->handle));
   if (team->rank > 0 && name[0] != '\0') { file = shm_open(name, O_RDWR, 0); }
   UNROLL_TRY_MPI(MPI_Barrier(team->handle)); /* all have opened it */
@@ -194,14 +195,14 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
   name[0] = '\0';
   UNROLL_TRY_MPI(MPI_Barrier(team->handle)); /* it has no name now */
 
-  comm_team_share(team, team->bytes - parts, whole_pages(1), &begin, &end);
-  good = file >= 0 && reserve(file, mine, mine + team->each) &&
+  comm_team_owned_range(team, team->total_bytes - parts, whole_pages(1), &begin, &end);
+  good = file >= 0 && reserve(file, mine, mine + team->segment_bytes) &&
          reserve(file, parts + begin, parts + end) && map(team, file);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &good, 1, MPI_INT, MPI_MIN, comm->handle));
   *ok = good != 0;
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   if (team->rank == 0 && name[0] != '\0') { (void)shm_unlink(name); }
   if (file >= 0) { (void)close(file); }
   return st;
@@ -211,7 +212,7 @@ static unroll_status map_private(comm_team *team)
 {
   if (map(team, -1)) { return UNROLL_OK; }
   return unroll_fail(UNROLL_ERR_MEMORY, "parameters and gradient: no memory for %zu bytes",
-                     team->bytes);
+                     team->total_bytes);
 }
 
 /* ---------------------------------------------------------- create, free */
@@ -224,8 +225,9 @@ static unroll_status size_memory(comm_team *team, size_t each, size_t common)
                        "parameters and gradients of %d ranks are more than a machine can address",
                        team->size);
   }
-  team->each = whole_pages(each);
-  team->bytes = (size_t)team->size * team->each + whole_pages(common + 1) + bytes_of_marks(team);
+  team->segment_bytes = whole_pages(each);
+  team->total_bytes =
+      (size_t)team->size * team->segment_bytes + whole_pages(common + 1) + bytes_of_marks(team);
   return UNROLL_OK;
 }
 
@@ -282,17 +284,18 @@ void comm_team_free(comm_team **team)
 
 /* ---------------------------------------------------------------- work */
 
-void *comm_team_part(const comm_team *team, int rank)
+void *comm_team_segment(const comm_team *team, int rank)
 {
-  return team->memory + (size_t)rank * team->each;
+  return team->memory + (size_t)rank * team->segment_bytes;
 }
 
 void *comm_team_common(const comm_team *team)
 {
-  return comm_team_part(team, team->size);
+  return comm_team_segment(team, team->size);
 }
 
-void comm_team_share(const comm_team *team, size_t n, size_t grain, size_t *begin, size_t *end)
+void comm_team_owned_range(const comm_team *team, size_t n, size_t grain, size_t *begin,
+                           size_t *end)
 {
   size_t rank = (size_t)team->rank, size = (size_t)team->size, grains = (n + grain - 1) / grain;
   size_t first = grains * rank / size * grain, last = grains * (rank + 1) / size * grain;
@@ -304,12 +307,12 @@ unroll_status comm_team_fence(const comm_team *team)
 {
   unroll_status st = UNROLL_OK;
   if (team->size > 1) {
-    watchdog_begin_team(team->first, team->size, team->rank, team->marks,
-                        "shared memory of the host");
+    watchdog_wait_begin_team(team->first, team->size, team->rank, team->arrivals,
+                             "shared memory of the host");
     UNROLL_TRY_MPI(MPI_Barrier(team->handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }

@@ -30,10 +30,10 @@ typedef struct comm_team {
   MPI_Comm across; /* the ranks that have the same place in their teams */
   int first;       /* rank of its first in the communicator */
   int rank, size;
-  bool wires;         /* the teams live on several hosts */
-  size_t each, bytes; /* [bytes] of one part; of the whole memory */
+  bool multi_host;                   /* the teams live on several hosts */
+  size_t segment_bytes, total_bytes; /* [bytes] of one part; of the whole memory */
   unsigned char *memory;
-  watchdog_mark *marks; /* (size) how often each came to a fence; behind the common memory */
+  watchdog_arrivals *arrivals; /* (size) how often each came to a fence; behind the common memory */
 } comm_team;
 
 /**
@@ -51,11 +51,12 @@ unroll_status comm_team_new(unroll_comm *comm, size_t each, size_t common, comm_
 void comm_team_free(comm_team **team);
 
 /** The memory of one rank of the team, and of all. */
-void *comm_team_part(const comm_team *team, int rank);
+void *comm_team_segment(const comm_team *team, int rank);
 void *comm_team_common(const comm_team *team);
 
 /** This rank's share [*begin, *end) of n elements, cut at multiples of `grain`; the shares make up [0, n). */
-void comm_team_share(const comm_team *team, size_t n, size_t grain, size_t *begin, size_t *end);
+void comm_team_owned_range(const comm_team *team, size_t n, size_t grain, size_t *begin,
+                           size_t *end);
 
 /** What any rank of the team wrote before, all see after. Collective over the team. */
 unroll_status comm_team_fence(const comm_team *team);

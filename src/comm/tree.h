@@ -13,7 +13,7 @@
 #include <unroll/real.h>
 
 /** Largest power of two that is at most P, P >= 1. */
-static inline int tree_core(int P)
+static inline int tree_floor_pow2(int P)
 {
   int core = 1;
   while (core <= P / 2) { core *= 2; }

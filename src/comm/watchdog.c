@@ -45,7 +45,7 @@ static struct {
   _Atomic(const char *) what;
   atomic_int first, count; /* ranks waited for; count 0: some of all the others */
   atomic_int mine;         /* this rank among them, where there are marks */
-  _Atomic(const watchdog_mark *) marks;
+  _Atomic(const watchdog_arrivals *) marks;
 } record;
 
 static _Atomic(const char *) phase;
@@ -54,7 +54,7 @@ static _Atomic double last_limit;
 
 #define UNKNOWN UINT64_MAX
 
-static void begin(int first, int count, int mine, const watchdog_mark *marks, const char *what)
+static void begin(int first, int count, int mine, const watchdog_arrivals *marks, const char *what)
 {
   const uint64_t turn = atomic_load_explicit(&record.turn, memory_order_relaxed);
   atomic_store_explicit(&record.turn, (turn + 1) & ~UINT64_C(1), memory_order_relaxed);
@@ -67,23 +67,24 @@ static void begin(int first, int count, int mine, const watchdog_mark *marks, co
   atomic_store_explicit(&record.turn, (turn + 1) | 1, memory_order_release);
 }
 
-void watchdog_begin(int rank, const char *what)
+void watchdog_wait_begin(int rank, const char *what)
 {
   begin(rank, 1, 0, NULL, what);
 }
 
-void watchdog_begin_all(const char *what)
+void watchdog_wait_begin_any(const char *what)
 {
   begin(0, 0, 0, NULL, what);
 }
 
-void watchdog_begin_team(int first, int count, int mine, watchdog_mark *marks, const char *what)
+void watchdog_wait_begin_team(int first, int count, int mine, watchdog_arrivals *marks,
+                              const char *what)
 {
   atomic_fetch_add_explicit(&marks[mine].times, 1, memory_order_relaxed);
   begin(first, count, mine, marks, what);
 }
 
-void watchdog_end(void)
+void watchdog_wait_end(void)
 {
   const uint64_t turn = atomic_load_explicit(&record.turn, memory_order_relaxed);
   atomic_store_explicit(&record.turn, (turn + 1) & ~UINT64_C(1), memory_order_release);
@@ -100,7 +101,7 @@ void watchdog_phase(const char *what)
   atomic_store_explicit(&phase, what, memory_order_relaxed);
 }
 
-void watchdog_last(double seconds)
+void watchdog_set_limit(double seconds)
 {
   atomic_store_explicit(&last_limit, seconds > 0.0 ? seconds : INFINITY, memory_order_relaxed);
 }
@@ -146,7 +147,7 @@ static void name_one(int rank, size_t size, char *line)
 }
 
 /* "rank 1 on h1 (process 12), rank 3 on h1 (process 14)": those of a team that are late. */
-static void name_team(int first, int count, int mine, const watchdog_mark *marks, size_t size,
+static void name_team(int first, int count, int mine, const watchdog_arrivals *marks, size_t size,
                       char *line)
 {
   const uint64_t times = atomic_load_explicit(&marks[mine].times, memory_order_relaxed);
@@ -168,7 +169,7 @@ static bool describe(const sight *s, size_t size, char *line)
   const int first = atomic_load_explicit(&record.first, memory_order_relaxed);
   const int count = atomic_load_explicit(&record.count, memory_order_relaxed);
   const int mine = atomic_load_explicit(&record.mine, memory_order_relaxed);
-  const watchdog_mark *marks = atomic_load_explicit(&record.marks, memory_order_relaxed);
+  const watchdog_arrivals *marks = atomic_load_explicit(&record.marks, memory_order_relaxed);
   const char *what = atomic_load_explicit(&record.what, memory_order_relaxed);
   const char *during = atomic_load_explicit(&phase, memory_order_relaxed);
   const uint64_t done = atomic_load_explicit(&steps_done, memory_order_relaxed);
@@ -217,7 +218,7 @@ static void look(sight *s, double elapsed)
     return;
   }
   s->waited += elapsed;
-  const double least = STEPS * s->longest, scale = patient ? WATCHDOG_PATIENCE : 1.0;
+  const double least = STEPS * s->longest, scale = patient ? WATCHDOG_PHASE_FACTOR : 1.0;
   const double next = ldexp(fmax(dog.first, least) * scale, s->lines);
   const double last = fmax(atomic_load_explicit(&last_limit, memory_order_relaxed), least) * scale;
   char line[1024];
@@ -319,10 +320,10 @@ unroll_status watchdog_start(unroll_comm *comm, double first, double last,
   dog.first = first;
   dog.tell = tell;
   dog.context = context;
-  watchdog_end();
+  watchdog_wait_end();
   watchdog_step(UNKNOWN);
   watchdog_phase("reading the text and setting up");
-  watchdog_last(last);
+  watchdog_set_limit(last);
   UNROLL_TRY(meet(comm));
   if (!start_thread()) { st = unroll_fail(UNROLL_ERR_MEMORY, "no thread for the watchdog"); }
   UNROLL_TRY(comm_agree(comm, st));

@@ -10,17 +10,17 @@
  *
  * Whoever blocks in MPI writes the record, whether the watchdog runs or not; it costs a few stores:
  *
- *   watchdog_begin(partner, "sum of the gradient");
+ *   watchdog_wait_begin(partner, "sum of the gradient");
  *   UNROLL_TRY_MPI(MPI_Waitsome(...));
  * cleanup:
- *   watchdog_end();
+ *   watchdog_wait_end();
  *
  * Each begin starts the time anew, so a wait in a loop that moves along is none. An end without a begin is
  * legal. Only the main thread calls these functions. Ranks are those of the communicator of watchdog_start.
  *
  * When a line comes: after max(first, 3 longest) seconds of one wait, `longest` being the longest step so far; then
  * again each time that the wait is twice as long. When it ends: after max(last, 3 longest). Both are
- * WATCHDOG_PATIENCE times longer in a phase in which ranks are expected to wait for others. Time in
+ * WATCHDOG_PHASE_FACTOR times longer in a phase in which ranks are expected to wait for others. Time in
  * which the whole process was stopped (a suspended job) does not count.
  */
 #include <stdatomic.h>
@@ -30,32 +30,33 @@
 #include <unroll/status.h>
 
 /* [seconds] `first` of a training: longer than any step or hiccup of a network should be. */
-#define WATCHDOG_FIRST 5.0
+#define WATCHDOG_WARN_AFTER 5.0
 
 /* In a phase limits are so many times longer: a first line after a minute. */
-#define WATCHDOG_PATIENCE 12
+#define WATCHDOG_PHASE_FACTOR 12
 
 /* ---------------------------------------------------------------- waiting */
 
 /* The main thread begins to wait for one rank; for any of all the others. `what`: a string constant. */
-void watchdog_begin(int rank, const char *what);
-void watchdog_begin_all(const char *what);
+void watchdog_wait_begin(int rank, const char *what);
+void watchdog_wait_begin_any(const char *what);
 
 /*
  * How often a rank has come to the meeting of its team; a cache line each, zero at first, in memory that
  * all of the team see.
  */
-typedef struct watchdog_mark {
+typedef struct watchdog_arrivals {
   _Alignas(64) atomic_uint_least64_t times;
-} watchdog_mark;
+} watchdog_arrivals;
 
 /*
  * Rank first + mine begins to wait for those of ranks first .. first + count - 1 that came less often than
  * itself: they are named. marks (count) must stay until watchdog_stop, or the next begin.
  */
-void watchdog_begin_team(int first, int count, int mine, watchdog_mark *marks, const char *what);
+void watchdog_wait_begin_team(int first, int count, int mine, watchdog_arrivals *marks,
+                              const char *what);
 
-void watchdog_end(void);
+void watchdog_wait_end(void);
 
 /* ---------------------------------------------------- steps, phases, limits */
 
@@ -66,7 +67,7 @@ void watchdog_step(uint64_t done);
 void watchdog_phase(const char *what);
 
 /** [seconds] A new `last`. */
-void watchdog_last(double seconds);
+void watchdog_set_limit(double seconds);
 
 /* ------------------------------------------------------------- start, stop */
 

@@ -10,7 +10,7 @@
  *   recurrent  blocks of W_hh; 0: the step has no product
  *   kept       blocks that the forward pass keeps for the backward pass, which puts the deltas, the gradients of the
  *              pre-activations, in their place; 0: nothing but h, and the one delta replaces dL/dh
- *   from       the first delta that W_hh has made; those of W_xh are the first ones
+ *   first_recurrent  the first delta that W_hh has made; those of W_xh are the first ones
  *   memory     there is a second state, c
  *   bypass     some of dL/dh_t reaches h_{t-1} past the product
  *   gates      a letter for each block of W_hh in the file; "": it is one matrix, or there is none
@@ -30,7 +30,7 @@
 #include <stddef.h>
 #include <unroll/config.h>
 
-/* name, inputs, recurrent, kept, from, memory, bypass, gates */
+/* name, inputs, recurrent, kept, first_recurrent, memory, bypass, gates */
 #define CELLS(X)                                                                                   \
   X(tanh, 1, 1, 0, 0, 0, 0, "")                                                                    \
   X(relu, 1, 1, 0, 0, 0, 0, "")                                                                    \
@@ -50,7 +50,7 @@ typedef enum cell_id {
 
 typedef struct cell {
   cell_id id;
-  size_t inputs, recurrent, kept, from;
+  size_t inputs, recurrent, kept, first_recurrent;
   bool memory, bypass;
   const char *gates;
 } cell;
@@ -67,7 +67,7 @@ static inline size_t cell_deltas(const cell *c)
 /** Are the deltas of b_h those of W_hh, so that one product has both gradients? */
 static inline bool cell_shares_bias(const cell *c)
 {
-  return c->from == 0 && c->recurrent == c->inputs;
+  return c->first_recurrent == 0 && c->recurrent == c->inputs;
 }
 
 #endif

@@ -252,7 +252,7 @@ void recurrence_forward(const recurrence *r)
   }
 }
 
-void recurrence_clear(const recurrence *r, size_t slot, size_t b)
+void recurrence_zero_state(const recurrence *r, size_t slot, size_t b)
 {
   const size_t in_shard = r->B / r->shards;
   const size_t at = (slot * r->B + b) * r->ld, bytes = kernels_pad(r->H) * sizeof *r->h;
@@ -294,7 +294,7 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
       p.deltas = r->deltas + row * r->ld_deltas;
       if (t + 1 < r->T) { after = p.deltas + r->B * r->ld_deltas; }
       p.K = after != NULL && c->recurrent > 0 ? blocks_size(c->recurrent, r->H) : 0;
-      p.after = p.K > 0 ? after + c->from * kernels_pad(r->H) : p.deltas;
+      p.after = p.K > 0 ? after + c->first_recurrent * kernels_pad(r->H) : p.deltas;
       p.dh = r->dh + at;
       p.h_before = r->h + at;
       p.h = r->h + next;

@@ -99,7 +99,7 @@ typedef struct recurrence {
 void recurrence_forward(const recurrence *r);
 
 /** Set one sequence's states of a slot to zero, wherever recurrence_forward has put them. */
-void recurrence_clear(const recurrence *r, size_t slot, size_t b);
+void recurrence_zero_state(const recurrence *r, size_t slot, size_t b);
 
 /** dL/da of all steps, from dL/dh of the layers above alone, from the last step to the first. Opens a region. */
 void recurrence_backward(const recurrence *r, kernel_poll poll);

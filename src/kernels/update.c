@@ -41,8 +41,8 @@ static void want(size_t begin, size_t end, const sparse_rows *rows, double wante
   }
 }
 
-void update_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
-                    size_t end, double *blocks)
+void update_sum_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
+                        size_t end, double *blocks)
 {
   const kernel_table *k = kernels();
   const double wanted = -1.0;

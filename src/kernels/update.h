@@ -27,8 +27,8 @@ size_t update_norm_blocks(size_t n);
  * @param[in]  rows    what of g can be non-zero; NULL: everything
  * @param[out] blocks  (update_norm_blocks(n)) of which [begin, end) are written
  */
-void update_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
-                    size_t end, double *blocks);
+void update_sum_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
+                        size_t end, double *blocks);
 
 /** The norm from the squares of all blocks, which it overwrites. */
 double update_norm(size_t count, double *blocks);

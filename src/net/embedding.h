@@ -22,8 +22,8 @@ typedef struct embedding {
   const unroll_tensor *table;
   network_size size;
   bool sparse;
-  uint64_t *seen;    /* (V bits) tokens of the window */
-  uint32_t *touched; /* (n_touched) rows, ascending */
+  uint64_t *token_mask; /* (V bits) tokens of the window */
+  uint32_t *touched;    /* (n_touched) rows, ascending */
   size_t n_touched;
   unroll_real *rows; /* (n_touched, ld of the table) the touched rows beside each other, or NULL */
 } embedding;
@@ -31,29 +31,29 @@ typedef struct embedding {
 /** Are few of a large vocabulary's tokens in a global window of so many, so that its rows go apart from the rest? */
 bool embedding_is_sparse(const unroll_params *params, size_t window);
 
-/** Of memory for a backward pass, where size has one. Frees nothing on error: embedding_end is safe then. */
-unroll_status embedding_start(const unroll_params *params, const network_size *size, embedding *e);
-void embedding_end(embedding *e);
+/** Of memory for a backward pass, where size has one. Frees nothing on error: embedding_destroy is safe then. */
+unroll_status embedding_init(const unroll_params *params, const network_size *size, embedding *e);
+void embedding_destroy(embedding *e);
 
 /** What the tokens x add in the first layer. */
 layer_input embedding_forward(const embedding *e, const int32_t *x);
 
 /**
- * Note the n tokens x in `seen`, beside those noted before unless `first`: the first of two steps, between which
+ * Note the n tokens x in `token_mask`, beside those noted before unless `first`: the first of two steps, between which
  * ranks may unite theirs.
  */
-void embedding_note(embedding *e, size_t n, const int32_t *x, bool first);
+void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first);
 
-/** The rows that `seen` names become the touched ones; those of `gradient` touched before become zero. */
-void embedding_touch(embedding *e, unroll_real *gradient);
+/** The rows that `token_mask` names become the touched ones; those of `gradient` touched before become zero. */
+void embedding_set_touched_rows(embedding *e, unroll_real *gradient);
 
-/** Words of `seen`. */
-size_t embedding_seen_words(const embedding *e);
+/** Words of `token_mask`. */
+size_t embedding_mask_words(const embedding *e);
 
 /** The touched rows of the gradient to e->rows, and rows [begin, end) of a sum of these into `gradient`. */
-void embedding_rows_out(const embedding *e, const unroll_real *gradient);
-void embedding_rows_in(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
-                       unroll_real *gradient);
+void embedding_gather_rows(const embedding *e, const unroll_real *gradient);
+void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
+                            unroll_real *gradient);
 
 /** The gradient of the table: x (T, B), the first layer's deltas (T, B, ld). */
 void embedding_backward(const embedding *e, size_t T, const int32_t *x, const unroll_real *deltas,

@@ -13,9 +13,9 @@ typedef struct head {
   int32_t *y_panel;
 } head;
 
-/** Frees nothing on error: head_end is safe then. */
-unroll_status head_start(const unroll_params *params, const network_size *size, head *o);
-void head_end(head *o);
+/** Frees nothing on error: head_destroy is safe then. */
+unroll_status head_init(const unroll_params *params, const network_size *size, head *o);
+void head_destroy(head *o);
 
 /**
  * Losses of the scored steps of a span, for targets y (T, B) of the window.

@@ -360,7 +360,7 @@ static void tangent_step(batch *b, size_t group, size_t l, size_t lag)
   memset(z->m, 0, GROUP * z->n * sizeof *z->m);
   for (size_t k = 0; k < c->recurrent; ++k) {
     multiply(H, u->m, u->n, b->transposed + (l * c->recurrent + k) * H * H, H,
-             z->m + (c->from + k) * H, z->n);
+             z->m + (c->first_recurrent + k) * H, z->n);
   }
   for (size_t r = 0; r < GROUP; ++r) {
     const double *in = u->m + r * u->n;
@@ -466,7 +466,7 @@ static void receive(const batch *b, size_t group, size_t l, rows *dh, rows *dc)
   const rows *left = &b->left[group * b->L + l];
   rows *own = &b->own[group];
 
-  multiply_back(H, left, c->from, matrix_of(b->params, l, PARAMS_W_HH), own);
+  multiply_back(H, left, c->first_recurrent, matrix_of(b->params, l, PARAMS_W_HH), own);
   for (size_t r = 0; r < GROUP; ++r) {
     const double *way = left->m + r * left->n + cell_deltas(c) * H;
     if (c->memory) {

@@ -60,7 +60,7 @@ void network_forward(network *net, size_t T);
 void network_output(network *net, network_span span, double scale, bool only_loss);
 
 /**
- * The gradient of a window, after network_output with training and embedding_touch. The input table comes before W_hh of
+ * The gradient of a window, after network_output with training and embedding_set_touched_rows. The input table comes before W_hh of
  * its layer: little work, and much to be sent while the products that follow are computed.
  */
 unroll_status network_backward(network *net, network_span span, const network_ready *ready);
@@ -78,11 +78,11 @@ void network_carry(network *net, size_t T);
 
 /** Elements of a state of this network, and of B sequences of any with such parameters. */
 size_t network_state_size(const network *net);
-size_t network_state_of(const unroll_params *params, size_t B);
+size_t network_state_size_of(const unroll_params *params, size_t B);
 
 /** Copy the carried state out to (states, L, B, H) without padding, or in from it. */
 void network_get_state(const network *net, unroll_real *state);
-void network_get_slot(const network *net, size_t slot, unroll_real *state); /* of any slot */
+void network_get_state_at(const network *net, size_t slot, unroll_real *state); /* of any slot */
 void network_set_state(network *net, const unroll_real *state);
 
 /** h of the carried state of the top layer (B, ld). */

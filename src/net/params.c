@@ -42,8 +42,8 @@ static unroll_status place(unroll_params *p, const char *group, const descriptio
   t->rows = d->blocks * d->rows;
   t->block = d->blocks == 1 ? d->rows : kernels_pad(d->rows);
   t->ld = kernels_ld(d->col_dim == NULL || d->transposed ? d->blocks * t->block : d->cols);
-  if (params_lines(t) > (most - p->n) / t->ld) { goto too_large; }
-  p->n += params_lines(t) * t->ld;
+  if (params_memory_rows(t) > (most - p->n) / t->ld) { goto too_large; }
+  p->n += params_memory_rows(t) * t->ld;
   p->n_real += t->rows * t->cols;
   p->n_tensors += 1;
   return UNROLL_OK;
@@ -78,7 +78,7 @@ static unroll_status place_layer(unroll_params *p, size_t l)
                            .blocks = G,
                            .rows = H,
                            .cols = 1,
-                           .turn = c->from};
+                           .turn = c->first_recurrent};
   const description b_hn = {.name = "b_hn",
                             .long_name = "bias of the new state's hidden part",
                             .row_dim = "hidden",
@@ -93,7 +93,7 @@ static unroll_status place_layer(unroll_params *p, size_t l)
                       .blocks = G,
                       .rows = H,
                       .cols = V,
-                      .turn = c->from,
+                      .turn = c->first_recurrent,
                       .transposed = true};
   if (l > 0) {
     W_xh.long_name = gated ? "input-hidden weights of the gates, from the layer below"
@@ -167,7 +167,7 @@ const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name
   return NULL;
 }
 
-double params_work(const unroll_params *p)
+double params_flops_per_token(const unroll_params *p)
 {
   const cell *c = params_cell(p);
   const double V = (double)p->shape.V, H = (double)p->shape.H, above = (double)p->shape.L - 1;

@@ -18,13 +18,13 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
 const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which);
 
 /** The gathered table of the inputs, which comes last in memory. */
-static inline const unroll_tensor *params_table(const unroll_params *p)
+static inline const unroll_tensor *params_input_table(const unroll_params *p)
 {
   return &p->tensors[p->n_tensors - 1];
 }
 
 /** Rows in memory. */
-static inline size_t params_lines(const unroll_tensor *t)
+static inline size_t params_memory_rows(const unroll_tensor *t)
 {
   return t->col_dim == NULL ? 1 : t->transposed ? t->cols : t->blocks * t->block;
 }
@@ -43,7 +43,7 @@ static inline const cell *params_cell(const unroll_params *p)
  * Floating-point operations of a training step for each token: a product of n blocks of (H, H) costs 2 n H^2 forward and
  * twice that backward; the gathered input nothing.
  */
-double params_work(const unroll_params *p);
+double params_flops_per_token(const unroll_params *p);
 
 /** Named vectors of the state of a layer: h, and c of a cell with memory. */
 static inline size_t params_states(const unroll_params *p)
@@ -68,7 +68,7 @@ static inline const char *params_state_name(size_t which)
  *
  * Threads: opens regions
  */
-unroll_status params_start_part(unroll_params *params, const unroll_start *start, size_t begin,
-                                size_t end);
+unroll_status params_start_range(unroll_params *params, const unroll_start *start, size_t begin,
+                                 size_t end);
 
 #endif

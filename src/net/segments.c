@@ -18,7 +18,7 @@
 /* [bytes] of states that are held without a thought: recomputing them would cost a forward pass. */
 #define SEGMENT_BYTES ((size_t)1 << 26)
 
-size_t segments_chunk(size_t B, size_t V)
+size_t segments_chunk_steps(size_t B, size_t V)
 {
   size_t chunk = MOST_CHUNK;
   while (chunk > LEAST_CHUNK && chunk * B * V > CHUNK_LOGITS) { chunk /= 2; }
@@ -95,10 +95,10 @@ void segments_forward(segments *s, size_t n, token_source source)
     network_get_state(net, s->kept + k * network_state_size(net));
     run_segment(s, k, source);
     if (net->embedding.sparse) {
-      embedding_note(&net->embedding, steps_of(s, k) * net->size.B, net->x, k == 0);
+      embedding_mark_tokens(&net->embedding, steps_of(s, k) * net->size.B, net->x, k == 0);
     }
   }
-  network_get_slot(net, steps_of(s, segment_count(s) - 1), s->end);
+  network_get_state_at(net, steps_of(s, segment_count(s) - 1), s->end);
 }
 
 unroll_status segments_backward(segments *s, double scale, token_source source, double *sums,

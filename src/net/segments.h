@@ -40,7 +40,7 @@ typedef struct segments {
  * Steps of a chunk, from what all ranks have in common: enough tokens to make the weight gradients
  * efficient, as long as the logits of all ranks together stay below CHUNK_LOGITS.
  */
-size_t segments_chunk(size_t B, size_t V);
+size_t segments_chunk_steps(size_t B, size_t V);
 
 /**
  * Steps of a segment: whole sequences where their states fit in SEGMENT_BYTES, else about the square root of
@@ -54,7 +54,7 @@ size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params,
 unroll_status segments_new(network *net, size_t longest, segments **out);
 void segments_free(segments **s);
 
-/** All n steps from the carried state of the network; tokens are noted for embedding_touch where that matters. */
+/** All n steps from the carried state of the network; tokens are noted for embedding_set_touched_rows where that matters. */
 void segments_forward(segments *s, size_t n, token_source source);
 
 /**

@@ -22,7 +22,7 @@ typedef struct network_size {
 } network_size;
 
 /* Is there a backward pass? */
-static inline bool size_trains(const network_size *size)
+static inline bool size_has_backward(const network_size *size)
 {
   return size->window > 0;
 }

@@ -29,7 +29,7 @@ static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t see
   const double bound = 1.0 / sqrt((double)p->shape.H);
   const bool turned =
       t->transposed || t->col_dim == NULL; /* rows of the file run along a line in memory */
-  const size_t lines = params_lines(t), H = t->rows / t->blocks;
+  const size_t lines = params_memory_rows(t), H = t->rows / t->blocks;
 
 #pragma omp parallel for default(none) schedule(static)                                            \
     shared(p, t, seed, stream, begin, end, bound, turned, lines, H)
@@ -151,8 +151,8 @@ cleanup:
   return st;
 }
 
-unroll_status params_start_part(unroll_params *params, const unroll_start *start, size_t begin,
-                                size_t end)
+unroll_status params_start_range(unroll_params *params, const unroll_start *start, size_t begin,
+                                 size_t end)
 {
   unroll_status st = UNROLL_OK;
 
@@ -171,5 +171,5 @@ cleanup:
 unroll_status unroll_params_start(unroll_params *params, const unroll_start *start)
 {
   memset(params->values, 0, params->n * sizeof *params->values);
-  return params_start_part(params, start, 0, params->n);
+  return params_start_range(params, start, 0, params->n);
 }

@@ -139,8 +139,8 @@ static unroll_status set_up(bench *b)
   unroll_status st = UNROLL_OK;
   UNROLL_TRY(unroll_config_resolve(&b->config));
   if (b->config.stride == 0) { b->config.stride = b->config.steps; }
-  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,
-                        &b->text.cut.first, &b->text.cut.count));
+  UNROLL_TRY(step_owned_sequences(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,
+                                  &b->text.cut.first, &b->text.cut.count));
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
   UNROLL_TRY(step_new(b->comm, &b->config, b->ranks, (size_t)b->config.steps, b->params, b->moments,
                       &b->stepper));
@@ -232,7 +232,7 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
 
   for (size_t k = 0; k < BLOCKS; ++k) { total[k] = b->blocks[k].total; }
   UNROLL_TRY(comm_max_double(b->comm, total, BLOCKS));
-  size_t k = median_of(BLOCKS, total);
+  size_t k = median_index(BLOCKS, total);
   const step_times *t = &b->blocks[k];
   double mean[] = {t->total,    t->forward, t->output, t->backward,
                    t->exchange, t->wait,    t->norm,   t->update};
@@ -243,7 +243,7 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
   double tokens = (double)(t->steps * config->steps * config->batch);
   out->updates = BLOCKS * t->steps;
   out->tokens_per_second = tokens / total[k];
-  out->gflops = out->tokens_per_second * params_work(b->params) * 1e-9;
+  out->gflops = out->tokens_per_second * params_flops_per_token(b->params) * 1e-9;
   out->step_seconds = mean[0];
   out->forward_seconds = mean[1];
   out->output_seconds = mean[2];
@@ -265,7 +265,7 @@ static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = b->stepper;
-  const size_t n = b->params->n, dense = step_exchanged(s), rows = step_exchanged_rows(s);
+  const size_t n = b->params->n, dense = step_exchange_dense(s), rows = step_exchange_rows(s);
   double seconds[EXCHANGES];
 
   out->exchange_bytes = (dense + rows) * sizeof *s->sum;
@@ -282,7 +282,7 @@ static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
     seconds[k] = clock_seconds() - before;
   }
   UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGES));
-  const double alone = seconds[median_of(EXCHANGES, seconds)];
+  const double alone = seconds[median_index(EXCHANGES, seconds)];
   out->exchange_bandwidth = (double)out->exchange_bytes / alone;
   out->exchange_hidden = fmax(0.0, 1.0 - (out->exchange_seconds + out->wait_seconds) / alone);
 
@@ -312,12 +312,12 @@ unroll_status bench_ranks(unroll_comm *comm, size_t ranks, uint64_t V, const unr
   UNROLL_TRY(run_blocks(&b, seconds));
   UNROLL_TRY(reduce_blocks(&b, &r));
   UNROLL_TRY(measure_exchange(&b, &r));
-  most[1] = memory_peak();
+  most[1] = memory_peak_rss();
   UNROLL_TRY(comm_max_u64(comm, most, 2));
   r.threads = most[0];
   r.peak_memory = most[1];
   r.shards = b.config.shards;
-  r.peak_gflops = b.peaks[median_of(BLOCKS, b.peaks)];
+  r.peak_gflops = b.peaks[median_index(BLOCKS, b.peaks)];
   r.fraction_of_peak = r.gflops / r.peak_gflops;
   *result = r;
 

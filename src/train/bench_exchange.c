@@ -79,8 +79,8 @@ static unroll_status measure(bed *b, double seconds, unroll_exchange_result *r)
   }
   r->sent = (comm_exchange_sent(b->exchange) - sent) / (repeats * count);
   UNROLL_TRY(comm_max_u64(b->comm, &r->sent, 1));
-  r->seconds = tree[median_of(repeats, tree)];
-  r->mpi_seconds = mpi[median_of(repeats, mpi)];
+  r->seconds = tree[median_index(repeats, tree)];
+  r->mpi_seconds = mpi[median_index(repeats, mpi)];
 
 cleanup:
   return st;

@@ -121,10 +121,10 @@ static unroll_status record(trainer *t, const unroll_gradflow *flow)
 
   UNROLL_TRY(run_add_flow(t->run, flow));
   if (runlog_flow(t->run->config.out, flow) != UNROLL_OK) {
-    record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); /* the run file itself has the row */
+    record_notify(t, UNROLL_EVENT_WARNING, unroll_message()); /* the run file itself has the row */
   }
   t->progress.flow = flow;
-  record_tell(t, UNROLL_EVENT_DIAGNOSE, NULL);
+  record_notify(t, UNROLL_EVENT_DIAGNOSE, NULL);
   t->progress.flow = NULL;
 
 cleanup:
@@ -147,7 +147,7 @@ unroll_status diagnose(trainer *t)
   UNROLL_TRY(comm_agree(t->comm, st));
   st = gradflow_measure(t->comm, r->params, p.T, first, n, tokens, flow);
   if (st == UNROLL_ERR_DIVERGED) {
-    record_tell(t, UNROLL_EVENT_WARNING, unroll_message());
+    record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
     st = UNROLL_OK;
     goto cleanup;
   }

@@ -43,7 +43,7 @@ static piece_count counted_cuts(const unroll_config *config, uint64_t length)
   return c;
 }
 
-piece_count piece_counted(const unroll_config *config, const text_source *text)
+piece_count piece_totals(const unroll_config *config, const text_source *text)
 {
   const piece_cut cut = cut_of(config);
   const uint64_t n = cut == WINDOWS ? windows_of(config, text) : text->batches;
@@ -103,7 +103,7 @@ cleanup:
   return st;
 }
 
-void piece_done(const piece *p, run_state *state)
+void piece_advance(const piece *p, run_state *state)
 {
   state->window += 1;
   state->position += p->steps - p->scored;

@@ -40,14 +40,14 @@ typedef struct piece_count {
 } piece_count;
 
 /** All pieces of a run. */
-piece_count piece_counted(const unroll_config *config, const text_source *text);
+piece_count piece_totals(const unroll_config *config, const text_source *text);
 
 /** The piece of the next update. Collective over comm where the text is ragged. */
 unroll_status piece_next(unroll_comm *comm, const unroll_config *config, const text_source *text,
                          const run_state *state, piece *out);
 
 /** Move behind a piece that is done. */
-void piece_done(const piece *p, run_state *state);
+void piece_advance(const piece *p, run_state *state);
 
 /** xi of an uncut step boundary: the factor that makes the mean over all cuts the full gradient. */
 double piece_xi(const unroll_config *config);

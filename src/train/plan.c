@@ -26,18 +26,19 @@ static unroll_status count_rank(const trainer *t, unroll_comm *alone, unroll_pla
   unroll_status st = UNROLL_OK;
   const unroll_params *params = t->run->params;
   const size_t window = t->pieces.longest * (size_t)t->run->config.batch;
-  const size_t dense = step_exchanged_of(params, window);
-  const size_t rows = step_exchanged_rows_of(params, window);
+  const size_t dense = step_exchange_dense_max(params, window);
+  const size_t rows = step_exchange_rows_max(params, window);
   const int ranks = (int)t->ranks;
   step_memory m = {0};
 
   UNROLL_TRY(step_measure(alone, &t->run->config, t->ranks, t->pieces.longest, t->run->params, &m));
-  UNROLL_TRY(comm_exchange_memory(ranks, true, m.gradient, &p->buffer_memory));
+  UNROLL_TRY(comm_exchange_predict_memory(ranks, true, m.gradient, &p->buffer_memory));
   p->gradient_memory = m.gradient;
   p->workspace_memory = m.workspace;
   p->shared_memory = m.common;
   p->exchange_bytes = (dense + rows) * sizeof *params->values;
-  p->sent_bytes = comm_exchange_sends(ranks, true, dense) + comm_exchange_sends(ranks, true, rows);
+  p->sent_bytes = comm_exchange_predict_sent(ranks, true, dense) +
+                  comm_exchange_predict_sent(ranks, true, rows);
 
 cleanup:
   return st;
@@ -68,7 +69,7 @@ cleanup:
 /* With nothing hidden behind the computing, and one rank on each host: the others have less to send. */
 static void add_links(unroll_plan *p)
 {
-  const double depth = comm_exchange_depth((int)p->ranks) + ceil(log2((double)p->ranks));
+  const double depth = comm_exchange_predict_depth((int)p->ranks) + ceil(log2((double)p->ranks));
 
   for (size_t i = 0; i < UNROLL_PLAN_LINKS; ++i) {
     unroll_plan_link *l = &p->links[i];
@@ -138,12 +139,12 @@ unroll_status unroll_plan_make(unroll_comm *comm, const unroll_config *config, s
 
   UNROLL_TRY(comm_agree(comm, unroll_comm_new(MPI_COMM_SELF, &alone)));
   UNROLL_TRY(comm_agree(comm, count_rank(t, alone, &p)));
-  uint64_t most[] = {t->text_held, memory_peak(), p.workspace_memory}; /* the last by threads */
+  uint64_t most[] = {t->text_held, memory_peak_rss(), p.workspace_memory}; /* the last by threads */
   UNROLL_TRY(comm_max_u64(comm, most, 3));
   p.text_memory = most[0];
   p.process_memory = most[1];
   p.workspace_memory = most[2];
-  p.threads = (uint64_t)where->threads_high;
+  p.threads = (uint64_t)where->threads_max;
   UNROLL_TRY(find_hindrance(t, (uint64_t)where->host_ranks, &p));
   if (p.not_measured == NULL) { UNROLL_TRY(add_time(t, alone, &p)); }
   *plan = p;

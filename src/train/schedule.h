@@ -29,7 +29,7 @@ double schedule_rate(const unroll_config *config, uint64_t step, uint64_t steps,
  *
  * @return true when the loss is the best so far
  */
-bool schedule_validated(const unroll_config *config, double loss, run_state *state);
+bool schedule_record_validation(const unroll_config *config, double loss, run_state *state);
 
 /** Has the run gone without a new best for as many validations as --early-stop says? */
 bool schedule_stops_early(const unroll_config *config, const run_state *state);

@@ -20,8 +20,8 @@
 
 /* ------------------------------------------------------------------- make */
 
-unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *config, size_t *first,
-                         size_t *count)
+unroll_status step_owned_sequences(uint64_t ranks, uint64_t rank, const unroll_config *config,
+                                   size_t *first, size_t *count)
 {
   const uint64_t P = ranks, S = config->shards;
   char legal[256] = "";
@@ -66,13 +66,13 @@ static unroll_status make_team(stepper *s, size_t longest)
   const unroll_params *params = s->params;
   const size_t n = params->n, window = longest * (size_t)s->config->batch;
   const size_t arrays = arrays_of(s);
-  const size_t rows = s->ranks > 1 ? step_exchanged_rows_of(params, window) : 0;
+  const size_t rows = s->ranks > 1 ? step_exchange_rows_max(params, window) : 0;
 
   UNROLL_TRY(comm_team_new(s->comm, (n + rows) * sizeof *s->sum,
                            arrays * n * sizeof *s->sum + update_norm_blocks(n) * sizeof *s->squares,
                            &s->team));
-  s->sum = comm_team_part(s->team, 0);
-  s->rows = (unroll_real *)comm_team_part(s->team, s->team->rank) + n;
+  s->sum = comm_team_segment(s->team, 0);
+  s->rows = (unroll_real *)comm_team_segment(s->team, s->team->rank) + n;
   s->squares = (double *)((unroll_real *)comm_team_common(s->team) + arrays * n);
 
 cleanup:
@@ -92,9 +92,10 @@ static unroll_status make_network(stepper *s, size_t longest)
     group = shard_tree_group(shards);
   } /* P is no power of two: a tree of its own */
 
-  UNROLL_TRY(step_share(s->ranks, 0, config, &first, &count));
-  if (config->bptt != UNROLL_BPTT_TRUNCATED && longest > segments_chunk(batch, params->shape.V)) {
-    chunk = segments_chunk(batch, params->shape.V);
+  UNROLL_TRY(step_owned_sequences(s->ranks, 0, config, &first, &count));
+  if (config->bptt != UNROLL_BPTT_TRUNCATED &&
+      longest > segments_chunk_steps(batch, params->shape.V)) {
+    chunk = segments_chunk_steps(batch, params->shape.V);
     T = segments_steps(longest, chunk, params, count);
   }
   const network_size size = {.T = T,
@@ -104,7 +105,7 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .group = group,
                              .window = longest * batch,
                              .per_shard = longest > chunk,
-                             .gradient = comm_team_part(s->team, s->team->rank),
+                             .gradient = comm_team_segment(s->team, s->team->rank),
                              .rows = s->ranks > 1 ? s->rows : NULL};
   UNROLL_TRY(network_new(params, &size, &s->net));
   if (size.per_shard) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
@@ -126,7 +127,7 @@ static unroll_status move_in(stepper *s)
   unroll_real *to = comm_team_common(s->team);
   size_t begin = 0, end = 0;
 
-  comm_team_share(s->team, n, KERNELS_NORM_BLOCK, &begin, &end);
+  comm_team_owned_range(s->team, n, KERNELS_NORM_BLOCK, &begin, &end);
   for (size_t i = 0; i < arrays_of(s); ++i, to += n) {
     unroll_real **from = array_of(s, i);
     memcpy(to + begin, *from + begin, (end - begin) * sizeof *to);
@@ -165,12 +166,13 @@ unroll_status step_measure(unroll_comm *comm, const unroll_config *config, size_
 {
   unroll_status st = UNROLL_OK;
   stepper *s = NULL;
-  const uint64_t before = memory_held();
+  const uint64_t before = memory_live_bytes();
 
   UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
-  *out = (step_memory){.gradient = s->team->each,
-                       .common = s->team->bytes - (size_t)s->team->size * s->team->each,
-                       .workspace = memory_held() - before};
+  *out =
+      (step_memory){.gradient = s->team->segment_bytes,
+                    .common = s->team->total_bytes - (size_t)s->team->size * s->team->segment_bytes,
+                    .workspace = memory_live_bytes() - before};
 
 cleanup:
   step_free(&s);
@@ -243,7 +245,7 @@ static void forward(stepper *s, const piece *p, token_source source)
   }
   source.fill(source.context, 0, p->steps, net->x, net->y);
   if (net->embedding.sparse) {
-    embedding_note(&net->embedding, p->steps * net->size.B, net->x, true);
+    embedding_mark_tokens(&net->embedding, p->steps * net->size.B, net->x, true);
   }
   network_forward(net, p->steps);
   s->times.forward += lap(&since);
@@ -267,8 +269,8 @@ static unroll_status touch_rows(stepper *s)
   double since = clock_seconds();
   embedding *e = &s->net->embedding;
   if (!e->sparse) { goto cleanup; }
-  UNROLL_TRY(comm_or_u64(s->comm, e->seen, embedding_seen_words(e)));
-  embedding_touch(e, s->net->gradient);
+  UNROLL_TRY(comm_or_u64(s->comm, e->token_mask, embedding_mask_words(e)));
+  embedding_set_touched_rows(e, s->net->gradient);
   s->times.exchange += lap(&since);
 
 cleanup:
@@ -277,29 +279,29 @@ cleanup:
 
 static sparse_rows touched_rows(const stepper *s)
 {
-  const unroll_tensor *table = params_table(s->params);
+  const unroll_tensor *table = params_input_table(s->params);
   return (sparse_rows){.begin = table->offset,
                        .ld = table->ld,
                        .n_rows = s->net->embedding.n_touched,
                        .row = s->net->embedding.touched};
 }
 
-size_t step_exchanged_of(const unroll_params *params, size_t window)
+size_t step_exchange_dense_max(const unroll_params *params, size_t window)
 {
-  return embedding_is_sparse(params, window) ? params_table(params)->offset : params->n;
+  return embedding_is_sparse(params, window) ? params_input_table(params)->offset : params->n;
 }
 
-size_t step_exchanged_rows_of(const unroll_params *params, size_t window)
+size_t step_exchange_rows_max(const unroll_params *params, size_t window)
 {
-  return embedding_is_sparse(params, window) ? window * params_table(params)->ld : 0;
+  return embedding_is_sparse(params, window) ? window * params_input_table(params)->ld : 0;
 }
 
-size_t step_exchanged(const stepper *s)
+size_t step_exchange_dense(const stepper *s)
 {
   return s->net->embedding.sparse ? touched_rows(s).begin : s->params->n;
 }
 
-size_t step_exchanged_rows(const stepper *s)
+size_t step_exchange_rows(const stepper *s)
 {
   return s->net->embedding.sparse ? s->net->embedding.n_touched * touched_rows(s).ld : 0;
 }
@@ -347,7 +349,7 @@ static unroll_status backward(stepper *s, const piece *p, token_source source)
   step_times *times = &s->times;
   const network_ready ready = {.call = exchange_part,
                                .context = s,
-                               .slice = comm_exchange_travels(s->exchange) ? SLICE : 0,
+                               .slice = comm_exchange_has_peers(s->exchange) ? SLICE : 0,
                                .poll = {.call = exchange_poll, .context = s}};
   double since = clock_seconds(), exchanged = times->exchange + times->wait;
 
@@ -381,8 +383,8 @@ static unroll_status sum(stepper *s, const piece *p, double *loss, double *flags
   since = clock_seconds();
   if (rows_travel(s)) {
     size_t begin = 0, end = 0;
-    comm_team_share(s->team, net->embedding.n_touched, 1, &begin, &end);
-    embedding_rows_in(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
+    comm_team_owned_range(s->team, net->embedding.n_touched, 1, &begin, &end);
+    embedding_scatter_rows(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
   }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + STEP_FLAGS));
   s->times.exchange += lap(&since);
@@ -405,11 +407,11 @@ static unroll_status global_norm(stepper *s, double *norm)
 
   if (rows_travel(s)) { UNROLL_TRY(meet(s)); } /* all rows are in their place */
   since = clock_seconds();
-  comm_team_share(s->team, dense, 1, &begin, &end);
-  update_squares(n, s->sum, sparse, begin, end, s->squares);
+  comm_team_owned_range(s->team, dense, 1, &begin, &end);
+  update_sum_squares(n, s->sum, sparse, begin, end, s->squares);
   if (sparse != NULL) { /* the table apart: most of its blocks are no work */
-    comm_team_share(s->team, count - dense, 1, &begin, &end);
-    update_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
+    comm_team_owned_range(s->team, count - dense, 1, &begin, &end);
+    update_sum_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
   }
   s->times.norm += lap(&since);
   UNROLL_TRY(meet(s));
@@ -433,10 +435,11 @@ static unroll_status apply(stepper *s, double norm, double eta, uint64_t update,
   size_t begin = 0, end = 0;
 
   *scale = clip_scale(config->clip, norm);
-  comm_team_share(s->team, by_rows ? rows.begin : s->params->n, KERNELS_NORM_BLOCK, &begin, &end);
+  comm_team_owned_range(s->team, by_rows ? rows.begin : s->params->n, KERNELS_NORM_BLOCK, &begin,
+                        &end);
   optimizer_update(config, begin, end, *scale, eta, update, s->sum, s->moments, s->params->values);
   if (by_rows) {
-    comm_team_share(s->team, rows.n_rows, 1, &begin, &end);
+    comm_team_owned_range(s->team, rows.n_rows, 1, &begin, &end);
     rows.row += begin;
     rows.n_rows = end - begin;
     update_sgd_rows(*scale, eta, s->sum, &rows, s->params->values);

@@ -61,8 +61,8 @@ typedef struct stepper {
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: the shards cannot be shared out evenly; the message names what would do
  */
-unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *config, size_t *first,
-                         size_t *count);
+unroll_status step_owned_sequences(uint64_t ranks, uint64_t rank, const unroll_config *config,
+                                   size_t *first, size_t *count);
 
 /**
  * What this rank computes with, hidden state zero. Everything passed in is borrowed, but params->values and the moments
@@ -94,10 +94,10 @@ unroll_status step_measure(unroll_comm *comm, const unroll_config *config, size_
 
 /** Elements of the gradient summed over the ranks in every step, from its begin on, for pieces of at most so many tokens
  * of all ranks; and of the rows behind it: at most, and as many as the last step touched. */
-size_t step_exchanged_of(const unroll_params *params, size_t window);
-size_t step_exchanged_rows_of(const unroll_params *params, size_t window);
-size_t step_exchanged(const stepper *s);
-size_t step_exchanged_rows(const stepper *s);
+size_t step_exchange_dense_max(const unroll_params *params, size_t window);
+size_t step_exchange_rows_max(const unroll_params *params, size_t window);
+size_t step_exchange_dense(const stepper *s);
+size_t step_exchange_rows(const stepper *s);
 
 /** Collective */
 void step_free(stepper **s);

@@ -129,14 +129,14 @@ static void test_step_allocates_nothing(void)
   config.layers = 2;
   config.optimizer = UNROLL_OPTIMIZER_ADAM;
 
-  int64_t start = memory_total();
+  int64_t start = memory_total_blocks();
   CHECK_OK(unroll_bench(test_comm, V, &config, 1e-6, &few));
-  int64_t of_few = memory_total() - start, of_many = 0;
-  /* On a crowded machine a step may take long: longer then, until there are more of them. */
+  int64_t of_few = memory_total_blocks() - start, of_many = 0;
+  /* On a oversubscribed machine a step may take long: longer then, until there are more of them. */
   for (double seconds = 0.2; seconds < 60 && many.updates <= few.updates; seconds *= 4) {
-    start = memory_total();
+    start = memory_total_blocks();
     CHECK_OK(unroll_bench(test_comm, V, &config, seconds, &many));
-    of_many = memory_total() - start;
+    of_many = memory_total_blocks() - start;
   }
   CHECK_ALL(many.updates > few.updates);
   CHECK_ALL(of_many == of_few);

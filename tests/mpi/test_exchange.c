@@ -30,8 +30,8 @@ static bed bed_new(size_t n)
   bed b = {0};
   CHECK_OK(comm_team_new(test_comm, (n + GUARD) * sizeof *b.x, 0, &b.team));
   CHECK_OK(comm_exchange_new(b.team, &b.e));
-  b.x = comm_team_part(b.team, b.team->rank);
-  b.sum = comm_team_part(b.team, 0);
+  b.x = comm_team_segment(b.team, b.team->rank);
+  b.sum = comm_team_segment(b.team, 0);
   return b;
 }
 
@@ -203,18 +203,18 @@ static void test_exchange_sends_no_more_than_it_must(void)
 static void test_exchange_costs_what_is_said(void)
 {
   for (size_t i = 0; i < N_SIZES; ++i) {
-    const uint64_t before = memory_held();
+    const uint64_t before = memory_live_bytes();
     bed b = bed_new(sizes[i]);
-    uint64_t held = memory_held() - before, said = 0, others = 0;
+    uint64_t held = memory_live_bytes() - before, said = 0, others = 0;
     fill(b.x, sizes[i]);
     sum_all(&b, sizes[i]);
-    CHECK_OK(comm_exchange_memory(test_size, false, b.team->each, &said));
+    CHECK_OK(comm_exchange_predict_memory(test_size, false, b.team->segment_bytes, &said));
     /* Beside the buffers: team, exchange and a list of one part. */
     others = held - said;
     if (b.team->size == 1) {
       CHECK_ALL(held >= said && others < 16384);
       CHECK_ALL(test_rank > 0 ||
-                comm_exchange_sent(b.e) == comm_exchange_sends(test_size, false, sizes[i]));
+                comm_exchange_sent(b.e) == comm_exchange_predict_sent(test_size, false, sizes[i]));
     }
     bed_free(&b);
   }
@@ -368,7 +368,7 @@ static void test_failed_poll_is_told_by_start_and_wait(void)
   const size_t n = 1000;
   bed b = bed_new(n);
   fill(b.x, n);
-  if (comm_exchange_travels(b.e)) {
+  if (comm_exchange_has_peers(b.e)) {
     start(&b, 0, n);
     testsome_fails = 1;
     (void)comm_exchange_poll(b.e); /* as a step does, which goes on computing */
@@ -385,7 +385,7 @@ static void test_failed_start_is_told_by_wait(void)
   const size_t n = 1000;
   bed b = bed_new(n);
   fill(b.x, n);
-  if (comm_exchange_travels(b.e)) {
+  if (comm_exchange_has_peers(b.e)) {
     isend_fails = 1;
     CHECK_ALL(comm_exchange_start(b.e, 0, n) == UNROLL_ERR_MPI);
     isend_fails = 0;
@@ -399,7 +399,7 @@ static void test_failed_start_is_told_by_wait(void)
 static void test_exchange_allocates_nothing_after_new(void)
 {
   bed b = bed_new(70000);
-  const int64_t before = memory_total();
+  const int64_t before = memory_total_blocks();
   for (int k = 0; k < 3; ++k) {
     fill(b.x, 70000);
     start(&b, 0, 70000);
@@ -410,7 +410,7 @@ static void test_exchange_allocates_nothing_after_new(void)
   double y = 1;
   CHECK_OK(comm_tree_sum(test_comm, &y, 1));
   CHECK_OK(comm_sum_double(test_comm, &y, 1));
-  CHECK_ALL(memory_total() == before);
+  CHECK_ALL(memory_total_blocks() == before);
   bed_free(&b);
 }
 

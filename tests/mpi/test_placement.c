@@ -94,8 +94,8 @@ static void test_new_reports_threads_cores_and_hosts(void)
   gethostname(host, sizeof host - 1);
   bind(test_rank, test_rank + 1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->ranks == test_size && p->threads_low == 1 && p->threads_high == test_size);
-  CHECK_ALL(p->cores_low == 1 && p->cores_high == 1);
+  CHECK_ALL(p->ranks == test_size && p->threads_min == 1 && p->threads_max == test_size);
+  CHECK_ALL(p->cores_min == 1 && p->cores_max == 1);
   CHECK_ALL(p->n_hosts == 1 && strcmp(p->hosts, host) == 0);
   placement_free(&p);
   CHECK_ALL(p == NULL);
@@ -108,25 +108,26 @@ static void test_new_of_unbound_ranks_counts_all_cores(void)
   placement *p = NULL;
   omp_set_num_threads(1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == cores_of_one() && p->cores_high == p->cores_low);
+  CHECK_ALL(p->cores_min == cores_of_one() && p->cores_max == p->cores_min);
   placement_free(&p);
   unbind();
 }
 
-static void test_new_with_more_threads_than_bound_cores_is_crowded(void)
+static void test_new_with_more_threads_than_bound_cores_is_oversubscribed(void)
 {
   placement *p = NULL;
   bind(0, 2);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded && p->crowded_rank == 0 && p->crowded_ranks == test_size);
-  CHECK_ALL(p->crowded_threads == 2 * test_size && p->crowded_cores == 1);
+  CHECK_ALL(p->oversubscribed && p->oversubscribed_rank == 0 &&
+            p->oversubscribed_ranks == test_size);
+  CHECK_ALL(p->oversubscribed_threads == 2 * test_size && p->oversubscribed_cores == 1);
   CHECK_ALL(p->host_ranks == test_size && p->host_cores >= 1);
   placement_free(&p);
   unbind();
 }
 
-/* The others are unbound, with one thread: rank 0 is crowded by them only where cores are few. */
-static void test_new_with_the_last_rank_crowded_names_it(void)
+/* The others are unbound, with one thread: rank 0 is oversubscribed by them only where cores are few. */
+static void test_new_with_the_last_rank_oversubscribed_names_it(void)
 {
   const int last = test_size - 1;
   const bool room = test_size + 1 <= CPU_COUNT(&mask_before);
@@ -134,46 +135,48 @@ static void test_new_with_the_last_rank_crowded_names_it(void)
   omp_set_num_threads(1);
   if (test_rank == last) { bind(0, 2); }
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded && p->crowded_rank == (room ? last : 0));
-  CHECK_ALL(!room || (p->crowded_ranks == 1 && p->crowded_threads == 2 && p->crowded_cores == 1));
+  CHECK_ALL(p->oversubscribed && p->oversubscribed_rank == (room ? last : 0));
+  CHECK_ALL(!room || (p->oversubscribed_ranks == 1 && p->oversubscribed_threads == 2 &&
+                      p->oversubscribed_cores == 1));
   placement_free(&p);
   unbind();
 }
 
 /* One thread on a core of its own: only more ranks than cores are too many. */
-static void test_new_with_a_core_for_each_thread_is_not_crowded(void)
+static void test_new_with_a_core_for_each_thread_is_not_oversubscribed(void)
 {
   placement *p = NULL;
   bind(test_rank, 1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded == (test_size > CPU_COUNT(&mask_before)));
+  CHECK_ALL(p->oversubscribed == (test_size > CPU_COUNT(&mask_before)));
   placement_free(&p);
   unbind();
 }
 
 /* Unbound ranks with a thread for every core each: too many together, unless there is one rank. */
-static void test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded(void)
+static void test_new_with_threads_of_all_ranks_beyond_the_cores_is_oversubscribed(void)
 {
   placement *p = NULL;
   omp_set_num_threads(CPU_COUNT(&mask_before));
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded == (test_size > 1));
-  CHECK_ALL(!p->crowded || p->crowded_threads == test_size * CPU_COUNT(&mask_before));
+  CHECK_ALL(p->oversubscribed == (test_size > 1));
+  CHECK_ALL(!p->oversubscribed || p->oversubscribed_threads == test_size * CPU_COUNT(&mask_before));
   placement_free(&p);
   unbind();
 }
 
 /* Of srun --cpus-per-task without task affinity: the mask has more cores, but the grant counts. */
-static void test_new_with_more_threads_than_srun_gave_is_crowded(void)
+static void test_new_with_more_threads_than_srun_gave_is_oversubscribed(void)
 {
   placement *p = NULL;
   pretend("SLURM_STEP_NUM_TASKS", "2");
   setenv("SLURM_CPUS_PER_TASK", "1", 1);
   omp_set_num_threads(2);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == 1 && p->cores_high == 1);
-  CHECK_ALL(p->crowded && p->crowded_rank == 0 && p->crowded_cores == 1);
-  CHECK_ALL(CPU_COUNT(&mask_before) == 1 || (p->crowded_ranks == 1 && p->crowded_threads == 2));
+  CHECK_ALL(p->cores_min == 1 && p->cores_max == 1);
+  CHECK_ALL(p->oversubscribed && p->oversubscribed_rank == 0 && p->oversubscribed_cores == 1);
+  CHECK_ALL(CPU_COUNT(&mask_before) == 1 ||
+            (p->oversubscribed_ranks == 1 && p->oversubscribed_threads == 2));
   placement_free(&p);
   unbind();
   be_honest();
@@ -185,20 +188,20 @@ static void test_new_outside_of_srun_ignores_cpus_per_task(void)
   placement *p = NULL;
   pretend("SLURM_CPUS_PER_TASK", "1");
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == cores_of_one());
+  CHECK_ALL(p->cores_min == cores_of_one());
   placement_free(&p);
   be_honest();
 }
 
 /* A job that was given one core of the host, whatever the masks say. */
-static void test_new_with_more_threads_than_the_job_has_is_crowded(void)
+static void test_new_with_more_threads_than_the_job_has_is_oversubscribed(void)
 {
   placement *p = NULL;
   pretend("SLURM_CPUS_ON_NODE", "1");
   omp_set_num_threads(test_rank == 0 ? 2 : 1);
   CHECK_OK(placement_new(test_comm, &p));
   CHECK_ALL(p->host_cores == 1 && p->host_ranks == test_size);
-  CHECK_ALL(p->host_threads == test_size + 1 && p->crowded);
+  CHECK_ALL(p->host_threads == test_size + 1 && p->oversubscribed);
   placement_free(&p);
   unbind();
   be_honest();
@@ -218,8 +221,9 @@ static void test_new_of_several_hosts_judges_each_by_itself(void)
   bind(0,
        world == test_size - 1 ? 2 : 1); /* all on one core: hosts of their own, so not too many */
   CHECK_OK(placement_new(comm, &p));
-  CHECK_ALL(p->n_hosts == test_size && p->crowded && p->crowded_rank == test_size - 1);
-  CHECK_ALL(p->crowded_ranks == 1 && p->crowded_threads == 2 && p->host_ranks == 1);
+  CHECK_ALL(p->n_hosts == test_size && p->oversubscribed &&
+            p->oversubscribed_rank == test_size - 1);
+  CHECK_ALL(p->oversubscribed_ranks == 1 && p->oversubscribed_threads == 2 && p->host_ranks == 1);
   for (const char *at = p->hosts; *at != '\0'; ++at) { names += *at == ','; }
   CHECK_ALL(strncmp(p->hosts, host, strlen(host)) == 0);
   CHECK_ALL(names == (size_t)(test_size < 32 ? test_size : 32));
@@ -297,14 +301,14 @@ static void test_threads_that_were_asked_for_are_kept(void)
 static void advise(int ranks, int threads, int cores, int host_ranks, int host_cores, char out[512])
 {
   const placement p = {.ranks = host_ranks,
-                       .threads_low = threads / ranks,
-                       .threads_high = threads / ranks,
+                       .threads_min = threads / ranks,
+                       .threads_max = threads / ranks,
                        .n_hosts = 1,
-                       .crowded = threads > cores,
-                       .crowded_rank = 3,
-                       .crowded_ranks = ranks,
-                       .crowded_threads = threads,
-                       .crowded_cores = cores,
+                       .oversubscribed = threads > cores,
+                       .oversubscribed_rank = 3,
+                       .oversubscribed_ranks = ranks,
+                       .oversubscribed_threads = threads,
+                       .oversubscribed_cores = cores,
                        .host_ranks = host_ranks,
                        .host_cores = host_cores};
   placement_advice(&p, 512, out);
@@ -345,10 +349,10 @@ static void test_advice_for_idle_cores_names_the_share_of_a_rank(void)
 {
   char line[512];
   const placement p = {.ranks = 2,
-                       .threads_low = 1,
-                       .threads_high = 1,
-                       .cores_low = 1,
-                       .cores_high = 1,
+                       .threads_min = 1,
+                       .threads_max = 1,
+                       .cores_min = 1,
+                       .cores_max = 1,
                        .host_ranks = 2,
                        .host_cores = 16,
                        .host_threads = 2};
@@ -428,15 +432,16 @@ int main(int argc, char **argv)
       {"new: threads, cores, hosts", test_new_reports_threads_cores_and_hosts},
       {"new: unbound", test_new_of_unbound_ranks_counts_all_cores},
       {"new: more threads than bound cores",
-       test_new_with_more_threads_than_bound_cores_is_crowded},
-      {"new: the last rank", test_new_with_the_last_rank_crowded_names_it},
-      {"new: a core for each thread", test_new_with_a_core_for_each_thread_is_not_crowded},
+       test_new_with_more_threads_than_bound_cores_is_oversubscribed},
+      {"new: the last rank", test_new_with_the_last_rank_oversubscribed_names_it},
+      {"new: a core for each thread", test_new_with_a_core_for_each_thread_is_not_oversubscribed},
       {"new: all ranks' threads together",
-       test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded},
-      {"new: more threads than srun gave", test_new_with_more_threads_than_srun_gave_is_crowded},
+       test_new_with_threads_of_all_ranks_beyond_the_cores_is_oversubscribed},
+      {"new: more threads than srun gave",
+       test_new_with_more_threads_than_srun_gave_is_oversubscribed},
       {"new: SLURM_CPUS_PER_TASK outside of srun", test_new_outside_of_srun_ignores_cpus_per_task},
       {"new: more threads than the job has",
-       test_new_with_more_threads_than_the_job_has_is_crowded},
+       test_new_with_more_threads_than_the_job_has_is_oversubscribed},
       {"new: several hosts", test_new_of_several_hosts_judges_each_by_itself},
       {"threads: bound", test_threads_of_a_bound_rank_are_its_cores},
       {"threads: unbound", test_threads_of_unbound_ranks_are_their_share},

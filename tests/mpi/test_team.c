@@ -84,7 +84,7 @@ static void check_places(int limit)
   MPI_Comm_size(team->across, &across);
   MPI_Comm_rank(team->across, &place);
   CHECK_ALL(across == test_size / team->size && place == test_rank / team->size);
-  CHECK_ALL(!team->wires);
+  CHECK_ALL(!team->multi_host);
   comm_team_free(&team);
 }
 
@@ -104,7 +104,7 @@ static void test_teams_of_hosts_in_turns_are_those_of_the_host(void)
   CHECK_OK(comm_team_new(comm, 1, 1, &team));
   bool halves = test_size > 1 && is_power_of_two(test_size) && expected_size(100) > 1;
   CHECK_ALL(team->size == (halves ? test_size / 2 : 1));
-  CHECK_ALL(team->wires == (test_size > 1));
+  CHECK_ALL(team->multi_host == (test_size > 1));
   MPI_Allreduce(&(int){world % 2}, &odd, 1, MPI_INT, MPI_SUM, team->handle);
   CHECK_ALL(odd == world % 2 * team->size);
   comm_team_free(&team);
@@ -121,17 +121,17 @@ static void check_memory(int limit)
   (void)limit;
   CHECK_OK(comm_team_new(test_comm, each, common, &team));
   const unsigned char *all = comm_team_common(team);
-  unsigned char *mine = comm_team_part(team, team->rank), *share = comm_team_common(team);
+  unsigned char *mine = comm_team_segment(team, team->rank), *share = comm_team_common(team);
   for (size_t i = 0; i < each; ++i) { ok &= mine[i] == 0; }
   for (size_t i = 0; i < common; ++i) { ok &= all[i] == 0; }
   CHECK_OK(comm_team_fence(team));
 
   memset(mine, 10 + test_rank, each);
-  comm_team_share(team, common, 16, &begin, &end);
+  comm_team_owned_range(team, common, 16, &begin, &end);
   memset(share + begin, 100 + test_rank, end - begin);
   CHECK_OK(comm_team_fence(team));
   for (int r = 0; r < team->size; ++r) {
-    const unsigned char *part = comm_team_part(team, r);
+    const unsigned char *part = comm_team_segment(team, r);
     for (size_t i = 0; i < each; ++i) { ok &= part[i] == 10 + test_rank - team->rank + r; }
   }
   for (size_t i = 0; i < common; ++i) {
@@ -158,7 +158,7 @@ static void test_shares_make_up_the_whole(void)
       for (int r = 0; r < size; ++r) {
         comm_team team = {.rank = r, .size = size};
         size_t begin = 0, end = 0;
-        comm_team_share(&team, n, grain, &begin, &end);
+        comm_team_owned_range(&team, n, grain, &begin, &end);
         CU_ASSERT(begin == at && end >= begin && (begin == n || begin % grain == 0));
         most = end - begin > most ? end - begin : most;
         least = end - begin < least ? end - begin : least;

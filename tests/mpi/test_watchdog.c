@@ -290,7 +290,7 @@ static void test_last_limit_is_over(void)
   if (test_size == 1) { return; }
   start(100.0, 100.0);
   watchdog_step(0);
-  watchdog_last(0.6); /* that of a run file */
+  watchdog_set_limit(0.6); /* that of a run file */
   if (test_rank == SLEEPER) { nap(NAP); }
   sum();
   watchdog_stop();
@@ -303,9 +303,9 @@ static void test_one_rank_or_no_listener_start_nothing(void)
   n_said = 0;
   CHECK_OK(watchdog_start(test_comm, 1e-3, 0.0, test_size == 1 ? note : NULL, said));
   watchdog_step(0);
-  watchdog_begin(0, "nothing");
+  watchdog_wait_begin(0, "nothing");
   nap(0.6);
-  watchdog_end();
+  watchdog_wait_end();
   watchdog_stop();
   watchdog_stop();
   CHECK_ALL(n_said == 0);

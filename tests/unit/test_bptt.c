@@ -207,7 +207,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
   } else {
     fill(w, 0, steps, net->x, net->y);
     if (net->embedding.sparse) {
-      embedding_note(&net->embedding, steps * net->size.B, net->x, true);
+      embedding_mark_tokens(&net->embedding, steps * net->size.B, net->x, true);
     }
     network_forward(net, steps);
     network_output(net, span, WEIGHT, false);
@@ -215,7 +215,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
     loss_by_shard((steps - scored) * (net->size.B / net->size.shards), net->size.shards,
                   net->head.nll, w->sums);
   }
-  if (net->embedding.sparse) { embedding_touch(&net->embedding, net->gradient); }
+  if (net->embedding.sparse) { embedding_set_touched_rows(&net->embedding, net->gradient); }
   if (is_long) {
     CHECK_OK(segments_backward(w->segments, WEIGHT, source, w->sums, &ready));
     segments_carry(w->segments);
@@ -723,7 +723,7 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
   const size_t longest[] = {257, 1000, 65536, 1000000, 100000000}, L = 2, B = 8, H = 128;
   const unroll_params p = {.shape = shape_of(64, H, L, KIND_TANH)};
   for (size_t i = 0; i < COUNT(longest); ++i) {
-    size_t chunk = segments_chunk(B, 64), T = segments_steps(longest[i], chunk, &p, B);
+    size_t chunk = segments_chunk_steps(B, 64), T = segments_steps(longest[i], chunk, &p, B);
     double kept = (double)((longest[i] + T - 1) / T), root = sqrt((double)longest[i]);
     CU_ASSERT(T % chunk == 0 && T >= chunk && T < longest[i] + chunk);
     /* 64 MiB of states, as rows and as panels, are held without a thought. */
@@ -732,7 +732,7 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
     CU_ASSERT(kept <= 1.0 + (double)longest[i] / fmax(fit, root / 2.0));
   }
   for (size_t B_all = 1; B_all < 1u << 20; B_all *= 4) { /* logits of a chunk on all ranks */
-    size_t chunk = segments_chunk(B_all, 10000);
+    size_t chunk = segments_chunk_steps(B_all, 10000);
     CU_ASSERT(chunk == 32 || (chunk * B_all * 10000 <= 1u << 24 && chunk <= 256));
     CU_ASSERT(chunk == 256 || 2 * chunk * B_all * 10000 > 1u << 24);
   }

@@ -123,7 +123,7 @@ static unroll_status hear(void *context, size_t first, size_t n)
     CU_ASSERT(e->sparse && n == e->n_touched * table->ld);
     first = table->offset; /* rows not touched are zeros, which need no telling */
     memset(b->seen + first, 0, (p->n - first) * sizeof *b->seen);
-    embedding_rows_in(e, b->rows, 0, e->n_touched, b->seen);
+    embedding_scatter_rows(e, b->rows, 0, e->n_touched, b->seen);
     n = p->n - first;
   } else {
     b->once &= first + n <= p->n;
@@ -159,8 +159,8 @@ static void differentiate(struct bench *b)
   network_forward(b->net, STEPS);
   network_output(b->net, all_steps, WEIGHT, false);
   if (b->net->embedding.sparse) {
-    embedding_note(&b->net->embedding, STEPS * BATCH, b->net->x, true);
-    embedding_touch(&b->net->embedding, b->net->gradient);
+    embedding_mark_tokens(&b->net->embedding, STEPS * BATCH, b->net->x, true);
+    embedding_set_touched_rows(&b->net->embedding, b->net->gradient);
   }
   CHECK_OK(network_backward(b->net, all_steps, &ready));
   CU_ASSERT(b->once && b->told == p->n);

@@ -20,7 +20,7 @@ static double shared_norm_of(const matrix *g, const sparse_rows *rows, size_t sh
   for (size_t i = 0; i < count; ++i) { blocks[i] = NAN; }
   blocks[count] = -77;
   for (size_t r = 0; r < sharers; ++r) {
-    update_squares(g->cols, g->x, rows, count * r / sharers, count * (r + 1) / sharers, blocks);
+    update_sum_squares(g->cols, g->x, rows, count * r / sharers, count * (r + 1) / sharers, blocks);
   }
   CU_ASSERT(blocks[count] == -77);
   double norm = update_norm(count, blocks);
