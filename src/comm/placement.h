@@ -9,8 +9,8 @@
  * gave it, no more than its share of the CPU time of its control group (containers, Kubernetes).
  * The cores of a host: those it has, no more than SLURM_CPUS_ON_NODE and that CPU time.
  *
- * Only ranks of one host look at each other, and no rank holds anything for all ranks, but rank 0 for a moment 8 bytes
- * of each.
+ * Only ranks of one host exchange facts, so that memory does not grow with the number of ranks, except for 8 bytes per
+ * rank on rank 0 for a moment.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,7 +19,7 @@
 
 typedef struct placement {
   int ranks;
-  int threads_min, threads_max; /* OpenMP threads per rank: least and most over the ranks */
+  int threads_min, threads_max; /* OpenMP threads per rank, over the ranks */
   int cores_min, cores_max;     /* cores a rank may use */
   int n_hosts;                  /* groups of ranks that can share memory */
   char *hosts; /* names, in rank order, separated by commas, of more than 32 "and 61 more"; owned */
