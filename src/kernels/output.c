@@ -6,12 +6,12 @@
 #include <omp.h>
 
 /*
- * Panels worked on together, at most: the weights are read once for all of them. The
- * panels of h and dh of a chunk, twice CHUNK * H * nr elements, should stay in
+ * Panels per pass over the weights, at most. The
+ * panels of h and dh of a pass, twice PANELS_PER_PASS * H * nr elements, should stay in
  * the second-level cache.
  */
-#define CHUNK  6
-#define MAX_NR 32
+#define PANELS_PER_PASS 6
+#define MAX_NR          32
 
 size_t output_panels(size_t T, size_t B, size_t shards)
 {
@@ -21,7 +21,7 @@ size_t output_panels(size_t T, size_t B, size_t shards)
 
 size_t output_scratch(size_t H)
 {
-  return 2 * (size_t)CHUNK * kernels_pad(H) * kernels()->nr;
+  return 2 * (size_t)PANELS_PER_PASS * kernels_pad(H) * kernels()->nr;
 }
 
 /* Rows of the tokens of panel q of shard s in a time-major array of rows of ld elements. */
@@ -41,14 +41,15 @@ static size_t panel_rows(const output_layer *p, size_t s, size_t q, size_t row[M
 }
 
 /* `count` panels of shard s from panel q on: the whole layer for their tokens. */
-static void output_chunk(const output_layer *p, size_t s, size_t q, size_t count,
-                         unroll_real *scratch)
+static void output_pass(const output_layer *p, size_t s, size_t q, size_t count,
+                        unroll_real *scratch)
 {
   const kernel_table *k = kernels();
   size_t tokens = p->T * (p->B / p->shards);
   size_t per_shard = (tokens + k->nr - 1) / k->nr;
   size_t panel_h = kernels_pad(p->H) * k->nr, panel_O = p->V * k->nr;
-  unroll_real *H = scratch, *dH = scratch + CHUNK * panel_h; /* padding rows of dH stay zero */
+  unroll_real *H = scratch,
+              *dH = scratch + PANELS_PER_PASS * panel_h; /* padding rows of dH stay zero */
   unroll_real *O = p->O + (s * per_shard + q) * panel_O;
   size_t row[MAX_NR], last = 0;
 
@@ -124,9 +125,9 @@ void output_layer_run(const output_layer *p)
     for (size_t q = panels * thread / threads, count = 0; q < last; q += count) {
       size_t in_shard = q % per_shard;
       size_t left = last - q < per_shard - in_shard ? last - q : per_shard - in_shard;
-      size_t chunks = (left + CHUNK - 1) / CHUNK;
-      count = (left + chunks - 1) / chunks; /* nearly equal: 8 = 4 + 4, not 6 + 2 */
-      output_chunk(p, q / per_shard, in_shard, count, p->scratch + thread * scratch);
+      size_t passes = (left + PANELS_PER_PASS - 1) / PANELS_PER_PASS;
+      count = (left + passes - 1) / passes; /* nearly equal: 8 = 4 + 4, not 6 + 2 */
+      output_pass(p, q / per_shard, in_shard, count, p->scratch + thread * scratch);
     }
   }
 }

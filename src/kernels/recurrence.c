@@ -23,13 +23,13 @@ size_t panel_width(size_t n, size_t panel)
   return left < k->nr ? left : k->nr;
 }
 
-/* Every `every`-th panel of the result is one of W; see weights_pack. */
+/* weights_pack, with the panels of W at every `stride_panels`-th panel of the result. */
 static void pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
-                 size_t every, unroll_real *panels)
+                 size_t stride_panels, unroll_real *panels)
 {
   const kernel_table *k = kernels();
   size_t n = transposed ? rows : cols, summed = transposed ? cols : rows;
-  size_t count = panel_count(n), stride = every * k->nr * kernels_pad(summed);
+  size_t count = panel_count(n), stride = stride_panels * k->nr * kernels_pad(summed);
 
 #pragma omp parallel for default(none) schedule(static)                                            \
     shared(k, n, summed, count, stride, rows, W, ld, transposed, panels)
@@ -76,30 +76,30 @@ void weights_scale(size_t n, double factor, unroll_real *panels)
 /* Rows of A whose cut of K (isa/product.c) stays in the second-level cache while all panels pass over them. */
 #define BLOCK_ROWS 112
 
-/* Multiply-adds that one thread does while a region starts and ends: no region for fewer. */
+/* Multiply-adds that take one thread as long as starting and ending a region: no region for fewer. */
 #define REGION_WORK 100000
 
-/* The threads as a grid over the result, `down` times `across`. */
+/* The threads as a two-dimensional grid over the result. */
 typedef struct grid {
-  size_t down, across;
+  size_t row_blocks, column_blocks;
 } grid;
 
-static size_t part(size_t n, size_t parts)
+static size_t ceil_div(size_t n, size_t d)
 {
-  return (n + parts - 1) / parts;
+  return (n + d - 1) / d;
 }
 
-/* Equal work first; then the squarest shares, which read least of both operands. */
-static grid grid_of(size_t rows, size_t panels, size_t threads)
+/* The grid with the least work of a thread; then the squarest blocks, which read least of both operands. */
+static grid choose_grid(size_t rows, size_t panels, size_t threads)
 {
   const size_t nr = kernels()->nr;
-  grid best = {.down = threads, .across = 1};
+  grid best = {.row_blocks = threads, .column_blocks = 1};
   size_t least_work = SIZE_MAX, least_reads = SIZE_MAX;
-  for (size_t across = 1; across <= threads; ++across) {
-    if (threads % across != 0) { continue; }
-    size_t m = part(rows, threads / across), n = part(panels, across) * nr;
+  for (size_t column_blocks = 1; column_blocks <= threads; ++column_blocks) {
+    if (threads % column_blocks != 0) { continue; }
+    size_t m = ceil_div(rows, threads / column_blocks), n = ceil_div(panels, column_blocks) * nr;
     if (m * n < least_work || (m * n == least_work && m + n < least_reads)) {
-      best = (grid){.down = threads / across, .across = across};
+      best = (grid){.row_blocks = threads / column_blocks, .column_blocks = column_blocks};
       least_work = m * n;
       least_reads = m + n;
     }
@@ -107,16 +107,16 @@ static grid grid_of(size_t rows, size_t panels, size_t threads)
   return best;
 }
 
-/* Share number `i` of a grid, in nearly equal blocks of rows. */
-static void linear_share(const rows_product *whole, grid g, size_t i)
+/* Block `i` of a grid, by one thread, in nearly equal slices of rows. */
+static void linear_block(const rows_product *whole, grid g, size_t i)
 {
-  const size_t row = i / g.across, column = i % g.across, panels = whole->last;
-  size_t m = whole->M * row / g.down, end = whole->M * (row + 1) / g.down;
+  const size_t row = i / g.column_blocks, column = i % g.column_blocks, panels = whole->last;
+  size_t m = whole->M * row / g.row_blocks, end = whole->M * (row + 1) / g.row_blocks;
   rows_product p = *whole;
-  p.first = panels * column / g.across;
-  p.last = panels * (column + 1) / g.across;
+  p.first = panels * column / g.column_blocks;
+  p.last = panels * (column + 1) / g.column_blocks;
   for (; m < end; m += p.M) {
-    p.M = part(end - m, part(end - m, BLOCK_ROWS));
+    p.M = ceil_div(end - m, ceil_div(end - m, BLOCK_ROWS));
     p.A = whole->A + m * p.lda;
     p.C = whole->C + m * p.ldc;
     kernels()->rows(&p);
@@ -137,41 +137,42 @@ void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
                               .C = C,
                               .ldc = ldc};
   if (M * N * K < REGION_WORK) {
-    linear_share(&whole, (grid){1, 1}, 0);
+    linear_block(&whole, (grid){1, 1}, 0);
     return;
   }
 #pragma omp parallel default(none) shared(whole)
   {
-    grid g = grid_of(whole.M, whole.last, (size_t)omp_get_num_threads());
-    linear_share(&whole, g, (size_t)omp_get_thread_num());
+    grid g = choose_grid(whole.M, whole.last, (size_t)omp_get_num_threads());
+    linear_block(&whole, g, (size_t)omp_get_thread_num());
   }
 }
 
 /* ---------------------------------------------------------------- the split */
 
 /*
- * A thread takes rows (sequences), then no thread ever waits for another
- * between time steps; or columns (hidden units) of all rows, with a barrier
- * after every step, but only its share of W_hh, which then fits its second-level
- * cache. Columns where a thread's rows would not fill a register tile, or where
+ * Either each thread has some rows (sequences), and there is no barrier between
+ * time steps; or some columns (hidden units) of all rows, with a barrier
+ * after every step: then it reads only these columns of W_hh, which fit its second-level
+ * cache. By columns where a thread's rows would not fill a register tile, or where
  * the whole of W_hh is too large for that cache.
  */
-typedef struct share {
+typedef struct thread_range {
   size_t row, rows;   /* of this thread */
   size_t first, last; /* panels of this thread */
-  int in_step;        /* all threads move from step to step together */
-} share;
+  int lockstep;       /* split by columns: a barrier after every step */
+} thread_range;
 
-/* Bytes of W_hh up to which a thread keeps all of it in its second-level cache. */
-#define WHOLE_BYTES ((size_t)1 << 19)
+/* [bytes] of W_hh up to which all of it stays in a thread's second-level cache. */
+#define W_HH_CACHED_BYTES ((size_t)1 << 19)
 
-static share share_of(const recurrence *r, size_t thread, size_t threads)
+static thread_range thread_range_of(const recurrence *r, size_t thread, size_t threads)
 {
   const kernel_table *k = kernels();
   const size_t B = r->B, H = r->H, panels = panel_count(H);
   const size_t bytes = r->cell->recurrent * H * H * sizeof(unroll_real);
-  int by_columns = threads > 1 && panels >= threads && (B < threads * k->mr || bytes > WHOLE_BYTES);
-  share s = {.row = 0, .rows = B, .first = 0, .last = panels, .in_step = by_columns};
+  int by_columns =
+      threads > 1 && panels >= threads && (B < threads * k->mr || bytes > W_HH_CACHED_BYTES);
+  thread_range s = {.row = 0, .rows = B, .first = 0, .last = panels, .lockstep = by_columns};
   if (by_columns) {
     s.first = panels * thread / threads;
     s.last = panels * (thread + 1) / threads;
@@ -193,8 +194,8 @@ size_t state_panels_size(size_t T, size_t B, size_t H)
   return panel_count(H) * state_panels_stride(T, B);
 }
 
-/* This thread's part of slot 0, which no time step computes. */
-static void copy_carried(const recurrence *r, const share *s)
+/* This thread's rows and columns of slot 0, which no time step computes, into the state panels. */
+static void copy_slot_0(const recurrence *r, const thread_range *s)
 {
   for (size_t p = s->first; p < s->last; ++p) {
     size_t width = panel_width(r->H, p), column = p * kernels()->nr;
@@ -215,7 +216,8 @@ void recurrence_forward(const recurrence *r)
 
 #pragma omp parallel default(none) shared(k, r, in_shard)
   {
-    const share s = share_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    const thread_range s =
+        thread_range_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     cell_step p = {.M = s.rows,
                    .H = r->H,
                    .first = s.first,
@@ -227,11 +229,11 @@ void recurrence_forward(const recurrence *r)
                    .hidden_bias = r->hidden_bias,
                    .ld_gates = r->ld_deltas};
     if (r->state_panels != NULL) {
-      copy_carried(r, &s);
+      copy_slot_0(r, &s);
       p.copy_panel = state_panels_stride(r->panel_T, r->B);
       p.copy_row = r->panel_row + s.row;
     }
-    for (size_t t = 0; t < r->T && (s.rows > 0 || s.in_step); ++t) {
+    for (size_t t = 0; t < r->T && (s.rows > 0 || s.lockstep); ++t) {
       const size_t row = t * r->B + s.row;
       p.h_before = r->h + row * r->ld;
       p.h = r->h + (row + r->B) * r->ld;
@@ -245,7 +247,7 @@ void recurrence_forward(const recurrence *r)
       p.copy = r->state_panels;
       p.copy_first = (t + 1) * in_shard;
       k->forward[r->cell->id](&p);
-      if (s.in_step) {
+      if (s.lockstep) {
 #pragma omp barrier
       }
     }
@@ -269,14 +271,14 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
 {
   const kernel_table *k = kernels();
   const cell *c = r->cell;
-  const size_t flow =
-      r->B * r->ld * sizeof *r->dh; /* bytes that cross the edge of a step past the product */
+  const size_t flow = r->B * r->ld * sizeof *r->dh; /* [bytes] of dc and bypass */
   if (r->after == NULL && c->memory) { memset(r->dc, 0, flow); }
   if (r->after == NULL && c->bypass) { memset(r->bypass, 0, flow); }
 
 #pragma omp parallel default(none) shared(k, r, c, poll)
   {
-    const share s = share_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    const thread_range s =
+        thread_range_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     const size_t first = s.row * r->ld;
     cell_back p = {.M = s.rows,
                    .H = r->H,
@@ -288,7 +290,7 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
                    .dc = c->memory ? r->dc + first : NULL,
                    .bypass = c->bypass ? r->bypass + first : NULL,
                    .xi = (unroll_real)r->xi};
-    for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.in_step);) {
+    for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.lockstep);) {
       const size_t row = t * r->B + s.row, at = row * r->ld, next = at + r->B * r->ld;
       const unroll_real *after = r->after != NULL ? r->after + s.row * r->ld_deltas : NULL;
       p.deltas = r->deltas + row * r->ld_deltas;
@@ -303,7 +305,7 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
         p.c = r->c + next;
       }
       k->backward[c->id](&p);
-      if (s.in_step) {
+      if (s.lockstep) {
 #pragma omp barrier
       }
       if (poll.call != NULL && omp_get_thread_num() == 0) { poll.call(poll.context); }
