@@ -53,8 +53,8 @@ void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first)
   }
 }
 
-/* Where row i of those touched begins in a gradient. */
-static size_t touched_at(const embedding *e, size_t i)
+/* Offset of touched row i in a gradient. */
+static size_t touched_offset(const embedding *e, size_t i)
 {
   return e->table->offset + e->touched[i] * e->table->ld;
 }
@@ -62,7 +62,7 @@ static size_t touched_at(const embedding *e, size_t i)
 void embedding_set_touched_rows(embedding *e, unroll_real *gradient)
 {
   const size_t bytes = e->table->ld * sizeof *gradient;
-  for (size_t i = 0; i < e->n_touched; ++i) { memset(gradient + touched_at(e, i), 0, bytes); }
+  for (size_t i = 0; i < e->n_touched; ++i) { memset(gradient + touched_offset(e, i), 0, bytes); }
   e->n_touched = 0;
   for (size_t word = 0; word < embedding_mask_words(e); ++word) {
     for (uint64_t bits = e->token_mask[word], bit = 0; bits != 0; bits >>= 1, ++bit) {
@@ -75,7 +75,7 @@ void embedding_gather_rows(const embedding *e, const unroll_real *gradient)
 {
   const size_t ld = e->table->ld;
   for (size_t i = 0; i < e->n_touched; ++i) {
-    memcpy(e->rows + i * ld, gradient + touched_at(e, i), ld * sizeof *e->rows);
+    memcpy(e->rows + i * ld, gradient + touched_offset(e, i), ld * sizeof *e->rows);
   }
 }
 
@@ -84,7 +84,7 @@ void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t 
 {
   const size_t ld = e->table->ld;
   for (size_t i = begin; i < end; ++i) {
-    memcpy(gradient + touched_at(e, i), rows + i * ld, ld * sizeof *rows);
+    memcpy(gradient + touched_offset(e, i), rows + i * ld, ld * sizeof *rows);
   }
 }
 

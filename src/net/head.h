@@ -7,7 +7,7 @@
 typedef struct head {
   const unroll_params *params; /* borrowed */
   network_size size;
-  double *nll;    /* [nats] of the steps that head_forward last had: shard by shard, by (t, b) */
+  double *nll; /* [nats] of the scored steps of the last head_forward: shard by shard, by (t, b) */
   unroll_real *O; /* token panels (kernels/output.h): logits, then their gradient */
   unroll_real *scratch;
   int32_t *y_panel;

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* Rows of W_xh and of W_hh in memory, blocks and all. */
+/* Rows of W_xh and of W_hh in memory, all blocks together. */
 static size_t input_rows(const layer *l)
 {
   return blocks_size(l->cell->inputs, l->params->shape.H);
@@ -44,12 +44,12 @@ cleanup:
   return st;
 }
 
-/* What the backward pass needs beside what inference has. */
+/* Memory for the backward pass. */
 static unroll_status start_backward(layer *l)
 {
   unroll_status st = UNROLL_OK;
   const network_size *size = &l->size;
-  const size_t edge = size->B * l->ld;
+  const size_t state = size->B * l->ld;
 
   UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, l->params->shape.H),
                               "hidden states", &l->state_panels));
@@ -57,8 +57,8 @@ static unroll_status start_backward(layer *l)
   if (size->per_shard) {
     UNROLL_TRY(memory_new_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
   }
-  if (l->cell->memory) { UNROLL_TRY(memory_new_reals(edge, "hidden gradients", &l->dc)); }
-  if (l->cell->bypass) { UNROLL_TRY(memory_new_reals(edge, "hidden gradients", &l->bypass)); }
+  if (l->cell->memory) { UNROLL_TRY(memory_new_reals(state, "hidden gradients", &l->dc)); }
+  if (l->cell->bypass) { UNROLL_TRY(memory_new_reals(state, "hidden gradients", &l->bypass)); }
 
 cleanup:
   return st;
@@ -134,7 +134,7 @@ void layer_pack(layer *l)
   }
 }
 
-/* The layer as the kernels take it, T steps from `begin` on. */
+/* The arguments of the kernels for T steps from `begin` on. */
 static recurrence recurrence_of(const layer *l, size_t begin, size_t T)
 {
   const unroll_params *params = l->params;

@@ -8,7 +8,7 @@
 #include <omp.h>
 #include <string.h>
 
-/* What the backward pass needs beside what inference has. */
+/* Memory for the backward pass. */
 static unroll_status start_backward(network *net)
 {
   unroll_status st = UNROLL_OK;
@@ -131,7 +131,7 @@ void network_output(network *net, network_span span, double scale, bool only_los
 
 /* ------------------------------------------------------------------- backward */
 
-/* From the loss to the input; a chunk's neighbours cross at its edges. */
+/* From the loss to the input; with per_shard a chunk of longer sequences, `last` being the first one in this order. */
 static unroll_status backward(network *net, network_span span, const gradient_sink *sink, bool last)
 {
   unroll_status st = UNROLL_OK;

@@ -2,7 +2,7 @@
 
 #include "base/check.h"
 
-/* Where slice k of n of the rows of W begins: the same on every CPU, as ranks exchange slices. */
+/* First row of slice k of n of W: the same on every CPU, as ranks exchange slices. */
 static size_t slice_begin(size_t rows, size_t k, size_t n)
 {
   return k == n ? rows : rows * k / n / KERNELS_TILES * KERNELS_TILES;
