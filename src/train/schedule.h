@@ -2,7 +2,7 @@
 #define TRAIN_SCHEDULE_H
 
 /*
- * The learning rate as a function of the step, and what a validation changes.
+ * The learning rate as a function of the step and of validation losses.
  *
  *   warm-up   eta * (step + 1) / warmup for the first `warmup` steps
  *   constant  eta
@@ -25,7 +25,7 @@ double schedule_rate(const unroll_config *config, uint64_t step, uint64_t steps,
                      double factor);
 
 /**
- * Take note of a validation loss: best value, plateau, early stopping.
+ * Record a validation loss: best value, plateau, early stopping.
  *
  * @return true when the loss is the best so far
  */

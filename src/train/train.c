@@ -14,11 +14,11 @@
 
 /* ------------------------------------------------------------- one step */
 
-/* What the ranks tell each other in a step. */
+/* The flags that are summed over the ranks in a step. */
 enum { STOP, CHECKPOINT };
 
-/* The wish to stop, and rank 0's clock. */
-static void ask_flags(void *context, double *flags)
+/* A signal to stop, on any rank; a checkpoint that is due by rank 0's clock. */
+static void set_flags(void *context, double *flags)
 {
   const trainer *t = context;
   const unroll_every every = t->run->config.checkpoint_every;
@@ -58,7 +58,7 @@ static unroll_status step(trainer *t, step_outcome *out)
   UNROLL_TRY(piece_next(t->comm, config, t->train, state, &t->piece));
   t->stepper->times.total += clock_seconds() - before;
   UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, state->updates + 1,
-                      (step_flags){ask_flags, t}, out));
+                      (step_flags){set_flags, t}, out));
   t->progress.learning_rate = rate; /* of a skipped update too */
   if (out->updated) {
     state->updates += 1;
@@ -77,7 +77,7 @@ cleanup:
 
 /* ---------------------------------------------------------- the whole run */
 
-/* Loss on the validation text: the same on every rank. The training state is put aside meanwhile. */
+/* Loss on the validation text: the same on every rank. The carried state is saved and restored. */
 static unroll_status validate(trainer *t)
 {
   unroll_status st = UNROLL_OK;
@@ -101,13 +101,13 @@ cleanup:
   return st;
 }
 
-/* Does something that happens every so many steps happen now? */
+/* Is something due that happens every so many steps? */
 static bool due(unroll_every every, uint64_t step)
 {
   return every.unit == UNROLL_EVERY_STEPS && every.count > 0 && step % every.count == 0;
 }
 
-/* Why the loop ended, in a few words; of a run that had ended before too. */
+/* Why the loop ended, in a few words; also of a run that had ended before this call. */
 static const char *why_ended(const trainer *t)
 {
   const run_state *state = &t->run->state;
@@ -142,7 +142,7 @@ static unroll_status loop(trainer *t)
     }
     if (state->step == all) { state->finished = 1; }
     bool ends = state->finished || state->step == last;
-    /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
+    /* Weights without a finite loss must not replace a good checkpoint, except where the run ends or stops. */
     bool good = state->skipped_in_row == 0;
     if (ends || out.flags[STOP] > 0.0 ||
         (good && (out.flags[CHECKPOINT] > 0.0 || due(config->checkpoint_every, state->step)))) {
@@ -159,7 +159,7 @@ static unroll_status loop(trainer *t)
   }
   record_notify(t, UNROLL_EVENT_END, why_ended(t));
   UNROLL_TRY(
-      comm_agree(t->comm, t->saved)); /* the exit status tells when the last checkpoint failed */
+      comm_agree(t->comm, t->saved)); /* the exit status shows whether the last checkpoint failed */
 
 cleanup:
   return st;
