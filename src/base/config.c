@@ -479,7 +479,7 @@ static unroll_status check_stride(const unroll_config *config)
   return UNROLL_OK;
 }
 
-/* Options of which one leaves nothing to the other. */
+/* Pairs of options that exclude each other. */
 static unroll_status check_pairs(const unroll_config *config)
 {
   if (config->valid[0] != '\0' && config->valid_fraction > 0 &&

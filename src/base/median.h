@@ -1,7 +1,7 @@
 #ifndef BASE_MEDIAN_H
 #define BASE_MEDIAN_H
 
-/* Of measured times: the one in the middle is one of them. */
+/* The median of measured times, as an index: other measurements of the same run belong to it. */
 #include <stddef.h>
 
 /** Index of the median of n values, n odd. */

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* What lies before a block: malloc aligns to 16 bytes at least, so there is room. */
+/* Header stored before a block: malloc aligns to 16 bytes at least, so there is room. */
 typedef struct head {
-  void *whole;  /* the address that the system gave */
+  void *whole;  /* the address that calloc returned */
   size_t bytes; /* of the block */
 } head;
 _Static_assert(_Alignof(max_align_t) >= sizeof(head), "room for a head before an aligned block");

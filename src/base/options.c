@@ -367,7 +367,7 @@ static const char *split_needs(const char *needs, const char **conditions)
   return of_values ? needs : NULL;
 }
 
-/* Is the text one of "a|b|c", which ends at a colon, a blank or zero? "on": is anything set? */
+/* Is the text one of "a|b|c", which ends at a colon, a blank or zero? "on:": is it neither no, 0 nor empty? */
 static bool is_among(const char *text, const char *values)
 {
   size_t n = strlen(text);
@@ -426,7 +426,7 @@ static void describe_needs(const option *row, size_t size, char *out)
   (void)copy_values(conditions, conditions + strlen(conditions), out);
 }
 
-/* Is one of the conditions met? `here` gets what there is instead: "; here --bptt is full". */
+/* Is one of the conditions met? `here` is set to the actual values: "; here --bptt is full". */
 static bool is_met(const option_table *table, const char *conditions, const void *settings,
                    size_t size, char *here)
 {
@@ -687,7 +687,7 @@ static const option *find_key(const option_table *table, int key)
   return NULL;
 }
 
-/* getopt_long refused this word: why? `letter` is the culprit where it is one of short options. */
+/* The error for a word that getopt_long refused; `letter`: the illegal one of several short options. */
 static unroll_status fail_word(const option_table *table, const char *word, int letter)
 {
   if (strncmp(word, "--", 2) != 0) {
@@ -730,11 +730,11 @@ static unroll_status take_option(struct parse *p, const char *word, int key, con
   return set_row(row, value == NULL ? "yes" : value, p->settings);
 }
 
-/* What getopt_long is to know: each long name, each letter, and help. */
+/* The arguments of getopt_long: each long name, each letter, and help. */
 static void list_options(const option_table *table, struct option *names, char *letters)
 {
   *letters++ = '-'; /* operands as they come, as KEY_OPERAND */
-  *letters++ = ':'; /* tell KEY_MISSING from KEY_UNKNOWN, and print nothing */
+  *letters++ = ':'; /* return KEY_MISSING where a value is missing, and print nothing */
   for (size_t k = 0; k < table->n_rows; ++k) {
     const option *row = &table->rows[k];
     int value = row->type == OPTION_FLAG ? no_argument : required_argument;
