@@ -96,7 +96,8 @@ static void test_bench_counts_the_work_of_further_layers(void)
   CHECK_ALL(fabs(r.gflops / (r.tokens_per_second * work * 1e-9) - 1) < 1e-12);
 }
 
-/* By hand, of H 20 and V 50: the output 2 x 1000 forward and twice that backward, each product of (H, H) 2 x 400 and so. */
+/* By hand, of H 20 and V 50: the output 2 x 1000 forward and twice that backward, each product of (H, H) 2 x 400 and
+ * so. */
 static void test_bench_counts_the_work_of_gates(void)
 {
   static const struct {

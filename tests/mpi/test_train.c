@@ -638,7 +638,7 @@ static void test_steps_of_all_strategies_allocate_nothing(void)
   }
 }
 
-static void test_observer_is_told_in_order(void)
+static void test_observer_is_called_in_order(void)
 {
   struct witness w = {.in_order = 1};
   const unroll_observer observer = {.context = &w, .tell = watch};
@@ -962,7 +962,7 @@ int main(int argc, char **argv)
       {"resume without a file starts", test_resume_without_a_file_starts},
       {"steps allocate nothing", test_steps_allocate_nothing},
       {"steps of all strategies allocate nothing", test_steps_of_all_strategies_allocate_nothing},
-      {"observer", test_observer_is_told_in_order},
+      {"observer", test_observer_is_called_in_order},
       {"clipping", test_clip_bounds_the_step_and_is_recorded},
       {"schedules", test_schedule_of_a_run_follows_its_formula},
       {"plateau and early stop", test_plateau_and_early_stop_of_a_run},
