@@ -6,14 +6,14 @@
  *
  *   a_t = W_xh x_t + W_hh h_{t-1} + b_h     pre-activations, block by block
  *
- *   inputs     blocks of W_xh and b_h
- *   recurrent  blocks of W_hh; 0: the step has no product
- *   kept       blocks that the forward pass saves for the backward pass, which overwrites them with the deltas, the
- *              gradients of the pre-activations; 0: none but h is saved, and the one delta overwrites dL/dh
+ *   inputs            blocks of W_xh and b_h
+ *   recurrent         blocks of W_hh; 0: the step has no product
+ *   kept              blocks that the forward pass saves for the backward pass, which overwrites them with the deltas,
+ *                     the gradients of the pre-activations; 0: only h is saved, and the one delta overwrites dL/dh
  *   first_recurrent   index of the first delta that belongs to W_hh; those of W_xh begin at 0
- *   memory     there is a second state, c
- *   bypass     part of dL/dh_t reaches h_{t-1} without the product with W_hh (z of a gru, 1 - z of a mingru)
- *   gates      a letter for each block of W_hh in the file; "": it is one matrix, or there is none
+ *   memory            there is a second state, c
+ *   bypass            part of dL/dh_t reaches h_{t-1} without the product with W_hh (gru, mingru)
+ *   gates             a letter for each block of W_hh in the file; "": it is one matrix, or there is none
  *
  *            kept, then deltas    W_xh and b_h    W_hh
  *   lstm     i f g o              i f g o         i f g o
