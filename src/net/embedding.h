@@ -45,9 +45,7 @@ void embedding_destroy(embedding *e);
 /** The input of the first layer for tokens x. */
 layer_input embedding_forward(const embedding *e, const int32_t *x);
 
-/**
- * Set the bits of n tokens x in token_mask; `first`: clear it before.
- */
+/** Set the bits of n tokens x in token_mask; `first`: clear it before. */
 void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first);
 
 /** The touched rows become those set in token_mask; first those of `gradient` touched before are set to zero. */
