@@ -379,7 +379,27 @@ cleanup:
   return st;
 }
 
-unroll_status runfile_read(const char *path, run **out)
+/* All but where the run comes from. */
+static unroll_status get_rest(const h5_file *file, run *r)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(get_vocab(file, &r->config, &r->vocab));
+  UNROLL_TRY(get_params(file, r));
+  UNROLL_TRY(
+      get_rows(file, "/metrics/train", &schema_train, sizeof *r->train, &r->n_train, &r->train));
+  r->max_train = r->n_train;
+  UNROLL_TRY(
+      get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
+  r->max_valid = r->n_valid;
+  UNROLL_TRY(diagnostics_get(file, r->params, &r->flows));
+  UNROLL_TRY(get_state(file, r));
+
+cleanup:
+  return st;
+}
+
+static unroll_status read_file(const char *path, bool all, run **out)
 {
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT};
@@ -395,16 +415,7 @@ unroll_status runfile_read(const char *path, run **out)
   UNROLL_TRY(check_format(file));
   UNROLL_TRY(get_config(file, &r->config));
   UNROLL_TRY(get_provenance(file, &r->provenance));
-  UNROLL_TRY(get_vocab(file, &r->config, &r->vocab));
-  UNROLL_TRY(get_params(file, r));
-  UNROLL_TRY(
-      get_rows(file, "/metrics/train", &schema_train, sizeof *r->train, &r->n_train, &r->train));
-  r->max_train = r->n_train;
-  UNROLL_TRY(
-      get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
-  r->max_valid = r->n_valid;
-  UNROLL_TRY(diagnostics_get(file, r->params, &r->flows));
-  UNROLL_TRY(get_state(file, r));
+  if (all) { UNROLL_TRY(get_rest(file, r)); }
 
 cleanup:
   st = h5_close(file, st, H5Fclose, &opened.id);
@@ -415,4 +426,14 @@ cleanup:
   }
   run_free(&r);
   return st;
+}
+
+unroll_status runfile_read(const char *path, run **out)
+{
+  return read_file(path, true, out);
+}
+
+unroll_status runfile_read_origin(const char *path, run **out)
+{
+  return read_file(path, false, out);
 }

@@ -17,14 +17,7 @@
 /* Owner and group read and write, as far as the umask lets them. */
 #define MODE 0666
 
-/* "run.h5" becomes "run.h5.PID.tmp": of this process alone, and beside it, so that rename is atomic. */
-static unroll_status temporary_name(const char *path, char **out)
-{
-  size_t size = strlen(path) + 32;
-  unroll_status st = memory_new(size, 1, "a file name", out);
-  if (st == UNROLL_OK) { (void)snprintf(*out, size, "%s.%ld.tmp", path, (long)getpid()); }
-  return st;
-}
+/* ------------------------------------------------------------------ names */
 
 /* The folder a file is in. */
 static unroll_status folder_name(const char *path, char **out)
@@ -34,6 +27,41 @@ static unroll_status folder_name(const char *path, char **out)
   if (st == UNROLL_OK && slash != NULL) { (*out)[slash == path ? 1 : slash - path] = '\0'; }
   return st;
 }
+
+/* Names tried for a temporary file: those of a dead process of the same number may be there. */
+#define TRIES 100
+
+/* Name k: "run.h5" becomes "run.h5.PID.tmp", "run.h5.PID.1.tmp", ...: beside it, so that rename is atomic. */
+static unroll_status temporary_name(const char *path, int k, char **out)
+{
+  size_t size = strlen(path) + 48;
+  unroll_status st = memory_new(size, 1, "a file name", out);
+  if (st != UNROLL_OK) { return st; }
+  if (k == 0) {
+    (void)snprintf(*out, size, "%s.%ld.tmp", path, (long)getpid());
+  } else {
+    (void)snprintf(*out, size, "%s.%ld.%d.tmp", path, (long)getpid(), k);
+  }
+  return st;
+}
+
+/* Create a file for `path` under the first such name that nothing has, link or file. *fd < 0: why is in errno. */
+static unroll_status create(const char *path, char **name, int *fd)
+{
+  unroll_status st = UNROLL_OK;
+  int k = 0;
+
+  do {
+    memory_free(name);
+    UNROLL_TRY(temporary_name(path, k++, name));
+    *fd = open(*name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, MODE);
+  } while (*fd < 0 && errno == EEXIST && k < TRIES);
+
+cleanup:
+  return st;
+}
+
+/* ---------------------------------------------------------- bytes to disk */
 
 static unroll_status write_all(int fd, const unsigned char *bytes, size_t n, const char *name)
 {
@@ -79,48 +107,143 @@ cleanup:
   return st;
 }
 
-unroll_status save_bytes(const char *path, const void *bytes, size_t n)
+/* All that was written is on the disk, and the file closed. */
+static unroll_status finish(int *fd, const char *name)
+{
+  int code = sync_now(*fd);
+  int closed = close(*fd);
+  *fd = -1;
+  if (code != 0) {
+    return unroll_fail(UNROLL_ERR_IO, "%s: fsync failed: %s", name, strerror(code));
+  }
+  if (closed != 0 && errno != EINTR) {
+    return unroll_fail(UNROLL_ERR_IO, "%s: closing failed: %s", name, strerror(errno));
+  }
+  return UNROLL_OK;
+}
+
+void save_drop(char **name)
+{
+  if (*name != NULL) { (void)unlink(*name); }
+  memory_free(name);
+}
+
+unroll_status save_prepare(const char *path, const void *bytes, size_t n, char **prepared)
 {
   unroll_status st = UNROLL_OK;
   char *name = NULL;
-  char *folder = NULL;
   int fd = -1;
-  bool made = false;
 
-  UNROLL_TRY(temporary_name(path, &name));
-  UNROLL_TRY(folder_name(path, &folder));
-  fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, MODE);
+  UNROLL_TRY(create(path, &name, &fd));
   if (fd < 0) {
     st = unroll_fail(UNROLL_ERR_IO, "%s: cannot create the file: %s", name, strerror(errno));
+    memory_free(&name);
     goto cleanup;
   }
-  made = true;
   UNROLL_TRY(write_all(fd, bytes, n, name));
-  int code = sync_now(fd);
-  if (code != 0) {
-    st = unroll_fail(UNROLL_ERR_IO, "%s: fsync failed: %s", name, strerror(code));
-    goto cleanup;
-  }
-  int closed = close(fd);
-  fd = -1;
-  if (closed != 0 && errno != EINTR) {
-    st = unroll_fail(UNROLL_ERR_IO, "%s: closing failed: %s", name, strerror(errno));
-    goto cleanup;
-  }
-  if (rename(name, path) != 0) {
-    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot rename %s to it: %s", path, name, strerror(errno));
-    goto cleanup;
-  }
-  made = false;
-  UNROLL_TRY(sync_folder(folder));
+  UNROLL_TRY(finish(&fd, name));
+  *prepared = name;
+  name = NULL;
 
 cleanup:
   if (fd >= 0) { (void)close(fd); }
-  if (made) { (void)unlink(name); }
-  memory_free(&folder);
-  memory_free(&name);
+  save_drop(&name);
   return st;
 }
+
+unroll_status save_commit(const char *path, char **prepared)
+{
+  unroll_status st = UNROLL_OK;
+  char *folder = NULL;
+
+  UNROLL_TRY(folder_name(path, &folder));
+  if (rename(*prepared, path) != 0) {
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot rename %s to it: %s", path, *prepared,
+                     strerror(errno));
+    goto cleanup;
+  }
+  memory_free(prepared);
+  UNROLL_TRY(sync_folder(folder));
+
+cleanup:
+  save_drop(prepared);
+  memory_free(&folder);
+  return st;
+}
+
+unroll_status save_bytes(const char *path, const void *bytes, size_t n)
+{
+  unroll_status st = UNROLL_OK;
+  char *prepared = NULL;
+
+  UNROLL_TRY(save_prepare(path, bytes, n, &prepared));
+  UNROLL_TRY(save_commit(path, &prepared));
+
+cleanup:
+  return st;
+}
+
+/* ------------------------------------------------------------ second names */
+
+/* Bytes copied at a time. */
+#define COPY_BUFFER ((size_t)1 << 20)
+
+static unroll_status copy(const char *path, int from, int to, const char *name)
+{
+  unroll_status st = UNROLL_OK;
+  unsigned char *buffer = NULL;
+  ssize_t n = 0;
+
+  UNROLL_TRY(memory_new(COPY_BUFFER, 1, "a part of a file", &buffer));
+  do {
+    n = read(from, buffer, COPY_BUFFER);
+    if (n < 0 && errno != EINTR) {
+      st = unroll_fail(UNROLL_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
+      goto cleanup;
+    }
+    if (n > 0) { UNROLL_TRY(write_all(to, buffer, (size_t)n, name)); }
+  } while (n != 0);
+
+cleanup:
+  memory_free(&buffer);
+  return st;
+}
+
+unroll_status save_again(const char *path, const char *to, char **prepared)
+{
+  unroll_status st = UNROLL_OK;
+  char *name = NULL;
+  int from = -1, fd = -1;
+
+  UNROLL_TRY(temporary_name(to, 0, &name));
+  if (link(path, name) !=
+      0) { /* for whatever reason: file systems name several, and a name may be taken */
+    memory_free(&name);
+    from = open(path, O_RDONLY | O_CLOEXEC);
+    if (from < 0) {
+      st = unroll_fail(UNROLL_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
+      goto cleanup;
+    }
+    UNROLL_TRY(create(to, &name, &fd));
+    if (fd < 0) {
+      st = unroll_fail(UNROLL_ERR_IO, "%s: cannot create the file: %s", name, strerror(errno));
+      memory_free(&name);
+      goto cleanup;
+    }
+    UNROLL_TRY(copy(path, from, fd, name));
+    UNROLL_TRY(finish(&fd, name));
+  }
+  *prepared = name;
+  name = NULL;
+
+cleanup:
+  if (from >= 0) { (void)close(from); }
+  if (fd >= 0) { (void)close(fd); }
+  save_drop(&name);
+  return st;
+}
+
+/* ------------------------------------------------------------------ checks */
 
 unroll_status runfile_check_output(const char *path, int may_exist)
 {
@@ -130,7 +253,6 @@ unroll_status runfile_check_output(const char *path, int may_exist)
   char *folder = NULL;
   int fd = -1;
 
-  UNROLL_TRY(temporary_name(path, &name));
   UNROLL_TRY(folder_name(path, &folder));
   if (path[0] == '\0') {
     st = unroll_fail(UNROLL_ERR_INPUT, "the output has no name");
@@ -151,7 +273,7 @@ unroll_status runfile_check_output(const char *path, int may_exist)
     goto cleanup;
   }
   /* Permission bits prove nothing on a read-only or full file system, nor for root: try it. */
-  fd = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, MODE);
+  UNROLL_TRY(create(path, &name, &fd));
   if (fd < 0) {
     st = unroll_fail(UNROLL_ERR_INPUT, "%s: cannot create a file in folder %s: %s", path, folder,
                      strerror(errno));

@@ -34,6 +34,7 @@ typedef struct trainer {
   uint64_t resumed_step;
   unroll_status saved; /* outcome of the last checkpoint */
   bool has_checkpoint; /* the file of that name is of this run; rank 0 knows */
+  bool has_best;       /* this life has written the best model's file; the same */
 } trainer;
 
 /**
