@@ -10,8 +10,7 @@
 
 /* ------------------------------------------------------------------ names */
 
-/* Characters of the path without its ending. */
-static size_t stem(const char *path)
+size_t keep_stem(const char *path)
 {
   size_t n = strlen(path);
   return n > 3 && strcmp(path + n - 3, ".h5") == 0 ? n - 3 : n;
@@ -20,13 +19,13 @@ static size_t stem(const char *path)
 /* NAME.h5 with ".middle" before the ending, or behind a name without that ending. */
 static void name_between(const char *path, const char *middle, char out[KEEP_NAME])
 {
-  size_t n = stem(path);
+  size_t n = keep_stem(path);
   (void)snprintf(out, KEEP_NAME, "%.*s.%s%s", (int)n, path, middle, path + n);
 }
 
 void keep_log_name(const char *path, char out[KEEP_NAME])
 {
-  (void)snprintf(out, KEEP_NAME, "%.*s.jsonl", (int)stem(path), path);
+  (void)snprintf(out, KEEP_NAME, "%.*s.jsonl", (int)keep_stem(path), path);
 }
 
 void keep_best_name(const char *path, char out[KEEP_NAME])
@@ -89,9 +88,12 @@ unroll_status keep_older(const char *path, size_t n)
     }
   }
   numbered_name(path, 1, to);
-  UNROLL_TRY(save_commit(to, &again));
+  if (rename(again, to) != 0) {
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot be renamed to %s: %s", again, to, strerror(errno));
+    goto cleanup;
+  }
 
 cleanup:
-  save_drop(&again);
+  save_drop(&again); /* of two links to one file rename removes none */
   return st;
 }

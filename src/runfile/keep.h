@@ -13,6 +13,9 @@
 /* Room for the longest path and what is put into it. */
 #define KEEP_NAME (UNROLL_CONFIG_TEXT + 32)
 
+/** Characters of the path without the ending .h5. */
+size_t keep_stem(const char *path);
+
 /** NAME.jsonl and NAME.best.h5 for NAME.h5; a name without that ending gets it all behind it. */
 void keep_log_name(const char *path, char out[KEEP_NAME]);
 void keep_best_name(const char *path, char out[KEEP_NAME]);

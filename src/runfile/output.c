@@ -1,7 +1,9 @@
 #include "base/check.h"
+#include "base/memory.h"
 #include "base/options.h"
 #include "runfile/keep.h"
 #include "runfile/runfile.h"
+#include "runfile/save.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -133,24 +135,38 @@ cleanup:
 unroll_status runfile_check_apart(const char *path, size_t keep, size_t n,
                                   const char *const *inputs)
 {
+  unroll_status st = UNROLL_OK;
   char name[KEEP_NAME];
   struct stat out = {0}, in = {0};
+  bool exists = false;
 
   for (size_t i = 0; keep_name(path, keep, i, name); ++i) {
-    if (stat(name, &out) != 0) { continue; }
-    for (size_t k = 0; k < n; ++k) {
-      if (stat(inputs[k], &in) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino) {
-        return unroll_fail(UNROLL_ERR_INPUT,
-                           "%s: is read as text, and the run would write it: %s; --out needs "
-                           "another name than %s",
-                           inputs[k], keep_what(i), path);
+    UNROLL_TRY(look(name, i, &out, &exists));
+    for (size_t k = 0; exists && k < n; ++k) {
+      if (stat(inputs[k], &in) != 0 || in.st_dev != out.st_dev || in.st_ino != out.st_ino) {
+        continue;
       }
+      st = unroll_fail(UNROLL_ERR_INPUT,
+                       "%s: is read as text, and the run would write it: %s; --out needs another "
+                       "name than %s",
+                       inputs[k], keep_what(i), path);
+      goto cleanup;
     }
   }
-  return UNROLL_OK;
+
+cleanup:
+  return st;
 }
 
 /* ------------------------------------------------------------ an old run */
+
+/* A link to it stays, for the next one. */
+static void remove_file(const char *name)
+{
+  char *target = NULL;
+  if (save_target(name, &target) == UNROLL_OK) { (void)unlink(target); }
+  memory_free(&target);
+}
 
 void runfile_remove_old(const char *path, bool but_best)
 {
@@ -161,7 +177,7 @@ void runfile_remove_old(const char *path, bool but_best)
   for (size_t i = but_best ? KEEP_OLDER : KEEP_BEST;
        keep_name(path, SIZE_MAX - KEEP_OLDER, i, name); ++i) {
     const bool is_there = runfile_exists(name);
-    if (is_there && is_own(name, old, true)) { (void)unlink(name); }
+    if (is_there && is_own(name, old, true)) { remove_file(name); }
     if (!is_there && i >= KEEP_OLDER) { break; }
   }
   run_free(&old);

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Every part is checked against the others before it is used: a file may come from anywhere. */
@@ -352,11 +353,17 @@ static unroll_status check_file(const h5_file *file)
   unroll_status st = UNROLL_OK;
   unsigned char start[SUPERBLOCK] = {0};
   ssize_t n = 0;
-  int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+  struct stat info = {0};
+  int fd = open(file->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for a writer */
 
-  if (fd < 0) {
+  if (fd < 0 || fstat(fd, &info) != 0) {
     st =
         unroll_fail(file->failure, "%s: cannot open the run file: %s", file->path, strerror(errno));
+    goto cleanup;
+  }
+  if (!S_ISREG(info.st_mode)) {
+    st = unroll_fail(file->failure, "%s: cannot read the run file: %s", file->path,
+                     S_ISDIR(info.st_mode) ? strerror(EISDIR) : "it is no regular file");
     goto cleanup;
   }
   n = read(fd, start, sizeof start);

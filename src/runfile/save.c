@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "runfile/runfile.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -25,6 +26,41 @@ static unroll_status folder_name(const char *path, char **out)
   const char *slash = strrchr(path, '/');
   unroll_status st = memory_string(slash == NULL ? "." : path, out);
   if (st == UNROLL_OK && slash != NULL) { (*out)[slash == path ? 1 : slash - path] = '\0'; }
+  return st;
+}
+
+/* Links followed from a name to its file, as many as Linux follows. */
+#define LINKS 40
+
+unroll_status save_target(const char *path, char **out)
+{
+  unroll_status st = UNROLL_OK;
+  char *at = NULL, *next = NULL;
+  char means[4096];
+
+  UNROLL_TRY(memory_string(path, &at));
+  for (int i = 0;; ++i) {
+    ssize_t n = readlink(at, means, sizeof means - 1);
+    if (n < 0) { break; } /* no link, or nothing there: whoever opens it will say */
+    if (i == LINKS) {
+      st = unroll_fail(UNROLL_ERR_INPUT, "%s: more than %d symbolic links in a row", path, LINKS);
+      goto cleanup;
+    }
+    means[n] = '\0';
+    const char *slash = strrchr(at, '/');
+    const int folder = means[0] == '/' || slash == NULL ? 0 : (int)(slash - at) + 1;
+    const size_t size = (size_t)folder + (size_t)n + 1;
+    UNROLL_TRY(memory_new(size, 1, "a file name", &next));
+    (void)snprintf(next, size, "%.*s%s", folder, at, means);
+    memory_free(&at);
+    at = next;
+    next = NULL;
+  }
+  *out = at;
+  at = NULL;
+
+cleanup:
+  memory_free(&at);
   return st;
 }
 
@@ -131,10 +167,12 @@ void save_drop(char **name)
 unroll_status save_prepare(const char *path, const void *bytes, size_t n, char **prepared)
 {
   unroll_status st = UNROLL_OK;
+  char *target = NULL;
   char *name = NULL;
   int fd = -1;
 
-  UNROLL_TRY(create(path, &name, &fd));
+  UNROLL_TRY(save_target(path, &target));
+  UNROLL_TRY(create(target, &name, &fd));
   if (fd < 0) {
     st = unroll_fail(UNROLL_ERR_IO, "%s: cannot create the file: %s", name, strerror(errno));
     memory_free(&name);
@@ -148,16 +186,19 @@ unroll_status save_prepare(const char *path, const void *bytes, size_t n, char *
 cleanup:
   if (fd >= 0) { (void)close(fd); }
   save_drop(&name);
+  memory_free(&target);
   return st;
 }
 
 unroll_status save_commit(const char *path, char **prepared)
 {
   unroll_status st = UNROLL_OK;
+  char *target = NULL;
   char *folder = NULL;
 
-  UNROLL_TRY(folder_name(path, &folder));
-  if (rename(*prepared, path) != 0) {
+  UNROLL_TRY(save_target(path, &target));
+  UNROLL_TRY(folder_name(target, &folder));
+  if (rename(*prepared, target) != 0) {
     st = unroll_fail(UNROLL_ERR_IO, "%s: cannot rename %s to it: %s", path, *prepared,
                      strerror(errno));
     goto cleanup;
@@ -168,6 +209,7 @@ unroll_status save_commit(const char *path, char **prepared)
 cleanup:
   save_drop(prepared);
   memory_free(&folder);
+  memory_free(&target);
   return st;
 }
 
@@ -212,12 +254,14 @@ cleanup:
 unroll_status save_again(const char *path, const char *to, char **prepared)
 {
   unroll_status st = UNROLL_OK;
+  char *target = NULL;
   char *name = NULL;
   int from = -1, fd = -1;
 
+  /* Of the file, not of a link: that would mean the next file as well. */
+  UNROLL_TRY(save_target(path, &target));
   UNROLL_TRY(temporary_name(to, 0, &name));
-  if (link(path, name) !=
-      0) { /* for whatever reason: file systems name several, and a name may be taken */
+  if (link(target, name) != 0) { /* refused for whatever reason: file systems give several */
     memory_free(&name);
     from = open(path, O_RDONLY | O_CLOEXEC);
     if (from < 0) {
@@ -240,6 +284,44 @@ cleanup:
   if (from >= 0) { (void)close(from); }
   if (fd >= 0) { (void)close(fd); }
   save_drop(&name);
+  memory_free(&target);
+  return st;
+}
+
+/* --------------------------------------------------------------- left-overs */
+
+/* Is it "run.h5.PID.tmp" or "run.h5.PID.1.tmp", for "run.h5"? */
+static bool is_temporary(const char *name, const char *of)
+{
+  const size_t n = strlen(of);
+  if (strncmp(name, of, n) != 0 || name[n] != '.') { return false; }
+  const char *rest = name + n + 1;
+  return rest[0] >= '0' && rest[0] <= '9' && strcmp(rest + strspn(rest, "0123456789."), "tmp") == 0;
+}
+
+unroll_status save_clean(const char *path)
+{
+  unroll_status st = UNROLL_OK;
+  char *target = NULL;
+  char *folder = NULL;
+  struct stat info = {0};
+
+  UNROLL_TRY(save_target(path, &target));
+  UNROLL_TRY(folder_name(target, &folder));
+  const char *slash = strrchr(target, '/');
+  const char *name = slash != NULL ? slash + 1 : target;
+  DIR *d = opendir(folder);
+  for (struct dirent *e = NULL; d != NULL && (e = readdir(d)) != NULL;) {
+    if (is_temporary(e->d_name, name) &&
+        fstatat(dirfd(d), e->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(info.st_mode)) {
+      (void)unlinkat(dirfd(d), e->d_name, 0);
+    }
+  }
+  if (d != NULL) { (void)closedir(d); }
+
+cleanup:
+  memory_free(&folder);
+  memory_free(&target);
   return st;
 }
 
@@ -249,11 +331,13 @@ unroll_status runfile_check_output(const char *path, int may_exist)
 {
   unroll_status st = UNROLL_OK;
   struct stat info = {0};
+  char *target = NULL;
   char *name = NULL;
   char *folder = NULL;
   int fd = -1;
 
-  UNROLL_TRY(folder_name(path, &folder));
+  UNROLL_TRY(save_target(path, &target));
+  UNROLL_TRY(folder_name(target, &folder));
   if (path[0] == '\0') {
     st = unroll_fail(UNROLL_ERR_INPUT, "the output has no name");
     goto cleanup;
@@ -273,7 +357,7 @@ unroll_status runfile_check_output(const char *path, int may_exist)
     goto cleanup;
   }
   /* Permission bits prove nothing on a read-only or full file system, nor for root: try it. */
-  UNROLL_TRY(create(path, &name, &fd));
+  UNROLL_TRY(create(target, &name, &fd));
   if (fd < 0) {
     st = unroll_fail(UNROLL_ERR_INPUT, "%s: cannot create a file in folder %s: %s", path, folder,
                      strerror(errno));
@@ -287,6 +371,7 @@ cleanup:
   }
   memory_free(&folder);
   memory_free(&name);
+  memory_free(&target);
   return st;
 }
 

@@ -107,4 +107,30 @@ check "with a best model of its own" trains ../text -o run.h5 --overwrite --vali
 check "that and its own older one stay: $(echo run.*)" [ "$(echo run.*)" = "run.1.h5 run.5.h5 run.best.h5 run.h5 run.jsonl" ]
 cd ..
 
+# --------------------------------------------- a link stays a link, to the new file
+mkdir links links/scratch && cd links || exit 1
+ln -s scratch/there.h5 run.h5 # to nothing yet
+check "a run through a link" trains ../text -o run.h5 --max-steps 5
+check "goes on" trains ../text -o run.h5 --max-steps 9 --resume --checkpoint-every 2 --keep 2
+check "the link is one" [ "$(readlink run.h5)" = scratch/there.h5 ]
+check "to the run file" quiet 0 "$unroll" info scratch/there.h5
+check "of the last step" grep -q 'after step 9 ' out
+check "the older ones are files of their own" [ "$(find . -type f -name 'run.?.h5' | wc -l)" = 2 ]
+quiet 0 "$unroll" info run.1.h5
+check "of the steps before" grep -q 'after step 8 ' out
+check "beside the file is nothing else: $(ls -A scratch)" [ "$(ls -A scratch)" = there.h5 ]
+ln -s run.h5 text.h5
+refused run.h5 'the run file' -- run.h5 -o text.h5 --overwrite --level byte
+ln -s round.h5 round.h5
+refused round.h5 links -- ../text -o round.h5
+cd ..
+
+# ------------------------------------------------------- what is no file at all
+mkfifo pipe.h5
+check "a pipe is no run file" quiet 2 timeout 20 "$unroll" info pipe.h5
+check "it says so" grep -q 'pipe.h5: .*no regular file' err
+rm pipe.h5
+mkfifo pipe.jsonl
+refused pipe.jsonl 'no regular file' -- text -o pipe.h5 --overwrite
+
 finish

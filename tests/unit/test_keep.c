@@ -139,6 +139,17 @@ static void test_older_with_gaps_leaves_what_is_behind(void)
   CU_ASSERT_EQUAL(entries(), 4);
 }
 
+/* As it is after a death between keeping the old checkpoint and the new one's taking its place. */
+static void test_older_that_is_kept_already_leaves_nothing_temporary(void)
+{
+  test_folder(folder);
+  put("run.h5", "a");
+  CHECK_OK(keep_older(in_folder("run.h5"), 1));
+  checkpoint("b", 1);
+  CU_ASSERT(has("run.h5", "b") && has("run.1.h5", "a"));
+  CU_ASSERT_EQUAL(entries(), 2);
+}
+
 static void test_names_of_all_files(void)
 {
   static const char *const of_h5[] = {"a/run.h5", "a/run.jsonl", "a/run.best.h5", "a/run.1.h5",
@@ -159,6 +170,7 @@ int main(void)
       {"older: each moves on, the last goes", test_older_moves_each_on_and_drops_the_last},
       {"older: no hard links", test_older_without_hard_links_copies},
       {"older: no hard links, a large file", test_older_of_a_large_file_without_links_is_whole},
+      {"older: kept already", test_older_that_is_kept_already_leaves_nothing_temporary},
       {"older: a gap", test_older_with_gaps_leaves_what_is_behind},
       {"names: of all files of a run", test_names_of_all_files},
   };
