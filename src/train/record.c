@@ -209,6 +209,7 @@ static unroll_status prepare_now(trainer *t, const char *path, char **prepared)
   run_provenance *p = &t->run->provenance;
   char now[CLOCK_ISO_SIZE];
 
+  UNROLL_TRY(claim_check(t->claim));
   clock_iso(now);
   memory_free(&p->written);
   UNROLL_TRY(memory_string(now, &p->written));

@@ -404,6 +404,8 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
                               observer->stuck, observer->context));
   }
   UNROLL_TRY(placement_new(comm, &where));
+  /* Before anything is read that another run may be writing, and before the text is listed. */
+  UNROLL_TRY(comm_agree(comm, root ? claim_take(config->out, &t->claim) : UNROLL_OK));
   UNROLL_TRY(trainer_read(t, config, n_texts, texts, &resumed));
   UNROLL_TRY(comm_agree(comm, resumed && root ? put_aside(t->run, read) : UNROLL_OK));
   UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->pieces.longest, t->run->params,
@@ -439,5 +441,6 @@ void trainer_free(trainer **p)
   text_source_free(&t->valid);
   text_source_free(&t->train);
   run_free(&t->run);
+  claim_free(&t->claim);
   memory_free(p);
 }
