@@ -168,17 +168,21 @@ static void remove_file(const char *name)
   memory_free(&target);
 }
 
-void runfile_remove_old(const char *path, bool but_best)
+void runfile_remove_old(const run *r, bool but_best)
 {
-  run *old = NULL;
+  const char *path = r->config.out;
   char name[KEEP_NAME];
+  run *old = NULL;
+  const bool is_there = runfile_read_origin(path, &old) == UNROLL_OK;
 
-  if (runfile_read_origin(path, &old) != UNROLL_OK) { return; }
-  for (size_t i = but_best ? KEEP_OLDER : KEEP_BEST;
-       keep_name(path, SIZE_MAX - KEEP_OLDER, i, name); ++i) {
-    const bool is_there = runfile_exists(name);
-    if (is_there && is_own(name, old, true)) { remove_file(name); }
-    if (!is_there && i >= KEEP_OLDER) { break; }
+  keep_best_name(path, name);
+  if (!but_best && runfile_exists(name) && is_own(name, is_there ? old : r, is_there)) {
+    remove_file(name);
+  }
+  for (size_t i = KEEP_OLDER; is_there; ++i) {
+    (void)keep_name(path, i, i, name);
+    if (!runfile_exists(name)) { break; }
+    if (is_own(name, old, true)) { remove_file(name); }
   }
   run_free(&old);
 }

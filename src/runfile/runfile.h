@@ -147,12 +147,13 @@ unroll_status runfile_write(const char *path, const run *r);
 unroll_status runfile_prepare(const char *path, const run *r, char **prepared);
 
 /**
- * Remove what the run in the file `path` has left beside it, before another run's file takes the name: the best model
- * unless `but_best`, and older checkpoints.
+ * Remove what an earlier run has left beside r->config.out, before the first file of r takes that name: the best model
+ * unless `but_best`, and older checkpoints. That run is the one whose file is there; where there is none, a life of r
+ * that died before its first checkpoint.
  *
  * Collective: no; rank 0 only
  */
-void runfile_remove_old(const char *path, bool but_best);
+void runfile_remove_old(const run *r, bool but_best);
 
 /**
  * Find out now whether runfile_write(path) can work: the folder exists, is writable, `path` is no

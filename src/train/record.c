@@ -230,7 +230,7 @@ static unroll_status write_checkpoint(trainer *t)
 
   UNROLL_TRY(prepare_now(t, config->out, &prepared));
   if (!t->has_checkpoint) {
-    if (config->overwrite) { runfile_remove_old(config->out, t->has_best); }
+    if (config->overwrite || config->resume) { runfile_remove_old(t->run, t->has_best); }
   } else if (keep_older(config->out, (size_t)config->keep) != UNROLL_OK) {
     record_tell(t, UNROLL_EVENT_WARNING, unroll_message());
   }

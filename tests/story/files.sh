@@ -87,7 +87,9 @@ check "no older one is in the way" trains "${parts[@]}" --resume --keep 3
 
 # A life that died before its first checkpoint leaves a log, and perhaps a best model: the next one begins anew.
 rm part.h5 part.?.h5
-check "no run file any more: --resume begins it again" trains "${parts[@]}" --resume
+check "no run file any more: --resume begins it again" trains "${parts[@]}" --resume --max-steps 5
+check "that best model was of a step to come" [ ! -e part.best.h5 ]
+check "the life after that goes on" trains "${parts[@]}" --resume --max-steps 0
 rm part.h5
 refused part.best.h5 'is not of the run part.h5' -- "${parts[@]}" --resume "${tiny[@]}" --seed 2
 refused part.best.h5 'is not of the run part.h5' -- "${parts[@]/text/other}" --resume "${tiny[@]}"
