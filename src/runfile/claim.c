@@ -216,7 +216,13 @@ static unroll_status remove_dead(const char *name, const char *text)
 
   UNROLL_TRY(memory_new(size, 1, "a file name", &aside));
   (void)snprintf(aside, size, "%s.%ld", name, (long)getpid());
-  if (rename(name, aside) != 0) { goto cleanup; } /* somebody else was quicker */
+  if (rename(name, aside) != 0) {
+    if (errno != ENOENT) { /* else somebody else was quicker */
+      st = unroll_fail(UNROLL_ERR_INPUT, "%s: is of a dead run, and cannot be removed: %s", name,
+                       strerror(errno));
+    }
+    goto cleanup;
+  }
   if (read_text(aside, moved) == 0 && strcmp(moved, text) != 0) {
     (void)rename(aside, name); /* somebody else was quicker, and has claimed it since */
   } else {

@@ -3,6 +3,8 @@
 #include "base/memory.h"
 #include "runfile/claim.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,6 +13,18 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* A folder in which others' files cannot be moved, where `no_rename`: this comes before the C library's. */
+static int no_rename;
+
+int rename(const char *from, const char *to)
+{
+  if (no_rename) {
+    errno = EACCES;
+    return -1;
+  }
+  return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
 
 /* ---------------------------------------------------------------- helpers */
 
@@ -207,6 +221,16 @@ static void test_take_leaves_what_is_no_claim(void)
   check_refused("no claim");
 }
 
+static void test_take_from_the_dead_who_cannot_be_removed_is_refused(void)
+{
+  fresh();
+  put_with("born", "1");
+  no_rename = 1;
+  check_refused("cannot be removed: Permission denied");
+  no_rename = 0;
+  check_free();
+}
+
 static void test_take_where_nothing_can_be_is_refused(void)
 {
   claim *c = NULL;
@@ -287,6 +311,7 @@ int main(void)
       {"take: the same job of PBS, LSF", test_take_in_the_same_job_of_others},
       {"take: from one that died at once", test_take_from_one_that_died_before_it_wrote},
       {"take: what is no claim", test_take_leaves_what_is_no_claim},
+      {"take: cannot be removed", test_take_from_the_dead_who_cannot_be_removed_is_refused},
       {"take: where nothing can be", test_take_where_nothing_can_be_is_refused},
       {"check: taken over", test_check_of_a_claim_that_was_taken_over},
       {"take: many at once", test_take_by_many_at_once_is_got_by_one},
