@@ -578,7 +578,7 @@ static void test_resume_without_a_file_starts(void)
 struct witness {
   size_t starts, steps, reports, flows, ends;
   int in_order;        /* START first, END last, steps one by one */
-  int64_t least, most; /* memory_total() over the steps from the third on */
+  int64_t least, most; /* memory_total_blocks() over the steps from the third on */
   char end[64];
 };
 
@@ -593,8 +593,8 @@ static void watch(void *context, const unroll_progress *p)
   if (p->event == UNROLL_EVENT_STEP) {
     w->steps += 1;
     w->in_order &= p->step == w->steps + p->resumed_step;
-    if (w->steps == 3) { w->least = memory_total(); }
-    w->most = memory_total();
+    if (w->steps == 3) { w->least = memory_total_blocks(); }
+    w->most = memory_total_blocks();
   }
   if (p->event == UNROLL_EVENT_END) {
     w->ends += 1;
