@@ -68,7 +68,8 @@ typedef struct unroll_observer {
 } unroll_observer;
 
 /**
- * Train as `config` says on the text of these files and folders; writes config->out.
+ * Train as `config` says on the text of these files and folders; writes config->out, and beside it its log, the best
+ * model and with config->keep older checkpoints. Only one run at a time may write a name.
  *
  * @param[in] config    options, without dry_run; `given` says which were set explicitly, for --resume
  * @param[in] texts     (n_texts) files and folders; none with --resume: those of the run file
@@ -77,7 +78,8 @@ typedef struct unroll_observer {
  *
  * @return the same on every rank: UNROLL_OK,
  *         UNROLL_STOPPED: a signal came, a checkpoint is written,
- *         UNROLL_ERR_ARG, UNROLL_ERR_INPUT: options or files are not usable, nothing was written,
+ *         UNROLL_ERR_ARG, UNROLL_ERR_INPUT: options or files are not usable, another run
+ *                 writes config->out, or a name is taken by what is not its own: nothing was written,
  *         UNROLL_ERR_DIVERGED: max_skips updates in a row were not finite,
  *         UNROLL_ERR_IO, UNROLL_ERR_HDF5: the last checkpoint could not be written,
  *         UNROLL_ERR_MEMORY, UNROLL_ERR_MPI

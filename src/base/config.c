@@ -360,7 +360,7 @@ static const option rows[] = {
      FLAG(overwrite),
      .heading = "Output",
      .may_change = true,
-     .help = "replace an existing run file"},
+     .help = "replace an existing run file and what lies beside it: log, best model, older ones"},
     {.name = "valid-every",
      EVERY(valid_every),
      .default_text = "0",

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "net/params.h"
 #include "runfile/image.h"
+#include "runfile/save.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -488,13 +489,15 @@ unroll_status diagnostics_write(const char *path, const unroll_gradflow *f, cons
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};
   const h5_file *file = &opened;
   image m = {0};
+  char *prepared = NULL;
   h5_printing before = {0};
 
   h5_quiet(&before);
   UNROLL_TRY(image_create(&opened, &m, estimate(f, 1) + 4 * strlen(command_line)));
   UNROLL_TRY(put_root(file, f, command_line));
   UNROLL_TRY(put_group(file, f, run_name));
-  UNROLL_TRY(image_save(file, &m));
+  UNROLL_TRY(image_prepare(file, &m, &prepared));
+  UNROLL_TRY(save_commit(path, &prepared));
 
 cleanup:
   st = h5_close(file, st, H5Fclose, &opened.id);

@@ -87,7 +87,7 @@ cleanup:
   return st;
 }
 
-unroll_status image_save(const h5_file *file, const image *m)
+unroll_status image_prepare(const h5_file *file, const image *m, char **prepared)
 {
   unroll_status st = UNROLL_OK;
   const char *object = "";
@@ -96,7 +96,7 @@ unroll_status image_save(const h5_file *file, const image *m)
   UNROLL_TRY_H5(H5Fflush(file->id, H5F_SCOPE_GLOBAL));
   UNROLL_TRY_H5(size =
                     H5Fget_file_image(file->id, NULL, 0)); /* after a flush the image is the file */
-  UNROLL_TRY(save_bytes(file->path, m->bytes, (size_t)size));
+  UNROLL_TRY(save_prepare(file->path, m->bytes, (size_t)size, prepared));
 
 cleanup:
   return st;

@@ -1,25 +1,13 @@
 #include "base/check.h"
 #include "base/json.h"
-#include "base/memory.h"
 #include "runfile/diagnostics.h"
+#include "runfile/keep.h"
 #include "runfile/schema.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* "run.h5" -> "run.jsonl"; another name gets ".jsonl" behind it. */
-static unroll_status log_name(const char *path, char **out)
-{
-  size_t n = strlen(path);
-  unroll_status st = memory_new(n + sizeof ".jsonl", 1, "a file name", out);
-  if (st != UNROLL_OK) { return st; }
-  if (n > 3 && strcmp(path + n - 3, ".h5") == 0) { n -= 3; }
-  memcpy(*out, path, n);
-  memcpy(*out + n, ".jsonl", sizeof ".jsonl");
-  return UNROLL_OK;
-}
 
 /* Print an object, which is freed, as one line; `bad`: there was no memory for all of it. */
 static unroll_status print_line(FILE *f, const char *name, json_t *object, bool bad)
@@ -61,24 +49,22 @@ static unroll_status print_flow(FILE *f, const char *name, const unroll_gradflow
   return print_line(f, name, object, bad);
 }
 
-static unroll_status log_open(const char *path, const char *mode, char **name, FILE **f)
+static unroll_status log_open(const char *path, const char *mode, char name[KEEP_NAME], FILE **f)
 {
-  unroll_status st = log_name(path, name);
-  if (st != UNROLL_OK) { return st; }
-  *f = fopen(*name, mode);
+  keep_log_name(path, name);
+  *f = fopen(name, mode);
   if (*f == NULL) {
-    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot open the log: %s", *name, strerror(errno));
+    return unroll_fail(UNROLL_ERR_IO, "%s: cannot open the log: %s", name, strerror(errno));
   }
-  return st;
+  return UNROLL_OK;
 }
 
-static unroll_status log_close(unroll_status st, char **name, FILE **f)
+static unroll_status log_close(unroll_status st, const char *name, FILE **f)
 {
   if (*f != NULL && fclose(*f) != 0 && st == UNROLL_OK) {
-    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot write the log: %s", *name, strerror(errno));
+    st = unroll_fail(UNROLL_ERR_IO, "%s: cannot write the log: %s", name, strerror(errno));
   }
   *f = NULL;
-  memory_free(name);
   return st;
 }
 
@@ -86,13 +72,13 @@ static unroll_status log_close(unroll_status st, char **name, FILE **f)
 unroll_status runlog_start(const char *path, const run *r)
 {
   unroll_status st = UNROLL_OK;
-  char *name = NULL;
+  char name[KEEP_NAME];
   FILE *f = NULL;
   size_t i = 0;
   size_t j = 0;
   size_t k = 0;
 
-  UNROLL_TRY(log_open(path, "w", &name, &f));
+  UNROLL_TRY(log_open(path, "w", name, &f));
   while (true) { /* of equal steps in the order in which they were made */
     uint64_t train = i < r->n_train ? r->train[i].step : UINT64_MAX;
     uint64_t flow = j < r->flows.n ? r->flows.step[j] : UINT64_MAX;
@@ -111,21 +97,21 @@ unroll_status runlog_start(const char *path, const run *r)
   }
 
 cleanup:
-  return log_close(st, &name, &f);
+  return log_close(st, name, &f);
 }
 
 static unroll_status append(const char *path, const char *kind, const schema_table *table,
                             const void *row)
 {
   unroll_status st = UNROLL_OK;
-  char *name = NULL;
+  char name[KEEP_NAME];
   FILE *f = NULL;
 
-  UNROLL_TRY(log_open(path, "a", &name, &f));
+  UNROLL_TRY(log_open(path, "a", name, &f));
   UNROLL_TRY(print_row(f, name, kind, table, row));
 
 cleanup:
-  return log_close(st, &name, &f);
+  return log_close(st, name, &f);
 }
 
 unroll_status runlog_train(const char *path, const run_train_row *row)
@@ -141,12 +127,12 @@ unroll_status runlog_valid(const char *path, const run_valid_row *row)
 unroll_status runlog_flow(const char *path, const unroll_gradflow *flow)
 {
   unroll_status st = UNROLL_OK;
-  char *name = NULL;
+  char name[KEEP_NAME];
   FILE *f = NULL;
 
-  UNROLL_TRY(log_open(path, "a", &name, &f));
+  UNROLL_TRY(log_open(path, "a", name, &f));
   UNROLL_TRY(print_flow(f, name, flow));
 
 cleanup:
-  return log_close(st, &name, &f);
+  return log_close(st, name, &f);
 }

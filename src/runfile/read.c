@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Every part is checked against the others before it is used: a file may come from anywhere. */
@@ -352,11 +353,17 @@ static unroll_status check_file(const h5_file *file)
   unroll_status st = UNROLL_OK;
   unsigned char start[SUPERBLOCK] = {0};
   ssize_t n = 0;
-  int fd = open(file->path, O_RDONLY | O_CLOEXEC);
+  struct stat info = {0};
+  int fd = open(file->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for a writer */
 
-  if (fd < 0) {
+  if (fd < 0 || fstat(fd, &info) != 0) {
     st =
         unroll_fail(file->failure, "%s: cannot open the run file: %s", file->path, strerror(errno));
+    goto cleanup;
+  }
+  if (!S_ISREG(info.st_mode)) {
+    st = unroll_fail(file->failure, "%s: cannot read the run file: %s", file->path,
+                     S_ISDIR(info.st_mode) ? strerror(EISDIR) : "it is no regular file");
     goto cleanup;
   }
   n = read(fd, start, sizeof start);
@@ -379,7 +386,27 @@ cleanup:
   return st;
 }
 
-unroll_status runfile_read(const char *path, run **out)
+/* All but where the run comes from. */
+static unroll_status get_rest(const h5_file *file, run *r)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(get_vocab(file, &r->config, &r->vocab));
+  UNROLL_TRY(get_params(file, r));
+  UNROLL_TRY(
+      get_rows(file, "/metrics/train", &schema_train, sizeof *r->train, &r->n_train, &r->train));
+  r->max_train = r->n_train;
+  UNROLL_TRY(
+      get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
+  r->max_valid = r->n_valid;
+  UNROLL_TRY(diagnostics_get(file, r->params, &r->flows));
+  UNROLL_TRY(get_state(file, r));
+
+cleanup:
+  return st;
+}
+
+static unroll_status read_file(const char *path, bool all, run **out)
 {
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT};
@@ -395,16 +422,7 @@ unroll_status runfile_read(const char *path, run **out)
   UNROLL_TRY(check_format(file));
   UNROLL_TRY(get_config(file, &r->config));
   UNROLL_TRY(get_provenance(file, &r->provenance));
-  UNROLL_TRY(get_vocab(file, &r->config, &r->vocab));
-  UNROLL_TRY(get_params(file, r));
-  UNROLL_TRY(
-      get_rows(file, "/metrics/train", &schema_train, sizeof *r->train, &r->n_train, &r->train));
-  r->max_train = r->n_train;
-  UNROLL_TRY(
-      get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
-  r->max_valid = r->n_valid;
-  UNROLL_TRY(diagnostics_get(file, r->params, &r->flows));
-  UNROLL_TRY(get_state(file, r));
+  if (all) { UNROLL_TRY(get_rest(file, r)); }
 
 cleanup:
   st = h5_close(file, st, H5Fclose, &opened.id);
@@ -415,4 +433,14 @@ cleanup:
   }
   run_free(&r);
   return st;
+}
+
+unroll_status runfile_read(const char *path, run **out)
+{
+  return read_file(path, true, out);
+}
+
+unroll_status runfile_read_origin(const char *path, run **out)
+{
+  return read_file(path, false, out);
 }

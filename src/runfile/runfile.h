@@ -141,6 +141,21 @@ unroll_gradflow run_flow_view(const run_flows *flows, size_t i);
 unroll_status runfile_write(const char *path, const run *r);
 
 /**
+ * The first half of it: complete and safe under a temporary name, *prepared, for save_commit or save_drop
+ * (src/runfile/save.h).
+ */
+unroll_status runfile_prepare(const char *path, const run *r, char **prepared);
+
+/**
+ * Remove what an earlier run has left beside r->config.out, before the first file of r takes that name: the best model
+ * unless `but_best`, and older checkpoints. That run is the one whose file is there; where there is none, a life of r
+ * that died before its first checkpoint.
+ *
+ * Collective: no; rank 0 only
+ */
+void runfile_remove_old(const run *r, bool but_best);
+
+/**
  * Find out now whether runfile_write(path) can work: the folder exists, is writable, `path` is no
  * folder and, unless may_exist, nothing is there.
  *
@@ -149,6 +164,24 @@ unroll_status runfile_write(const char *path, const run *r);
  * Collective: no; rank 0 only
  */
 unroll_status runfile_check_output(const char *path, int may_exist);
+
+/*
+ * The same for all files of a run, src/runfile/keep.h: log, best model, older checkpoints. One line names the file
+ * and what the run would do to it.
+ *
+ *   free   a new run: none of them is there but, of size 0, the log
+ *   own    --resume: those that are there are of the run r; where there is no run file (not `resumed`) of one with the
+ *          same text and options, a life that died before its first checkpoint. The text is noted in r->provenance
+ *   apart  always: none of them, nor the run file, is one of the n files that the run reads, under any name
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT
+ *
+ * Collective: no; rank 0 only
+ */
+unroll_status runfile_check_free(const char *path, size_t keep);
+unroll_status runfile_check_own(const run *r, bool resumed);
+unroll_status runfile_check_apart(const char *path, size_t keep, size_t n,
+                                  const char *const *inputs);
 
 /** Is there a file of that name? Not collective. */
 int runfile_exists(const char *path);
@@ -160,6 +193,9 @@ int runfile_exists(const char *path);
  *         or its parts do not fit together; one line says which
  */
 unroll_status runfile_read(const char *path, run **out);
+
+/** Options and provenance of a run file alone, which is quick. The same errors. */
+unroll_status runfile_read_origin(const char *path, run **out);
 
 /**
  * The same for all ranks: rank 0 reads, the others receive options, vocabulary and state. Metrics, provenance and

@@ -7,6 +7,7 @@
 #include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/image.h"
+#include "runfile/save.h"
 #include "runfile/schema.h"
 #include "runfile/tensor.h"
 
@@ -369,7 +370,7 @@ cleanup:
 
 /* ----------------------------------------------------------------- file */
 
-unroll_status runfile_write(const char *path, const run *r)
+unroll_status runfile_prepare(const char *path, const run *r, char **prepared)
 {
   assert(r->vocab != NULL && r->params != NULL &&
          r->params->shape.V == unroll_vocab_size(r->vocab));
@@ -397,11 +398,24 @@ unroll_status runfile_write(const char *path, const run *r)
       put_rows(file, "/metrics/valid", &schema_valid, r->n_valid, sizeof *r->valid, r->valid));
   UNROLL_TRY(diagnostics_put(file, &r->flows));
   UNROLL_TRY(put_state(file, r));
-  UNROLL_TRY(image_save(file, &m));
+  UNROLL_TRY(image_prepare(file, &m, prepared));
 
 cleanup:
   st = h5_close(file, st, H5Fclose, &opened.id);
   image_free(&m);
   h5_loud(&before);
+  if (st != UNROLL_OK) { save_drop(prepared); }
+  return st;
+}
+
+unroll_status runfile_write(const char *path, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  char *prepared = NULL;
+
+  UNROLL_TRY(runfile_prepare(path, r, &prepared));
+  UNROLL_TRY(save_commit(path, &prepared));
+
+cleanup:
   return st;
 }

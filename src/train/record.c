@@ -4,6 +4,7 @@
 #include "base/numbers.h"
 #include "comm/watchdog.h"
 #include "runfile/keep.h"
+#include "runfile/save.h"
 #include "train/trainer.h"
 
 #include <inttypes.h>
@@ -201,18 +202,56 @@ cleanup:
   return st;
 }
 
-/* Rank 0: the run as it stands now. */
-static unroll_status write_now(trainer *t, const char *path)
+/* Rank 0: the run as it stands now, safe under a temporary name. */
+static unroll_status prepare_now(trainer *t, const char *path, char **prepared)
 {
   unroll_status st = UNROLL_OK;
   run_provenance *p = &t->run->provenance;
   char now[CLOCK_ISO_SIZE];
 
+  UNROLL_TRY(claim_check(t->claim));
   clock_iso(now);
   memory_free(&p->written);
   UNROLL_TRY(memory_string(now, &p->written));
   t->run->state.seconds = elapsed(t);
-  UNROLL_TRY(runfile_write(path, t->run));
+  UNROLL_TRY(runfile_prepare(path, t->run, prepared));
+
+cleanup:
+  return st;
+}
+
+/* Rank 0: the run file. The older one is not touched before the new one is safe, and no failure to keep it
+ * prevents the new one from taking its place. */
+static unroll_status write_checkpoint(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  char *prepared = NULL;
+
+  UNROLL_TRY(prepare_now(t, config->out, &prepared));
+  if (!t->has_checkpoint) {
+    if (config->overwrite || config->resume) { runfile_remove_old(t->run, t->has_best); }
+  } else if (keep_older(config->out, (size_t)config->keep) != UNROLL_OK) {
+    record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
+  }
+  UNROLL_TRY(save_commit(config->out, &prepared));
+  t->has_checkpoint = true;
+
+cleanup:
+  return st;
+}
+
+/* Rank 0: the best model's own file. */
+static unroll_status write_best(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  char path[KEEP_NAME];
+  char *prepared = NULL;
+
+  keep_best_name(t->run->config.out, path);
+  UNROLL_TRY(prepare_now(t, path, &prepared));
+  UNROLL_TRY(save_commit(path, &prepared));
+  t->has_best = true;
 
 cleanup:
   return st;
@@ -226,9 +265,7 @@ unroll_status record_checkpoint(trainer *t)
   watchdog_phase("rank 0 writes a checkpoint");
   UNROLL_TRY(gather_state(t));
   if (is_root(t)) {
-    t->saved = keep_older(config->out, (size_t)config->keep);
-    if (t->saved == UNROLL_OK) { t->saved = write_now(t, config->out); }
-    if (t->saved == UNROLL_OK) { t->has_checkpoint = true; }
+    t->saved = write_checkpoint(t);
     record_notify(t, t->saved == UNROLL_OK ? UNROLL_EVENT_CHECKPOINT : UNROLL_EVENT_WARNING,
                   t->saved == UNROLL_OK ? config->out : unroll_message());
   }
@@ -241,15 +278,11 @@ cleanup:
 unroll_status record_best(trainer *t)
 {
   unroll_status st = UNROLL_OK;
-  char path[UNROLL_CONFIG_TEXT + sizeof ".best"];
 
   watchdog_phase("rank 0 writes the best model");
   UNROLL_TRY(gather_state(t));
-  if (is_root(t)) {
-    keep_best_name(t->run->config.out, sizeof path, path);
-    if (write_now(t, path) != UNROLL_OK) {
-      record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
-    }
+  if (is_root(t) && write_best(t) != UNROLL_OK) {
+    record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
   }
 
 cleanup:

@@ -40,6 +40,20 @@ cleanup:
   return st;
 }
 
+/* Rank 0: what can be said of the output before the text is looked at. */
+static unroll_status check_output(const unroll_config *config, bool resumed)
+{
+  unroll_status st = UNROLL_OK;
+
+  UNROLL_TRY(runfile_check_output(config->out, config->overwrite || resumed));
+  if (!config->overwrite && !config->resume) {
+    UNROLL_TRY(runfile_check_free(config->out, (size_t)config->keep));
+  }
+
+cleanup:
+  return st;
+}
+
 /* --------------------------------------------------------------------- text */
 
 /* The texts of this run: the operands or, on resume without any, those of the run file (rank 0 knows). */
@@ -115,6 +129,26 @@ cleanup:
   return st;
 }
 
+/* Rank 0: nothing that the run reads is among what it writes. */
+static unroll_status check_apart(const unroll_config *config, const corpus *train,
+                                 const corpus *valid)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t of_train = corpus_files(train);
+  const size_t n = of_train + (valid != NULL ? corpus_files(valid) : 0);
+  const char **names = NULL;
+
+  UNROLL_TRY(memory_new(n, sizeof *names, "corpus file names", &names));
+  for (size_t i = 0; i < n; ++i) {
+    names[i] = i < of_train ? corpus_file_name(train, i) : corpus_file_name(valid, i - of_train);
+  }
+  UNROLL_TRY(runfile_check_apart(config->out, (size_t)config->keep, n, names));
+
+cleanup:
+  memory_free(&names);
+  return st;
+}
+
 /* Text -> vocabulary -> this rank's part of it -> pieces. */
 static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
 {
@@ -122,6 +156,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   const unroll_config *config = &t->run->config;
   const unroll_text_rules rules = {
       .level = config->level, .lowercase = config->lowercase, .letters = config->letters};
+  const bool root = unroll_comm_rank(t->comm) == 0;
   corpus *text = NULL, *other = NULL;
   corpus_part train = {0}, valid = {0}, none = {0};
   run_provenance *p = &t->run->provenance;
@@ -136,7 +171,10 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
                   .what = "training"};
 
   UNROLL_TRY(open_texts(t, n_texts, texts, &text, &other));
+  UNROLL_TRY(comm_agree(t->comm, root ? check_apart(config, text, other) : UNROLL_OK));
   UNROLL_TRY(comm_agree(t->comm, note_files(t, text, other, resumed)));
+  UNROLL_TRY(
+      comm_agree(t->comm, root && config->resume ? runfile_check_own(t->run, resumed) : UNROLL_OK));
   UNROLL_TRY(
       comm_agree(t->comm, corpus_split(text, rules, other == NULL ? config->valid_fraction : 0.0,
                                        &train, &valid)));
@@ -337,9 +375,7 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
   const uint64_t rank = (uint64_t)unroll_comm_rank(comm) % t->ranks;
   UNROLL_TRY(comm_agree(
       comm, step_owned_sequences(t->ranks, rank, &t->run->config, &t->first, &t->count)));
-  bool may_exist = t->run->config.overwrite || *resumed;
-  UNROLL_TRY(
-      comm_agree(comm, root ? runfile_check_output(t->run->config.out, may_exist) : UNROLL_OK));
+  UNROLL_TRY(comm_agree(comm, root ? check_output(&t->run->config, *resumed) : UNROLL_OK));
   const uint64_t before = memory_live_bytes();
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, *resumed)));
   t->text_held = memory_live_bytes() - before;
@@ -369,6 +405,8 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
                               observer->stuck, observer->context));
   }
   UNROLL_TRY(placement_new(comm, &where));
+  /* Before anything is read that another run may be writing, and before the text is listed. */
+  UNROLL_TRY(comm_agree(comm, root ? claim_take(config->out, &t->claim) : UNROLL_OK));
   UNROLL_TRY(trainer_read(t, config, n_texts, texts, &resumed));
   UNROLL_TRY(comm_agree(comm, resumed && root ? put_aside(t->run, read) : UNROLL_OK));
   UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->pieces.longest, t->run->params,
@@ -404,5 +442,6 @@ void trainer_free(trainer **p)
   text_source_free(&t->valid);
   text_source_free(&t->train);
   run_free(&t->run);
+  claim_free(&t->claim);
   memory_free(p);
 }

@@ -8,6 +8,7 @@
  */
 #include "comm/comm.h"
 #include "data/text_source.h"
+#include "runfile/claim.h"
 #include "runfile/runfile.h"
 #include "train/step.h"
 #include <unroll/train.h>
@@ -18,7 +19,8 @@ typedef struct trainer {
   const unroll_observer *observer; /* rank 0 only, else NULL */
   unroll_progress progress;
 
-  run *run; /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
+  claim *claim; /* on the name of the run file; rank 0, not in a dry run */
+  run *run;     /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
   text_source *train, *valid; /* valid may be NULL */
   double valid_tokens_per_character;
   uint64_t text_held;  /* [bytes] by the text, on this rank */
@@ -34,6 +36,7 @@ typedef struct trainer {
   uint64_t resumed_step;
   unroll_status saved; /* outcome of the last checkpoint */
   bool has_checkpoint; /* the file of that name is of this run; rank 0 knows */
+  bool has_best;       /* this life has written the best model's file; the same */
 } trainer;
 
 /**

@@ -15,10 +15,12 @@
 #include <math.h>
 #include <mpi.h>
 #include <omp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unroll/model.h>
 #include <unroll/train.h>
 
@@ -791,12 +793,12 @@ static void test_best_model_is_kept_apart(void)
 {
   unroll_config config = config_of("x.h5", "optimizer", "sgd", "lr", "4", "clip", "0",
                                    "valid-every", "4", "max-steps", "40", "epochs", "9", NULL);
-  char best[500];
+  char best[KEEP_NAME];
   const char *text = text_of(1200);
   CHECK_ALL(trained(most_ranks(), 1, &config, text));
   run *r = read_run("x.h5"), *b = NULL;
   if (r != NULL) {
-    keep_best_name(in_folder("x.h5"), sizeof best, best);
+    keep_best_name(in_folder("x.h5"), best);
     CHECK_OK(runfile_read(best, &b));
   }
   if (b != NULL) {
@@ -808,6 +810,55 @@ static void test_best_model_is_kept_apart(void)
   }
   run_free(&b);
   run_free(&r);
+}
+
+/* From the first step on no file may become longer than a few bytes: a full disk, in the middle of each write. */
+static void fill_disk(void *context, const unroll_progress *p)
+{
+  size_t *warnings = context;
+  const struct rlimit few = {.rlim_cur = 100, .rlim_max = RLIM_INFINITY};
+  if (p->event == UNROLL_EVENT_START) { (void)setrlimit(RLIMIT_FSIZE, &few); }
+  *warnings += p->event == UNROLL_EVENT_WARNING;
+}
+
+static uint64_t step_of(const char *name)
+{
+  run *r = read_run(name);
+  uint64_t step = r != NULL ? r->state.step : 0;
+  run_free(&r);
+  return step;
+}
+
+static void test_failed_checkpoints_leave_all_older_ones(void)
+{
+  const struct rlimit all = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+  unroll_config config = config_of("full.h5", "keep", "2", "checkpoint-every", "1", "max-steps",
+                                   "3", "log-every", "1000", NULL);
+  size_t warnings = 0;
+  const unroll_observer observer = {.context = &warnings, .tell = fill_disk};
+  void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+
+  CHECK_ALL(trained(1, 1, &config, text_of(1200)));
+  config.overwrite = false;
+  config.resume = true;
+  (void)unroll_config_set(&config, "max-steps", "6");
+  CHECK_ALL(train_on(1, 1, &config, text_of(1200), &observer) == UNROLL_ERR_IO);
+  if (test_rank == 0) {
+    (void)setrlimit(RLIMIT_FSIZE, &all);
+    CU_ASSERT_EQUAL(warnings, 3);
+    CU_ASSERT_EQUAL(step_of("full.h5"), 3);
+    CU_ASSERT_EQUAL(step_of("full.1.h5"), 2);
+    CU_ASSERT_EQUAL(step_of("full.2.h5"), 1);
+    CU_ASSERT_FALSE(runfile_exists(in_folder("full.3.h5")));
+  }
+  (void)unroll_config_set(&config, "max-steps", "4");
+  CHECK_ALL(trained(1, 1, &config, text_of(1200)));
+  if (test_rank == 0) {
+    CU_ASSERT_EQUAL(step_of("full.h5"), 4);
+    CU_ASSERT_EQUAL(step_of("full.1.h5"), 3);
+    CU_ASSERT_EQUAL(step_of("full.2.h5"), 2);
+  }
+  (void)signal(SIGXFSZ, before);
 }
 
 /* --------------------------------------------------------------- not finite */
@@ -968,6 +1019,7 @@ int main(int argc, char **argv)
       {"plateau and early stop", test_plateau_and_early_stop_of_a_run},
       {"validation is no training", test_validation_leaves_the_training_alone},
       {"the best model", test_best_model_is_kept_apart},
+      {"keep: failed checkpoints", test_failed_checkpoints_leave_all_older_ones},
       {"diverging", test_diverging_run_skips_counts_and_stops},
       {"diverging without a checkpoint", test_diverging_run_without_a_checkpoint_says_so},
       {"scores agree", test_scores_agree_at_every_level},

@@ -36,11 +36,15 @@ check "the second job waits" is next PENDING
 scancel --signal=USR1 "${job[train]}"
 scancel --batch --signal=USR1 "${job[train-mpirun]}"
 check "srun: saved, 75" ends train FAILED 75:0
+# As if that job had been lost with its node: what it claimed is still claimed, on a host of which nothing is known.
+printf 'unroll writes this run\nhost lost\nspace 1\nprocess 1\nborn 1\njob Slurm:%s\nlife 0\nsince 2026-01-31T12:34:56Z\n' \
+  "${full[0]}" >train/.run.claim
 further train
 check "mpirun: saved, 75" ends train-mpirun FAILED 75:0
 
 job[train]=${full[1]}
 check "the second job ends it" ends train COMPLETED 0:0
+check "no claim is left" [ ! -e train/.run.claim ]
 check "the bits of an undisturbed run" same_bits train
 job[train]=${full[2]}
 check "the command has run" ends train COMPLETED 0:0

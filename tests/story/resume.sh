@@ -27,7 +27,7 @@ output=() # or a command that runs a rank with its output elsewhere
 start() {
   local file=$1 ranks=$2 tries=0
   shift 2
-  rm -f "$file" "${file%.h5}.jsonl"
+  rm -f "$file" "${file%.h5}".*
   mpirun -n "$ranks" "${output[@]}" "$unroll" train text -o "$file" "${options[@]}" "$@" >stopped 2>&1 &
   launcher=$!
   while [ ! -f "${file%.h5}.jsonl" ] || [ "$(wc -l <"${file%.h5}.jsonl")" -lt 5 ]; do

@@ -445,6 +445,26 @@ static void test_write_over_a_large_file_does_not_read_it(void)
   run_free(&r);
 }
 
+/* The temporary name can be guessed: what somebody has put there is neither followed nor replaced. */
+static void test_write_with_a_link_in_its_way_takes_another_name(void)
+{
+  char path[300], name[400], victim[400];
+  new_path(path);
+  run *r = example_run(small);
+  (void)snprintf(name, sizeof name, "%s.%ld.tmp", path, (long)getpid());
+  (void)snprintf(victim, sizeof victim, "%s.victim", path);
+  FILE *f = fopen(victim, "w");
+  if (f == NULL || fputs("precious", f) < 0 || fclose(f) != 0) { abort(); }
+  CU_ASSERT_EQUAL(symlink(victim, name), 0);
+  CHECK_OK(runfile_write(path, r));
+  size_t n = 0;
+  unsigned char *bytes = slurp(victim, &n);
+  CU_ASSERT(n == 8 && memcmp(bytes, "precious", 8) == 0);
+  free(bytes);
+  CU_ASSERT_EQUAL(entries_beside(path), 3);
+  run_free(&r);
+}
+
 static void test_write_where_it_cannot_names_the_reason(void)
 {
   char path[300];
@@ -901,6 +921,7 @@ int main(void)
       {"write: twice gives the same bytes", test_write_twice_gives_the_same_bytes},
       {"add: tables grow", test_add_grows_the_tables},
       {"add: gradient flow", test_add_flow_keeps_what_was_added},
+      {"write: a link in its way", test_write_with_a_link_in_its_way_takes_another_name},
       {"write: a full disk keeps the old file", test_write_to_full_disk_keeps_the_old_file},
       {"write: over a locked file", test_write_over_a_locked_file_replaces_it},
       {"write: over a large file", test_write_over_a_large_file_does_not_read_it},
