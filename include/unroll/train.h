@@ -51,7 +51,8 @@ typedef struct unroll_progress {
   const unroll_gradflow *flow; /* DIAGNOSE, for the time of the call; else NULL */
   /* set at START */
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens, windows;
-  uint64_t resumed_step; /* 0: a new run */
+  uint64_t unk_words, eos_words; /* words of the text that are <unk> (unknown) or <eos> (a word) */
+  uint64_t resumed_step;         /* 0: a new run */
   uint64_t shards;
 } unroll_progress;
 

@@ -373,7 +373,7 @@ static unroll_status count_block(void *context, size_t thread, size_t k, scan *s
     c->counts->tokens[k] += n;
     unknown += vocab_unknown(c->vocab, n, tokens);
   } while (n > 0);
-  block_counts_add(c->counts, scan_characters(s), unknown);
+  block_counts_add(c->counts, s, unknown);
 
 cleanup:
   return st;

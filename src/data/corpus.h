@@ -57,6 +57,8 @@ typedef struct corpus_part {
   uint64_t tokens;       /* set by vocab_build or corpus_count */
   uint64_t characters;   /* code points after --lowercase and --letters; set by the same */
   uint64_t unknown;      /* tokens that are not in the vocabulary; set by the same */
+  uint64_t unk_words;    /* of them those that stand as <unk> in the text; set by the same */
+  uint64_t eos_words;    /* words that stand as <eos> in the text; set by the same */
   size_t n_blocks;       /* set by the same */
   uint64_t *first_token; /* (n_blocks + 1) tokens of the part before each block; owned */
 } corpus_part;

@@ -29,7 +29,7 @@ struct scan {
   unsigned char kind[256]; /* enum kind */
 
   uint64_t end;         /* tokens of the range begin before */
-  uint64_t characters;  /* of the range, so far */
+  scan_counts counts;   /* of the range, so far */
   unsigned char before; /* --letters: byte before the next one that is counted */
   bool gap;             /* --letters: the last byte was no letter, so its run has been told */
 
@@ -227,7 +227,7 @@ static void count_characters(scan *s, const unsigned char *b, size_t n)
     for (size_t i = 0; i < n; ++i) { total += !is_continuation(b[i]); }
   }
   s->before = b[n - 1];
-  s->characters += total;
+  s->counts.characters += total;
 }
 
 /* Move the unused bytes to the front and read more behind them: of the same file while bytes of it
@@ -306,7 +306,7 @@ unroll_status scan_start(scan *s, uint64_t begin, uint64_t end)
   s->end = end;
   s->at = 0;
   s->filled = 0;
-  s->characters = 0;
+  s->counts = (scan_counts){0};
   s->before = 'a'; /* so that a run at the very beginning of the text counts */
   s->gap = false;
   if (begin == end) { goto cleanup; }
@@ -405,6 +405,11 @@ cleanup:
   return st;
 }
 
+static bool is_word(const char *word, size_t n, const char *name)
+{
+  return n == strlen(name) && memcmp(word, name, n) == 0;
+}
+
 /* Check a word of the buffer and bring it into the form of the rules. */
 static unroll_status finish_word(scan *s, size_t n, const char **word, size_t *word_n)
 {
@@ -426,6 +431,8 @@ static unroll_status finish_word(scan *s, size_t n, const char **word, size_t *w
   *word = lowered ? s->word : b;
   *word_n = lowered ? m : n;
   s->at += n;
+  s->counts.unk_words += is_word(*word, *word_n, SCAN_UNK);
+  s->counts.eos_words += is_word(*word, *word_n, SCAN_EOS);
   return UNROLL_OK;
 }
 
@@ -444,8 +451,8 @@ unroll_status scan_word(scan *s, const char **word, size_t *n)
     unsigned char byte = s->buffer[s->at];
     if (s->kind[byte] == KIND_LINE_END) {
       ++s->at;
-      *word = SCAN_EOS;
-      *n = strlen(SCAN_EOS);
+      *word = SCAN_LINE_END;
+      *n = strlen(SCAN_LINE_END);
       goto cleanup;
     }
     if (s->kind[byte] == KIND_WORD) { break; }
@@ -475,9 +482,9 @@ cleanup:
   return st;
 }
 
-uint64_t scan_characters(const scan *s)
+scan_counts scan_counted(const scan *s)
 {
-  return s->characters;
+  return s->counts;
 }
 
 /* ---------------------------------------------------- looking for a token */

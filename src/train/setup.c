@@ -165,6 +165,8 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
+  t->progress.unk_words = train.unk_words + valid.unk_words;
+  t->progress.eos_words = train.eos_words + valid.eos_words;
   t->pieces = piece_counted(config, t->train);
 
 cleanup:

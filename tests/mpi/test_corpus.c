@@ -93,6 +93,7 @@ static void write_texts(void)
                                        "\xf0\x9f\x98\x80",
                                        "a",
                                        "<unk> ",
+                                       "<eos> ",
                                        "re",
                                        "ad ",
                                        "\xc3\x84pfel "};
@@ -165,7 +166,7 @@ static void expect(unroll_text_rules rules, struct expected *e)
 
   if (test_rank == 0) {
     t = naive_tokens(rules, N_TEXTS, (const char *const *)text, size);
-    w = naive_words(&t, &n_words);
+    w = naive_words(rules.level, &t, &n_words);
     e->n = t.n;
     e->characters = t.characters;
     e->V = 1;
@@ -222,8 +223,7 @@ static int same_vocabulary(const unroll_vocab *v, const struct expected *e)
     const char *name = e->names.pool + e->names.at[i];
     size_t name_n = e->names.at[i + 1] - e->names.at[i];
     if (unroll_vocab_count(v, i) != e->counts[i]) { return 0; }
-    if (name_n == 5 && (memcmp(name, "<unk>", 5) == 0 ||
-                        memcmp(name, "<eos>", 5) == 0)) { /* stand for other texts */
+    if (i == 0 && name_n == 5 && memcmp(name, "<unk>", 5) == 0) { /* stands for other texts */
       got = unroll_vocab_token_view(v, i);
       n = strlen(got);
     }
@@ -443,6 +443,38 @@ static void test_vocab_build_drops_the_rare_but_never_the_line_end(void)
   corpus_free(&c);
 }
 
+/* What a text says is never taken for the end of a line, and counted where it reads like one. */
+static void test_vocab_build_of_reserved_words_keeps_them_apart(void)
+{
+  const char *const paths[] = {shared_text("reserved", "a <eos> b <unk>\n<EOS> a <Unk> <eos>\n")};
+  const unroll_text_rules lower = {UNROLL_LEVEL_WORD, true, false};
+  corpus *c = opened(1, paths);
+  corpus_part part = whole(c);
+  unroll_vocab *v = NULL;
+
+  CHECK_ALL(test_ok(vocab_build(test_comm, c, &part, word_rules, 1, 0, &v), "vocab_build", __FILE__,
+                    __LINE__));
+  has_tokens(v, 7, (const char *const[]){"<unk>", "<eos>", "\\x3ceos>", "a", "<EOS>", "<Unk>", "b"},
+             (const uint64_t[]){1, 2, 2, 2, 1, 1, 1});
+  CHECK_ALL(part.unk_words == 1 && part.eos_words == 2 && part.tokens == 10);
+  const int32_t expected[] = {3, 2, 6, 0, 1, 4, 3, 5, 2, 1};
+  uint8_t tokens[10] = {0};
+  CHECK_ALL(test_ok(corpus_read(c, v, &part, 0, 10, 1, tokens), "corpus_read", __FILE__, __LINE__));
+  for (size_t i = 0; i < 10; ++i) { CHECK_ALL(tokens[i] == expected[i]); }
+  CHECK_ALL(test_ok(corpus_count(test_comm, c, v, &part), "corpus_count", __FILE__, __LINE__));
+  CHECK_ALL(part.unk_words == 1 && part.eos_words == 2 && part.unknown == 1);
+  unroll_vocab_free(&v);
+
+  CHECK_ALL(test_ok(vocab_build(test_comm, c, &part, lower, 1, 0, &v), "vocab_build", __FILE__,
+                    __LINE__));
+  has_tokens(v, 5, (const char *const[]){"<unk>", "\\x3ceos>", "<eos>", "a", "b"},
+             (const uint64_t[]){2, 3, 2, 2, 1});
+  CHECK_ALL(part.unk_words == 2 && part.eos_words == 3);
+  unroll_vocab_free(&v);
+  corpus_part_free(&part);
+  corpus_free(&c);
+}
+
 static void test_vocab_build_of_white_space_fails_alike_on_every_rank(void)
 {
   corpus *c = opened(1, (const char *const[]){shared_text("white", "  \t ")});
@@ -612,6 +644,8 @@ int main(int argc, char **argv)
       {"hash: SHA-256", test_corpus_hash_is_sha256},
       {"vocabulary: the rare dropped, the line end kept",
        test_vocab_build_drops_the_rare_but_never_the_line_end},
+      {"vocabulary: reserved words kept apart",
+       test_vocab_build_of_reserved_words_keeps_them_apart},
       {"vocabulary: white space fails alike",
        test_vocab_build_of_white_space_fails_alike_on_every_rank},
       {"vocabulary: malformed text told by all",
