@@ -465,6 +465,17 @@ int32_t vocab_line_end(const unroll_vocab *vocab)
   return (int32_t)words_find(&vocab->texts, SCAN_LINE_END, strlen(SCAN_LINE_END));
 }
 
+size_t vocab_white(const unroll_vocab *vocab, int32_t white[VOCAB_WHITE])
+{
+  static const char kinds[VOCAB_WHITE + 1] = " \t\v\f\r";
+  size_t n = 0;
+  for (size_t i = 0; i < VOCAB_WHITE; ++i) {
+    const int64_t index = words_find(&vocab->texts, &kinds[i], 1);
+    if (index >= 0) { white[n++] = (int32_t)index; }
+  }
+  return n;
+}
+
 /* ---------------------------------------------------------- text -> indices */
 
 unroll_status vocab_scan(const unroll_vocab *vocab, scan *s, size_t max, int32_t *tokens, size_t *n)

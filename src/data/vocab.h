@@ -53,6 +53,12 @@ unroll_status vocab_scan(const unroll_vocab *vocab, scan *s, size_t max, int32_t
 /** The token of a line end: the line feed; -1 where the vocabulary has none. */
 int32_t vocab_line_end(const unroll_vocab *vocab);
 
+/* Kinds of white space within a line: space, \t, \v, \f and \r. */
+#define VOCAB_WHITE 5
+
+/** Tokens that are white space within a line, beside the line end; returns how many: none at level word. */
+size_t vocab_white(const unroll_vocab *vocab, int32_t white[VOCAB_WHITE]);
+
 /** How many of these are `<unk>`; none at level byte. */
 size_t vocab_unknown(const unroll_vocab *vocab, size_t n, const int32_t *tokens);
 
