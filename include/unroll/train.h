@@ -28,6 +28,7 @@ typedef enum unroll_event {
   UNROLL_EVENT_VALID,      /* a validation is done */
   UNROLL_EVENT_DIAGNOSE,   /* the gradient flow was measured: `flow` */
   UNROLL_EVENT_CHECKPOINT, /* a run file was written */
+  UNROLL_EVENT_NOTE,       /* `text` says something about the text: after START, if anything */
   UNROLL_EVENT_WARNING,    /* `text` says what went wrong; training goes on */
   UNROLL_EVENT_END         /* training is over; `text` says why, in a few words */
 } unroll_event;
@@ -35,7 +36,7 @@ typedef enum unroll_event {
 /* What an observer is told. Fields keep their last value between events. */
 typedef struct unroll_progress {
   unroll_event event;
-  const char *text;       /* WARNING, END, CHECKPOINT (the path); else NULL */
+  const char *text;       /* NOTE, WARNING, END, CHECKPOINT (the path); else NULL */
   uint64_t step, steps;   /* updates done; in the whole run */
   uint64_t epoch, epochs; /* from 1 */
   double loss; /* [nats per token] mean over the report interval; STEP: of the interval so far */
@@ -51,8 +52,7 @@ typedef struct unroll_progress {
   const unroll_gradflow *flow; /* DIAGNOSE, for the time of the call; else NULL */
   /* set at START */
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens, windows;
-  uint64_t unk_words, eos_words; /* words of the text that are <unk> (unknown) or <eos> (a word) */
-  uint64_t resumed_step;         /* 0: a new run */
+  uint64_t resumed_step; /* 0: a new run */
   uint64_t shards;
 } unroll_progress;
 

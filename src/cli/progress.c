@@ -69,16 +69,6 @@ static void print_start(const unroll_progress *now)
     (void)fprintf(stderr, " (%" PRIu64 " unknown)", now->unknown_tokens);
   }
   (void)fprintf(stderr, ", vocabulary of %" PRIu64 "\n", now->V);
-  if (now->unk_words > 0) {
-    (void)fprintf(stderr, "text: %" PRIu64 " of its words are <unk>: unknown tokens\n",
-                  now->unk_words);
-  }
-  if (now->eos_words > 0) {
-    (void)fprintf(stderr,
-                  "text: %" PRIu64 " of its words are <eos>: a word, named \\x3ceos>; line ends "
-                  "alone are the token <eos>\n",
-                  now->eos_words);
-  }
   (void)fprintf(stderr, "model: %" PRIu64 " parameters\n", now->parameters);
   (void)fprintf(stderr,
                 "run: %" PRIu64 " updates in %" PRIu64 " epoch%s of %" PRIu64 ", %" PRIu64
@@ -157,6 +147,9 @@ void progress_tell(void *context, const unroll_progress *now)
     break;
   case UNROLL_EVENT_CHECKPOINT:
     (void)fprintf(stderr, "checkpoint of step %" PRIu64 ": %s\n", now->step, now->text);
+    break;
+  case UNROLL_EVENT_NOTE:
+    (void)fprintf(stderr, "text: %s\n", now->text);
     break;
   case UNROLL_EVENT_WARNING:
     (void)fprintf(stderr, "unroll: warning: %s\n", now->text);

@@ -33,6 +33,7 @@ typedef struct file {
 typedef struct listing {
   size_t n, max;
   file *files;
+  const corpus_own *own; /* NULL: none */
 } listing;
 
 static void listing_free(listing *l)
@@ -106,6 +107,7 @@ static unroll_status list_path(listing *l, const char *path)
   struct stat info = {0};
 
   if (stat(path, &info) != 0) { return fail_file(path); }
+  if (l->own != NULL && l->own->is(l->own->run, path)) { return UNROLL_OK; }
   if (S_ISREG(info.st_mode)) { return list_file(l, path, (uint64_t)info.st_size); }
   if (!S_ISDIR(info.st_mode)) {
     return unroll_fail(UNROLL_ERR_INPUT,
@@ -137,8 +139,10 @@ static unroll_status list_all(listing *l, size_t n_paths, const char *const *pat
   if (n_paths == 0) {
     st = unroll_fail(UNROLL_ERR_INPUT, "no text: at least one file or folder is needed");
   } else if (bytes == 0) {
-    st = unroll_fail(UNROLL_ERR_INPUT, "%s: no text: %s", paths[0],
-                     l->n == 0 ? "the folder has no file" : "there is no byte in it");
+    st = unroll_fail(
+        UNROLL_ERR_INPUT, "%s: no text: %s", paths[0],
+        l->n == 0 ? "the folder has no file; hidden ones and those of the run itself are left out"
+                  : "there is no byte in it");
   }
 
 cleanup:
@@ -166,11 +170,12 @@ cleanup:
   return st;
 }
 
-unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *paths, corpus **out)
+unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *paths,
+                          const corpus_own *own, corpus **out)
 {
   unroll_status st = UNROLL_OK;
   const bool root = unroll_comm_rank(comm) == 0;
-  listing l = {0};
+  listing l = {.own = own};
   corpus *c = NULL;
   uint64_t sizes[2] = {0}; /* files, bytes of their names */
 

@@ -28,8 +28,16 @@
 
 typedef struct corpus corpus;
 
+/* Files that are never text: those that the run itself writes. */
+typedef struct corpus_own {
+  bool (*is)(const char *run, const char *path);
+  const char *run; /* its file */
+} corpus_own;
+
 /**
  * Open files and folders (read recursively, in the order of their bytes; hidden files left out).
+ *
+ * @param[in] own  files to be left out wherever they are met; NULL: none
  *
  * @return on every rank the same: UNROLL_OK, or
  *         UNROLL_ERR_INPUT: missing, unreadable, neither file nor folder, or no byte of text at all
@@ -37,7 +45,7 @@ typedef struct corpus corpus;
  * Collective: over comm
  */
 unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *paths,
-                          corpus **out);
+                          const corpus_own *own, corpus **out);
 void corpus_free(corpus **c);
 
 size_t corpus_files(const corpus *c);

@@ -47,7 +47,7 @@ static const char *shared_text(const char *name, const char *text)
 static corpus *opened(size_t n, const char *const *paths)
 {
   corpus *c = NULL;
-  CHECK_ALL(test_ok(corpus_open(test_comm, n, paths, &c), "corpus_open", __FILE__, __LINE__));
+  CHECK_ALL(test_ok(corpus_open(test_comm, n, paths, NULL, &c), "corpus_open", __FILE__, __LINE__));
   return c;
 }
 
@@ -345,7 +345,7 @@ static void test_corpus_open_lists_folders_by_name_without_hidden_files(void)
     CU_ASSERT_EQUAL(symlink(folder, deep), 0);
   }
   const char *const paths[] = {folder};
-  CHECK_ALL(test_fails(corpus_open(test_comm, 1, paths, &c), UNROLL_ERR_INPUT, "tree/b/loop",
+  CHECK_ALL(test_fails(corpus_open(test_comm, 1, paths, NULL, &c), UNROLL_ERR_INPUT, "tree/b/loop",
                        __FILE__, __LINE__));
 }
 
@@ -357,8 +357,8 @@ static void open_fails(const char *name, const char *part)
   bool absolute = name[0] == '/';
   (void)snprintf(full, sizeof full, "%s%s%s", absolute ? "" : shared_folder(), absolute ? "" : "/",
                  name);
-  CHECK_ALL(
-      test_fails(corpus_open(test_comm, 1, paths, &c), UNROLL_ERR_INPUT, part, __FILE__, __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, 1, paths, NULL, &c), UNROLL_ERR_INPUT, part, __FILE__,
+                       __LINE__));
   CHECK_ALL(c == NULL);
 }
 
@@ -373,8 +373,8 @@ static void test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank(void)
   open_fails("void", "void: no text: the folder has no file");
   open_fails("empty", "empty: no text");
   open_fails("/dev/null", "/dev/null: neither a file nor a folder");
-  CHECK_ALL(test_fails(corpus_open(test_comm, 0, NULL, &c), UNROLL_ERR_INPUT, "no text", __FILE__,
-                       __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, 0, NULL, NULL, &c), UNROLL_ERR_INPUT, "no text",
+                       __FILE__, __LINE__));
 }
 
 static void test_corpus_hash_is_sha256(void)

@@ -45,7 +45,7 @@ static struct source make_source(const char *name, size_t n, size_t kinds)
 
   const unroll_text_rules rules = {UNROLL_LEVEL_WORD, false, false};
   s.tokens = calloc(n + 1, sizeof *s.tokens);
-  CHECK_ALL(test_ok(corpus_open(test_comm, 1, paths, &s.c), "open", __FILE__, __LINE__));
+  CHECK_ALL(test_ok(corpus_open(test_comm, 1, paths, NULL, &s.c), "open", __FILE__, __LINE__));
   s.part.end = corpus_bytes(s.c);
   CHECK_ALL(test_ok(vocab_build(test_comm, s.c, &s.part, rules, 1, 0, &s.vocab), "vocab", __FILE__,
                     __LINE__));

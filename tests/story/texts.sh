@@ -17,4 +17,50 @@ check "a row for each line" cmp <(tail -n +2 out | cut -f 1) <(seq "$(grep -c ''
 check "without them nothing is said" quiet 0 "$unroll" train text "${words[@]}" -o words.h5
 check_not "of <unk> or <eos>" grep -q 'its words are' err
 
+# ---------------------------------------------------- the run's own files
+# A folder that is the text and gets the run: what the run writes there never becomes text.
+mkdir folder
+cp text folder/a
+make_text 3000 >folder/run.txt
+make_text 3000 >folder/run.12x.h5.txt
+echo 'no text' >folder/.hidden
+check "a run in its text" quiet 0 env -C folder "$unroll" train . "${tiny[@]}" --keep 2 --checkpoint-every 100 --valid-every 100 --max-steps 400 \
+  -o run.h5
+tokens=$(sed -n 's/^text: \([0-9]*\) tokens.*/\1/p' err)
+: >folder/run.h5.4711.tmp
+: >folder/run.best.h5.4711.tmp
+check "there are files of the run" [ -s folder/run.best.h5 -a -s folder/run.1.h5 -a -s folder/run.2.h5 -a -s folder/run.jsonl ]
+check "a run in its text goes on" quiet 0 "$unroll" train folder --resume -o folder/run.h5 --max-steps 500
+check "with the text it had" grep -q "^text: $tokens tokens" err
+check "all of whose files are named" grep -q "folder/a, which was ./a, has" err
+cd folder || exit 1
+texts=(./*)
+cd ..
+check "all files by name" quiet 0 env -C folder "$unroll" train "${texts[@]}" "${tiny[@]}" --max-steps 1 -o run.h5 --overwrite
+check "named one by one they are no text either" grep -q "^text: $tokens tokens" err
+check "the files of another run are met" quiet 2 "$unroll" train folder "${tiny[@]}" --max-steps 1 -o folder/other.h5
+
+# -------------------------------------------------------- texts that moved
+make_text 5000 >valid
+check "a run" quiet 0 "$unroll" train text --valid valid "${tiny[@]}" --max-steps 5 -o moved.h5
+cp moved.h5 back.h5
+mkdir elsewhere there
+check "relative names from another folder" quiet 0 env -C elsewhere "$unroll" train --resume -o ../moved.h5 --max-steps 6
+cp text there/t
+mv valid there/v
+check "the validation text lies elsewhere" quiet 0 "$unroll" train there/t --resume --valid there/v -o moved.h5 --max-steps 7
+check "which is told" grep -q '^text: there/v, which was .*valid, has the same content' err
+check "and noted" bash -c "'$unroll' info moved.h5 | grep -q there/v"
+check "and found there without names" quiet 0 "$unroll" train --resume -o moved.h5 --max-steps 8
+sed -i 's/tree/TREE/' there/v
+check "another content is refused" quiet 2 "$unroll" train there/t --resume --valid there/v -o moved.h5
+check "in a line that names it" grep -q 'error: there/v: not the text' err
+mkdir both
+cp text both/a
+sed 's/TREE/tree/' there/v >both/b
+check "another share for validation is refused" quiet 2 "$unroll" train both --resume --valid '' -o back.h5
+check "in a line that says what there was" grep -q -- '--valid "": the run to resume has valid' err
+check "validation that was not there is refused" quiet 2 "$unroll" train text --resume --valid there/v -o words.h5
+check "in a line that says so" grep -q -- '--valid "there/v": the run to resume has none' err
+
 finish
