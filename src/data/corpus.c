@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "data/blocks.h"
+#include "data/look.h"
 #include "data/vocab.h"
 #include <assert.h>
 #include <dirent.h>
@@ -26,13 +27,15 @@
 /* ------------------------------------------------------- listing the files */
 
 typedef struct file {
-  char *name; /* owned */
-  uint64_t bytes;
+  char *name;     /* owned */
+  uint64_t bytes; /* of text: without what look.mark passes over */
+  look look;
 } file;
 
 typedef struct listing {
   size_t n, max;
   file *files;
+  unroll_level level;
   const corpus_own *own; /* NULL: none */
 } listing;
 
@@ -52,16 +55,19 @@ static unroll_status list_file(listing *l, const char *path, uint64_t bytes)
   unroll_status st = UNROLL_OK;
   char *name = NULL;
 
+  look seen = {0};
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) { return fail_file(path); }
+  if (l->level != UNROLL_LEVEL_BYTE) { st = look_at(fd, path, bytes, &seen); }
   (void)close(fd);
+  UNROLL_TRY(st);
   UNROLL_TRY(memory_string(path, &name));
   if (l->n == l->max) {
     size_t max = l->max == 0 ? 16 : 2 * l->max;
     UNROLL_TRY(memory_resize(l->max, max, sizeof *l->files, "the list of files", &l->files));
     l->max = max;
   }
-  l->files[l->n++] = (file){.name = name, .bytes = bytes};
+  l->files[l->n++] = (file){.name = name, .bytes = bytes - seen.mark, .look = seen};
   name = NULL;
 
 cleanup:
@@ -161,6 +167,7 @@ static unroll_status corpus_new(size_t n, size_t n_names, corpus **out)
   UNROLL_TRY(memory_new(n, sizeof *c->names, "the list of files", &c->names));
   UNROLL_TRY(memory_new(n_names, 1, "the names of the files", &c->name_pool));
   UNROLL_TRY(memory_new(n + 1, sizeof *c->start, "the sizes of the files", &c->start));
+  UNROLL_TRY(memory_new(n, sizeof *c->edges, "the edges of the files", &c->edges));
   c->n_files = n;
   *out = c;
   c = NULL;
@@ -170,12 +177,33 @@ cleanup:
   return st;
 }
 
-unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *paths,
-                          const corpus_own *own, corpus **out)
+/* What the text has at the borders of the files, and what is worth knowing of them. Rank 0. */
+static void set_edges(const listing *l, corpus *c)
+{
+  corpus_notes *notes = &c->notes;
+  uint64_t behind = 0; /* bytes in later files */
+
+  for (size_t i = l->n; i > 0; --i) {
+    const file *f = &l->files[i - 1];
+    c->edges[i - 1] =
+        (corpus_edges){.mark = (uint8_t)f->look.mark, .joined = f->look.open_end && behind > 0};
+    behind += f->bytes;
+    if (f->look.mark > 0) { notes->first_mark = i - 1; }
+    if (f->look.returns) { notes->first_return = i - 1; }
+    notes->marks += f->look.mark > 0;
+    notes->returns += f->look.returns;
+  }
+  for (size_t i = 0; i < l->n; ++i) {
+    c->start[i + 1] = c->start[i] + l->files[i].bytes + c->edges[i].joined;
+  }
+}
+
+unroll_status corpus_open(unroll_comm *comm, unroll_level level, size_t n_paths,
+                          const char *const *paths, const corpus_own *own, corpus **out)
 {
   unroll_status st = UNROLL_OK;
   const bool root = unroll_comm_rank(comm) == 0;
-  listing l = {.own = own};
+  listing l = {.level = level, .own = own};
   corpus *c = NULL;
   uint64_t sizes[2] = {0}; /* files, bytes of their names */
 
@@ -191,9 +219,10 @@ unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *
     size_t n = strlen(l.files[i].name) + 1;
     memcpy(name, l.files[i].name, n);
     name += n;
-    c->start[i + 1] = c->start[i] + l.files[i].bytes;
   }
+  if (root) { set_edges(&l, c); }
   UNROLL_TRY(comm_broadcast(comm, c->start, (c->n_files + 1) * sizeof *c->start, 0));
+  UNROLL_TRY(comm_broadcast(comm, c->edges, c->n_files * sizeof *c->edges, 0));
   UNROLL_TRY(comm_broadcast(comm, c->name_pool, (size_t)sizes[1], 0));
   name = c->name_pool;
   for (size_t i = 0; i < c->n_files; ++i) {
@@ -212,6 +241,7 @@ cleanup:
 void corpus_free(corpus **c)
 {
   if (*c == NULL) { return; }
+  memory_free(&(*c)->edges);
   memory_free(&(*c)->start);
   memory_free(&(*c)->name_pool);
   memory_free(&(*c)->names);
@@ -232,7 +262,12 @@ const char *corpus_file_name(const corpus *c, size_t i)
 uint64_t corpus_file_bytes(const corpus *c, size_t i)
 {
   assert(i < c->n_files);
-  return c->start[i + 1] - c->start[i];
+  return c->start[i + 1] - c->start[i] + c->edges[i].mark - c->edges[i].joined;
+}
+
+corpus_notes corpus_noted(const corpus *c)
+{
+  return c->notes;
 }
 
 uint64_t corpus_bytes(const corpus *c)
@@ -335,6 +370,13 @@ unroll_status corpus_split(const corpus *c, unroll_text_rules rules, double frac
     border = border < bytes ? border : bytes - 1;
     UNROLL_TRY(scan_new(c, rules, &s));
     UNROLL_TRY(scan_token_begin(s, border, &border));
+    if (border == 0 && rules.level == UNROLL_LEVEL_WORD && bytes > CORPUS_LONG_WORD) {
+      st = unroll_fail(UNROLL_ERR_INPUT,
+                       "the text is one word of %" PRIu64
+                       " bytes: there is no white space between words; --level char reads any text",
+                       bytes);
+      goto cleanup;
+    }
     if (border == 0) {
       st = unroll_fail(UNROLL_ERR_INPUT,
                        "a text of %" PRIu64 " bytes is too short to keep the last %g of it for "

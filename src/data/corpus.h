@@ -28,6 +28,13 @@
 
 typedef struct corpus corpus;
 
+/* What is worth knowing of the files of a text. */
+typedef struct corpus_notes {
+  uint64_t marks,
+      returns; /* files with a byte order mark, which is skipped; with lines that end in CR alone */
+  size_t first_mark, first_return; /* the first of them */
+} corpus_notes;
+
 /* Files that are never text: those that the run itself writes. */
 typedef struct corpus_own {
   bool (*is)(const char *run, const char *path);
@@ -37,27 +44,37 @@ typedef struct corpus_own {
 /**
  * Open files and folders (read recursively, in the order of their bytes; hidden files left out).
  *
+ * At level byte every byte of them is text. Else a byte order mark of UTF-8 is not, and a file whose last line has no
+ * end gets one where another file follows.
+ *
  * @param[in] own  files to be left out wherever they are met; NULL: none
  *
  * @return on every rank the same: UNROLL_OK, or
- *         UNROLL_ERR_INPUT: missing, unreadable, neither file nor folder, or no byte of text at all
+ *         UNROLL_ERR_INPUT: missing, unreadable, neither file nor folder, or no byte of text at all; except at
+ *                            level byte also what is plainly no UTF-8 (look.h)
  *
  * Collective: over comm
  */
-unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *paths,
-                          const corpus_own *own, corpus **out);
+unroll_status corpus_open(unroll_comm *comm, unroll_level level, size_t n_paths,
+                          const char *const *paths, const corpus_own *own, corpus **out);
 void corpus_free(corpus **c);
 
 size_t corpus_files(const corpus *c);
 const char *corpus_file_name(const corpus *c, size_t i);
 uint64_t corpus_file_bytes(const corpus *c, size_t i);
-uint64_t corpus_bytes(const corpus *c);
+uint64_t corpus_bytes(const corpus *c); /* of text */
+
+/** Rank 0 alone knows; the others have zeros. */
+corpus_notes corpus_noted(const corpus *c);
 
 /* Hexadecimal SHA-256 and its final zero. */
 #define CORPUS_HASH_SIZE 65
 
 /** SHA-256 of every file, files shared out over the ranks; hashes (files) of 65 bytes. Collective. */
 unroll_status corpus_hash(unroll_comm *comm, const corpus *c, char (*hashes)[CORPUS_HASH_SIZE]);
+
+/* [characters] Mean length of words above which a text seems to have no spaces: twice that of long-winded ones. */
+#define CORPUS_LONG_WORD 16
 
 /* A part of the text: the tokens that begin in bytes [begin, end), and where they lie. */
 typedef struct corpus_part {
@@ -110,6 +127,11 @@ static inline int32_t corpus_stored(const void *tokens, size_t width, uint64_t i
  */
 unroll_status corpus_read(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
                           uint64_t first, uint64_t n, size_t width, void *tokens);
+
+/** The tokens of a string that are not in the vocabulary, each once, by their names, with spaces between; as many as fit
+ * into `out`, which is empty when there are none. Not collective. */
+unroll_status vocab_unseen(const unroll_vocab *vocab, const char *text, size_t bytes, size_t size,
+                           char *out);
 
 /** Tokens of a string (a prime), *n of them; *tokens is to be freed with memory_free. Not collective. */
 unroll_status vocab_encode(const unroll_vocab *vocab, const char *text, size_t bytes, size_t *n,

@@ -130,11 +130,22 @@ static unroll_status unusable(const scan *s)
   return s->c->string != NULL ? UNROLL_ERR_ARG : UNROLL_ERR_INPUT;
 }
 
+static corpus_edges edges_of(const scan *s, size_t file)
+{
+  return s->c->edges != NULL ? s->c->edges[file] : (corpus_edges){0};
+}
+
+/* Offset in the current file of a position in the text. */
+static uint64_t offset_of(const scan *s, uint64_t position)
+{
+  return position - s->c->start[s->file] + edges_of(s, s->file).mark;
+}
+
 static unroll_status fail_malformed(const scan *s, uint64_t position, unsigned char byte)
 {
   return unroll_fail(
       unusable(s), "%s: malformed UTF-8 at byte %" PRIu64 " (0x%02x); --level byte reads anything",
-      s->c->names[s->file], position - s->c->start[s->file], byte);
+      s->c->names[s->file], offset_of(s, position), byte);
 }
 
 /* Make `file` the open one. */
@@ -150,10 +161,12 @@ static unroll_status open_file(scan *s, size_t file)
     return unroll_fail(UNROLL_ERR_INPUT, "%s: cannot be opened: %s", name, strerror(errno));
   }
   s->open_file = file;
-  if ((uint64_t)info.st_size != s->c->start[file + 1] - s->c->start[file]) {
+  const corpus_edges e = edges_of(s, file);
+  const uint64_t bytes = s->c->start[file + 1] - s->c->start[file] + e.mark - e.joined;
+  if ((uint64_t)info.st_size != bytes) {
     return unroll_fail(UNROLL_ERR_INPUT,
                        "%s: changed while it was used: %" PRIu64 " bytes became %" PRIu64, name,
-                       s->c->start[file + 1] - s->c->start[file], (uint64_t)info.st_size);
+                       bytes, (uint64_t)info.st_size);
   }
   return UNROLL_OK;
 }
@@ -168,8 +181,12 @@ static unroll_status read_bytes(scan *s, uint64_t position, size_t n, unsigned c
     return UNROLL_OK;
   }
   st = open_file(s, s->file);
+  if (edges_of(s, s->file).joined && position + n == s->c->start[s->file + 1]) {
+    n -= 1;
+    out[n] = '\n';
+  }
   while (st == UNROLL_OK && n > 0) {
-    ssize_t got = pread(s->fd, out, n, (off_t)(position - s->c->start[s->file]));
+    ssize_t got = pread(s->fd, out, n, (off_t)offset_of(s, position));
     if (got > 0) {
       out += got;
       position += (uint64_t)got;
@@ -470,7 +487,7 @@ unroll_status scan_word(scan *s, const char **word, size_t *n)
       st = unroll_fail(unusable(s),
                        "%s: the word at byte %" PRIu64
                        " is longer than %zu bytes; --level char and --level byte know no words",
-                       s->c->names[s->file], position_of(s) - s->c->start[s->file], SCAN_WORD);
+                       s->c->names[s->file], offset_of(s, position_of(s)), SCAN_WORD);
       goto cleanup;
     }
     if (s->at + m < s->filled || s->base + s->filled == file_end(s)) { break; }

@@ -27,13 +27,21 @@
  */
 #include "data/corpus.h"
 
+/* What of a file is no text, and what is text that it does not have. */
+typedef struct corpus_edges {
+  uint8_t mark;   /* bytes at its beginning that are passed over: a byte order mark */
+  uint8_t joined; /* 1: a line end behind it, as its last line has none and another file follows */
+} corpus_edges;
+
 /* The files of a text; open to this folder only. */
 struct corpus {
   size_t n_files;
-  const char **names; /* (n_files) into name_pool */
-  char *name_pool;    /* every name with its final zero */
-  uint64_t *start;    /* (n_files + 1) [bytes] of the text before each file */
-  const char *string; /* NULL; else the text itself, which then is the only "file" */
+  const char **names;  /* (n_files) into name_pool */
+  char *name_pool;     /* every name with its final zero */
+  uint64_t *start;     /* (n_files + 1) [bytes] of the text before each file */
+  corpus_edges *edges; /* (n_files); NULL: nothing of the kind */
+  corpus_notes notes;  /* rank 0 */
+  const char *string;  /* NULL; else the text itself, which then is the only "file" */
 };
 
 #define SCAN_CODES 0x110000 /* code points lie below */

@@ -514,6 +514,55 @@ size_t vocab_unknown(const unroll_vocab *vocab, size_t n, const int32_t *tokens)
   return unknown;
 }
 
+/* Add the name of an unseen token to a list, unless it is there, or there is no room. */
+static void list_name(const unroll_vocab *vocab, const char *text, size_t n, size_t size, char *out)
+{
+  char name[512];
+  size_t end = strlen(out);
+  if (room_of_name(n) > sizeof name) { return; }
+  const size_t m = write_name(vocab->rules.level, text, n, name);
+  for (const char *at = out; (at = strstr(at, name)) != NULL; ++at) {
+    const bool begins = at == out || at[-1] == ' ', ends = at[m] == ' ' || at[m] == '\0';
+    if (begins && ends) { return; }
+  }
+  if (end + 1 + m + 1 > size) { return; }
+  (void)snprintf(out + end, size - end, "%s%s", end > 0 ? " " : "", name);
+}
+
+unroll_status vocab_unseen(const unroll_vocab *vocab, const char *text, size_t bytes, size_t size,
+                           char *out)
+{
+  unroll_status st = UNROLL_OK;
+  const char *name = "the text given";
+  uint64_t start[2] = {0, bytes};
+  const corpus c = {.n_files = 1, .names = &name, .start = start, .string = text};
+  const unroll_level level = vocab->rules.level;
+  scan *s = NULL;
+  size_t n = 0;
+
+  out[0] = '\0';
+  if (level == UNROLL_LEVEL_BYTE) { goto cleanup; }
+  UNROLL_TRY(scan_new(&c, vocab->rules, &s));
+  UNROLL_TRY(scan_start(s, 0, bytes));
+  do {
+    const char *word = NULL;
+    char character[4];
+    int32_t code = 0;
+    if (level == UNROLL_LEVEL_WORD) {
+      UNROLL_TRY(scan_word(s, &word, &n));
+    } else {
+      UNROLL_TRY(scan_codes(s, 1, &code, &n));
+      word = character;
+      if (n > 0) { n = scan_utf8_encode(code, character); }
+    }
+    if (n > 0 && words_find(&vocab->texts, word, n) <= 0) { list_name(vocab, word, n, size, out); }
+  } while (n > 0);
+
+cleanup:
+  scan_free(&s);
+  return st;
+}
+
 unroll_status vocab_encode(const unroll_vocab *vocab, const char *text, size_t bytes, size_t *n,
                            int32_t **tokens, size_t *unknown)
 {

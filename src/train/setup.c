@@ -108,7 +108,8 @@ static unroll_status open_texts(trainer *t, size_t n_texts, const char *const *t
     st = resumed ? find_text(config->out, config->valid, &valid_path)
                  : memory_string(config->valid, &valid_path);
     UNROLL_TRY(comm_agree(t->comm, st));
-    UNROLL_TRY(corpus_open(t->comm, 1, (const char *const *)&valid_path, &own, valid));
+    UNROLL_TRY(
+        corpus_open(t->comm, config->level, 1, (const char *const *)&valid_path, &own, valid));
   }
   if (n_texts == 0) {
     const size_t of_valid = *valid != NULL ? corpus_files(*valid) : 0;
@@ -121,7 +122,7 @@ static unroll_status open_texts(trainer *t, size_t n_texts, const char *const *t
     n_texts = n_found;
     texts = (const char *const *)found;
   }
-  UNROLL_TRY(corpus_open(t->comm, n_texts, texts, &own, train));
+  UNROLL_TRY(corpus_open(t->comm, config->level, n_texts, texts, &own, train));
 
 cleanup:
   for (size_t i = 0; i < n_found && found != NULL; ++i) { memory_free(&found[i]); }
@@ -234,6 +235,47 @@ static void note_words(trainer *t, uint64_t unk, uint64_t eos)
   }
 }
 
+/* What was found at the borders of its files. */
+static void note_edges(trainer *t, const corpus *c)
+{
+  const corpus_notes n = corpus_noted(c);
+  char more[64] = "";
+
+  if (n.marks > 1) { (void)snprintf(more, sizeof more, " and %" PRIu64 " more", n.marks - 1); }
+  if (n.marks > 0) {
+    trainer_note(t, UNROLL_EVENT_NOTE,
+                 "%s%s: the byte order mark at the beginning is no part of it",
+                 corpus_file_name(c, n.first_mark), more);
+  }
+  more[0] = '\0';
+  if (n.returns > 1) { (void)snprintf(more, sizeof more, " and %" PRIu64 " more", n.returns - 1); }
+  if (n.returns > 0) {
+    trainer_note(
+        t, UNROLL_EVENT_WARNING,
+        "%s%s: lines end in CR alone, which ends no line here; tr '\\r' '\\n' makes them lines",
+        corpus_file_name(c, n.first_return), more);
+  }
+}
+
+/* A text that is hardly read as was meant. */
+static void note_reading(trainer *t, const corpus_part *part, const char *what)
+{
+  const unroll_config *config = &t->run->config;
+  if (part->tokens > 0 && part->unknown > part->tokens / 2) {
+    trainer_note(t, UNROLL_EVENT_WARNING,
+                 "%" PRIu64 " of %" PRIu64
+                 " tokens of the %s text are <unk>: more of the text is in the "
+                 "vocabulary with a lower --min-count, a higher --max-vocab or --level char",
+                 part->unknown, part->tokens, what);
+  }
+  if (config->level == UNROLL_LEVEL_WORD && part->characters > CORPUS_LONG_WORD * part->tokens) {
+    trainer_note(t, UNROLL_EVENT_WARNING,
+                 "%" PRIu64 " words in %" PRIu64 " characters of the %s text: it seems to have no "
+                 "white space between words; --level char reads any text",
+                 part->tokens, part->characters, what);
+  }
+}
+
 /* Text -> vocabulary -> this rank's part of it -> pieces. */
 static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
 {
@@ -287,6 +329,10 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
+  note_edges(t, text);
+  if (other != NULL) { note_edges(t, other); }
+  note_reading(t, &train, "training");
+  note_reading(t, &valid, "validation");
   note_words(t, train.unk_words + valid.unk_words, train.eos_words + valid.eos_words);
   t->pieces = piece_counted(config, t->train);
 

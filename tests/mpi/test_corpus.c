@@ -47,7 +47,8 @@ static const char *shared_text(const char *name, const char *text)
 static corpus *opened(size_t n, const char *const *paths)
 {
   corpus *c = NULL;
-  CHECK_ALL(test_ok(corpus_open(test_comm, n, paths, NULL, &c), "corpus_open", __FILE__, __LINE__));
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_BYTE, n, paths, NULL, &c), "corpus_open",
+                    __FILE__, __LINE__));
   return c;
 }
 
@@ -345,8 +346,8 @@ static void test_corpus_open_lists_folders_by_name_without_hidden_files(void)
     CU_ASSERT_EQUAL(symlink(folder, deep), 0);
   }
   const char *const paths[] = {folder};
-  CHECK_ALL(test_fails(corpus_open(test_comm, 1, paths, NULL, &c), UNROLL_ERR_INPUT, "tree/b/loop",
-                       __FILE__, __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 1, paths, NULL, &c),
+                       UNROLL_ERR_INPUT, "tree/b/loop", __FILE__, __LINE__));
 }
 
 static void open_fails(const char *name, const char *part)
@@ -357,9 +358,38 @@ static void open_fails(const char *name, const char *part)
   bool absolute = name[0] == '/';
   (void)snprintf(full, sizeof full, "%s%s%s", absolute ? "" : shared_folder(), absolute ? "" : "/",
                  name);
-  CHECK_ALL(test_fails(corpus_open(test_comm, 1, paths, NULL, &c), UNROLL_ERR_INPUT, part, __FILE__,
-                       __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 1, paths, NULL, &c),
+                       UNROLL_ERR_INPUT, part, __FILE__, __LINE__));
   CHECK_ALL(c == NULL);
+}
+
+/* Byte order marks are no text, and the last line of a file is not glued to the next file. */
+static void test_corpus_open_finds_the_edges_of_files(void)
+{
+  const char *const paths[] = {shared_text("edge0", "\xef\xbb\xbf"
+                                                    "a"),
+                               shared_text("edge1", "b\n"),
+                               shared_text("edge2", "c\r"),
+                               shared_text("edge3", ""),
+                               shared_text("edge4", "\xef\xbb\xbf"),
+                               shared_text("edge5", "d"),
+                               shared_text("edge6", "\xef\xbb\xbf")};
+  static const uint64_t bytes[] = {4, 2, 2, 0, 3, 1, 3};
+  corpus *c = NULL;
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_CHAR, 7, paths, NULL, &c), "open", __FILE__,
+                    __LINE__));
+  CHECK_ALL(corpus_bytes(c) == 8); /* a\nb\nc\r\nd */
+  for (size_t i = 0; i < 7; ++i) { CHECK_ALL(corpus_file_bytes(c, i) == bytes[i]); }
+  const corpus_notes notes = corpus_noted(c);
+  CHECK_ALL(test_rank != 0 || (notes.marks == 3 && notes.first_mark == 0 && notes.returns == 1 &&
+                               notes.first_return == 2));
+  corpus_free(&c);
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 7, paths, NULL, &c), "open", __FILE__,
+                    __LINE__));
+  CHECK_ALL(corpus_bytes(c) == 15);
+  corpus_free(&c);
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_CHAR, 1, paths + 4, NULL, &c),
+                       UNROLL_ERR_INPUT, "no byte", __FILE__, __LINE__));
 }
 
 static void test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank(void)
@@ -373,8 +403,8 @@ static void test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank(void)
   open_fails("void", "void: no text: the folder has no file");
   open_fails("empty", "empty: no text");
   open_fails("/dev/null", "/dev/null: neither a file nor a folder");
-  CHECK_ALL(test_fails(corpus_open(test_comm, 0, NULL, NULL, &c), UNROLL_ERR_INPUT, "no text",
-                       __FILE__, __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 0, NULL, NULL, &c),
+                       UNROLL_ERR_INPUT, "no text", __FILE__, __LINE__));
 }
 
 static void test_corpus_hash_is_sha256(void)
@@ -640,6 +670,7 @@ int main(int argc, char **argv)
       {"any P: tokens of the whole", test_corpus_any_number_of_ranks_gives_the_tokens_of_the_whole},
       {"open: folders by name, hidden files left out",
        test_corpus_open_lists_folders_by_name_without_hidden_files},
+      {"open: edges of files", test_corpus_open_finds_the_edges_of_files},
       {"open: no text fails alike", test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank},
       {"hash: SHA-256", test_corpus_hash_is_sha256},
       {"vocabulary: the rare dropped, the line end kept",

@@ -82,7 +82,7 @@ static struct source source_of(unroll_comm *comm, const char *path, unroll_level
 {
   const unroll_text_rules rules = {level, false, false};
   struct source s = {0};
-  CHECK_OK(corpus_open(comm, 1, &path, NULL, &s.c));
+  CHECK_OK(corpus_open(comm, UNROLL_LEVEL_BYTE, 1, &path, NULL, &s.c));
   s.part.end = corpus_bytes(s.c);
   CHECK_OK(vocab_build(comm, s.c, &s.part, rules, 1, 0, &s.vocab));
   CHECK_OK(corpus_count(comm, s.c, s.vocab, &s.part));

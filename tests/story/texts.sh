@@ -39,6 +39,7 @@ cd ..
 check "all files by name" quiet 0 env -C folder "$unroll" train "${texts[@]}" "${tiny[@]}" --max-steps 1 -o run.h5 --overwrite
 check "named one by one they are no text either" grep -q "^text: $tokens tokens" err
 check "the files of another run are met" quiet 2 "$unroll" train folder "${tiny[@]}" --max-steps 1 -o folder/other.h5
+check "and named" grep -q 'folder/run[^ ]*: is an HDF5 file' err
 
 # -------------------------------------------------------- texts that moved
 make_text 5000 >valid
@@ -62,5 +63,68 @@ check "another share for validation is refused" quiet 2 "$unroll" train both --r
 check "in a line that says what there was" grep -q -- '--valid "": the run to resume has valid' err
 check "validation that was not there is refused" quiet 2 "$unroll" train text --resume --valid there/v -o words.h5
 check "in a line that says so" grep -q -- '--valid "there/v": the run to resume has none' err
+
+# ------------------------------------------------------ what is plainly no text
+refused() { # FILE PART...: of a training, a validation and a scoring
+  local file=$1 part
+  shift
+  check "$file as text" quiet 2 "$unroll" train "$file" "${tiny[@]}" -o no.h5
+  for part in "$@" "$file" '--level byte reads anything'; do
+    check "$file: a line that says $part: $(cat err)" grep -qF -- "$part" err
+  done
+  check "$file for validation" quiet 2 "$unroll" train text --valid "$file" "${tiny[@]}" -o no.h5
+  check "$file to be scored" quiet 2 "$unroll" eval words.h5 "$file"
+  check "$file: one line" [ "$(wc -l <err)" = 1 ]
+}
+printf '\x1f\x8b\x08\0\0\0' >text.gz
+refused text.gz gzip 'gzip -dc'
+printf 'BZh91AY&SY\0\0' >text.bz2
+refused text.bz2 bzip2
+printf 'PK\x03\x04\0\0' >text.zip
+refused text.zip unzip
+printf '%%PDF-1.4\n' >text.pdf
+refused text.pdf pdftotext
+refused words.h5 HDF5
+for encoding in UTF-16 UTF-16BE; do
+  iconv -f UTF-8 -t $encoding text >text.wide
+  refused text.wide UTF-16 'iconv -f'
+done
+printf 'BZh is how a word of text may begin, and PK too\n' >looks
+cat text >>looks
+check "text that begins a little like it" quiet 0 "$unroll" train looks "${tiny[@]}" --max-steps 1 -o looks.h5
+check "at level byte all is text" quiet 0 "$unroll" train text.wide "${tiny[@]}" --level byte --max-steps 1 -o wide.h5
+
+# ------------------------------------------- marks, line ends, words without spaces
+{ printf '\xef\xbb\xbf' && cat text; } >marked
+check "a text" quiet 0 "$unroll" train text "${tiny[@]}" --max-steps 5 -o plain.h5
+check "the same behind a byte order mark" quiet 0 "$unroll" train marked "${tiny[@]}" --max-steps 5 -o marked.h5
+check "which is said once" [ "$(grep -c '^text: marked: the byte order mark' err)" = 1 ]
+if python=$(find_python); then check "are the same run" same_run plain.h5 marked.h5; fi
+tr '\n' '\r' <text >returns
+check "lines that end in CR" quiet 0 "$unroll" train returns "${tiny[@]}" --max-steps 1 -o returns.h5
+check "are told, with what to do" grep -q "^unroll: warning: returns: lines end in CR alone.* tr " err
+tr -d ' \n' <text >dense
+check "words without spaces" quiet 2 "$unroll" train dense "${words[@]}" -o no.h5
+check "are told so: $(cat err)" grep -q 'one word of 1.*--level char' err
+fold -w 60 dense >folded
+check "lines without spaces" quiet 2 "$unroll" train folded --level word --batch 400 -o no.h5
+check "are told so: $(cat err)" grep -q 'hardly any white space.*--level char' err
+check "enough of them" quiet 0 "$unroll" train folded "${words[@]}" --max-steps 1 -o folded.h5
+check "are told so" grep -q '^unroll: warning: .*no white space between words' err
+
+# ------------------------------------------------------ what the model never saw
+check "rare words" quiet 0 "$unroll" train text "${words[@]}" --min-count 100000 --max-steps 1 -o rare.h5
+check "most of the text unknown is told" grep -q '^unroll: warning: .* of the training text are <unk>' err
+tr 'a-z' 'A-Z' <text >upper
+check "another text" quiet 0 "$unroll" eval words.h5 upper
+check "most of it unknown is told" grep -q '^unroll: warning: .* of the text are <unk>' err
+check "a known text" quiet 0 "$unroll" eval words.h5 text
+check_not "is not" grep -q 'are <unk>' err
+check "a prime" quiet 0 "$unroll" sample words.h5 --prime 'the Tree the Gate Tree' --length 1
+check "its unseen words are told" grep -q 'warning: --prime: .*<unk>: Tree Gate$' err
+check "a prime" quiet 0 "$unroll" sample plain.h5 --prime 'the Ä2 ÄX' --length 1
+check "its unseen characters are told" grep -q 'warning: --prime: .*<unk>: Ä 2 X$' err
+check "a prime" quiet 0 "$unroll" sample plain.h5 --prime 'the tree' --length 1
+check "that was seen needs no word" [ ! -s err ]
 
 finish
