@@ -198,6 +198,8 @@ static void set_edges(const listing *l, corpus *c)
   }
 }
 
+static unroll_status check_copies(unroll_comm *comm, const corpus *c);
+
 unroll_status corpus_open(unroll_comm *comm, unroll_level level, size_t n_paths,
                           const char *const *paths, const corpus_own *own, corpus **out)
 {
@@ -229,6 +231,7 @@ unroll_status corpus_open(unroll_comm *comm, unroll_level level, size_t n_paths,
     c->names[i] = name;
     name += strlen(name) + 1;
   }
+  UNROLL_TRY(check_copies(comm, c));
   *out = c;
   c = NULL;
 
@@ -307,11 +310,11 @@ cleanup:
   return st;
 }
 
-/* Hash every P-th file; the other digests stay zero. */
-static unroll_status hash_share(unroll_comm *comm, const corpus *c, uint64_t (*digests)[DIGEST / 8])
+/* Hash the files that are wanted, != 0; the other digests stay as they are. */
+static unroll_status hash_files(const corpus *c, const uint64_t *wanted,
+                                uint64_t (*digests)[DIGEST / 8])
 {
   unroll_status st = UNROLL_OK;
-  const size_t P = (size_t)unroll_comm_size(comm);
   unsigned char *buffer = NULL;
   EVP_MD_CTX *context = EVP_MD_CTX_new();
 
@@ -320,7 +323,8 @@ static unroll_status hash_share(unroll_comm *comm, const corpus *c, uint64_t (*d
     goto cleanup;
   }
   UNROLL_TRY(memory_new(HASH_BUFFER, 1, "the buffer of SHA-256", &buffer));
-  for (size_t i = (size_t)unroll_comm_rank(comm); i < c->n_files; i += P) {
+  for (size_t i = 0; i < c->n_files; ++i) {
+    if (wanted[i] == 0) { continue; }
     UNROLL_TRY(hash_file(c->names[i], context, buffer, (unsigned char *)digests[i]));
   }
 
@@ -333,10 +337,14 @@ cleanup:
 unroll_status corpus_hash(unroll_comm *comm, const corpus *c, char (*hashes)[CORPUS_HASH_SIZE])
 {
   unroll_status st = UNROLL_OK;
+  const size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
   uint64_t(*digests)[DIGEST / 8] = NULL; /* words, to be summed */
+  uint64_t *wanted = NULL;
 
   st = memory_new(c->n_files, sizeof *digests, "the hashes of the files", &digests);
-  if (st == UNROLL_OK) { st = hash_share(comm, c, digests); }
+  if (st == UNROLL_OK) { st = memory_new(c->n_files, sizeof *wanted, "the files", &wanted); }
+  for (size_t i = rank; i < c->n_files && st == UNROLL_OK; i += P) { wanted[i] = 1; }
+  if (st == UNROLL_OK) { st = hash_files(c, wanted, digests); }
   UNROLL_TRY(comm_agree(comm, st));
   /* One rank alone has a digest, the others zeros: the sum is that digest, in any byte order. */
   UNROLL_TRY(comm_sum_u64(comm, digests[0], c->n_files * (DIGEST / 8)));
@@ -346,7 +354,92 @@ unroll_status corpus_hash(unroll_comm *comm, const corpus *c, char (*hashes)[COR
   }
 
 cleanup:
+  memory_free(&wanted);
   memory_free(&digests);
+  return st;
+}
+
+/* What tells whether two ranks see one file, on any host that sees the same file system. */
+typedef struct identity {
+  uint64_t found, inode, bytes, modified[2], changed[2];
+} identity;
+
+static identity identify(const char *name)
+{
+  struct stat info = {0};
+  if (stat(name, &info) != 0) { return (identity){0}; }
+  return (identity){.found = 1,
+                    .inode = (uint64_t)info.st_ino,
+                    .bytes = (uint64_t)info.st_size,
+                    .modified = {(uint64_t)info.st_mtim.tv_sec, (uint64_t)info.st_mtim.tv_nsec},
+                    .changed = {(uint64_t)info.st_ctim.tv_sec, (uint64_t)info.st_ctim.tv_nsec}};
+}
+
+/* Hold the files that are others than those of rank 0 against the hashes of those. */
+static unroll_status compare_copies(const corpus *c, const uint64_t *others,
+                                    const uint64_t (*digests)[DIGEST / 8],
+                                    uint64_t (*mine)[DIGEST / 8])
+{
+  unroll_status st = UNROLL_OK;
+  char host[256] = "";
+
+  UNROLL_TRY(hash_files(c, others, mine));
+  for (size_t i = 0; i < c->n_files; ++i) {
+    if (others[i] == 0 || memcmp(mine[i], digests[i], DIGEST) == 0) { continue; }
+    if (gethostname(host, sizeof host - 1) != 0) { (void)snprintf(host, sizeof host, "?"); }
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "%s: a rank on %s reads another content than rank 0; all ranks need the same "
+                     "text under this name",
+                     c->names[i], host);
+    goto cleanup;
+  }
+
+cleanup:
+  return st;
+}
+
+/*
+ * Ranks may have copies of the text on disks of their own, and each reads its own part of it: they must be alike. A
+ * file that is the very one of rank 0 needs no look into it. Collective.
+ */
+static unroll_status check_copies(unroll_comm *comm, const corpus *c)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = c->n_files;
+  const bool root = unroll_comm_rank(comm) == 0;
+  identity *first = NULL;
+  uint64_t *others = NULL, *anywhere = NULL; /* (n) is it another file than that of rank 0? */
+  uint64_t(*digests)[DIGEST / 8] = NULL, (*mine)[DIGEST / 8] = NULL;
+  bool any = false;
+
+  st = memory_new(n, sizeof *first, "what tells files apart", &first);
+  if (st == UNROLL_OK) { st = memory_new(n, sizeof *others, "the files", &others); }
+  if (st == UNROLL_OK) { st = memory_new(n, sizeof *anywhere, "the files", &anywhere); }
+  UNROLL_TRY(comm_agree(comm, st));
+  for (size_t i = 0; i < n && root; ++i) { first[i] = identify(c->names[i]); }
+  UNROLL_TRY(comm_broadcast(comm, first, n * sizeof *first, 0));
+  for (size_t i = 0; i < n; ++i) {
+    const identity own = identify(c->names[i]);
+    others[i] = anywhere[i] = memcmp(&own, &first[i], sizeof own) != 0;
+  }
+  UNROLL_TRY(comm_or_u64(comm, anywhere, n));
+  for (size_t i = 0; i < n; ++i) { any |= anywhere[i] != 0; }
+  if (!any) { goto cleanup; }
+
+  st = memory_new(n, sizeof *digests, "the hashes of the files", &digests);
+  if (st == UNROLL_OK) { st = memory_new(n, sizeof *mine, "the hashes of the files", &mine); }
+  if (st == UNROLL_OK && root) { st = hash_files(c, anywhere, digests); }
+  UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(comm_broadcast(comm, digests, n * sizeof *digests, 0));
+  UNROLL_TRY(
+      comm_agree(comm, compare_copies(c, others, (const uint64_t(*)[DIGEST / 8]) digests, mine)));
+
+cleanup:
+  memory_free(&mine);
+  memory_free(&digests);
+  memory_free(&anywhere);
+  memory_free(&others);
+  memory_free(&first);
   return st;
 }
 

@@ -51,7 +51,8 @@ typedef struct corpus_own {
  *
  * @return on every rank the same: UNROLL_OK, or
  *         UNROLL_ERR_INPUT: missing, unreadable, neither file nor folder, or no byte of text at all; except at
- *                            level byte also what is plainly no UTF-8 (look.h)
+ *                            level byte also what is plainly no UTF-8 (look.h); or a rank that has
+ *                            other content under a name than rank 0
  *
  * Collective: over comm
  */

@@ -127,4 +127,28 @@ check "its unseen characters are told" grep -q 'warning: --prime: .*<unk>: Ä 2 
 check "a prime" quiet 0 "$unroll" sample plain.h5 --prime 'the tree' --length 1
 check "that was seen needs no word" [ ! -s err ]
 
+# ------------------------------------------- copies on disks of their own
+# Every rank in a folder of its own, with its own file under the same name.
+mkdir disk0 disk1
+cp text disk0/text
+sed 's/tree/TREE/' text >disk1/text # of the same size
+apart() { # STATUS COMMAND...: two ranks, each on its disk
+  local expected=$1
+  shift
+  # shellcheck disable=SC2016 # the ranks' shells know their number
+  quiet "$expected" "${mpirun_quiet[@]}" -n 2 sh -c \
+    'cd "disk${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" && exec "$0" "$@"' "$unroll" "$@"
+}
+check "copies that differ" apart 2 train text "${tiny[@]}" --max-steps 2 -o copies.h5
+check "are told in one line: $(cat err)" [ "$(grep -c '^unroll: error: text: a rank on .* reads another content' err)" = 1 ]
+cp plain.h5 disk0/plain.h5
+check "also to be scored" apart 2 eval plain.h5 text
+head -c 100 text >disk1/text
+check "copies of other sizes" apart 2 train text "${tiny[@]}" --max-steps 2 -o copies.h5
+rm disk1/text
+check "no copy" apart 2 train text "${tiny[@]}" --max-steps 2 -o copies.h5
+cp text disk1/text
+check "copies that are alike" apart 0 train text "${tiny[@]}" --max-steps 5 -o copies.h5
+if [ -n "$python" ]; then check "are one text" same_run plain.h5 disk0/copies.h5; fi
+
 finish
