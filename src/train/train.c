@@ -69,7 +69,7 @@ static unroll_status step(trainer *t, step_outcome *out)
   }
   state->step += 1;
   state->tokens += (uint64_t)t->piece.tokens;
-  piece_done(&t->piece, state);
+  piece_advance(&t->piece, state);
 
 cleanup:
   return st;
@@ -93,7 +93,7 @@ static unroll_status validate(trainer *t)
   double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
   double loss = sum / (double)t->valid->total;
-  bool best = schedule_validated(config, loss, &t->run->state);
+  bool best = schedule_record_validation(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
   if (best) { UNROLL_TRY(record_best(t)); }
 
@@ -128,7 +128,7 @@ static unroll_status loop(trainer *t)
     step_outcome out = {0};
     UNROLL_TRY(step(t, &out));
     watchdog_step(state->step);
-    record_tell(t, UNROLL_EVENT_STEP, NULL);
+    record_notify(t, UNROLL_EVENT_STEP, NULL);
 
     if (state->step % config->log_every == 0 || state->step == all) {
       UNROLL_TRY(record_interval(t));
@@ -157,7 +157,7 @@ static unroll_status loop(trainer *t)
       goto cleanup;
     }
   }
-  record_tell(t, UNROLL_EVENT_END, why_ended(t));
+  record_notify(t, UNROLL_EVENT_END, why_ended(t));
   UNROLL_TRY(
       comm_agree(t->comm, t->saved)); /* the exit status tells when the last checkpoint failed */
 
@@ -177,8 +177,8 @@ unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_
     goto cleanup;
   }
   UNROLL_TRY(trainer_new(comm, config, n_texts, texts, command, observer, &t));
-  record_tell(t, UNROLL_EVENT_START, NULL);
-  for (size_t i = 0; i < t->n_notes; ++i) { record_tell(t, t->notes[i].event, t->notes[i].text); }
+  record_notify(t, UNROLL_EVENT_START, NULL);
+  for (size_t i = 0; i < t->n_notes; ++i) { record_notify(t, t->notes[i].event, t->notes[i].text); }
   UNROLL_TRY(loop(t));
 
 cleanup:

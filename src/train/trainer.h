@@ -65,7 +65,7 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
                            const char *const *texts, bool *resumed);
 
 /** Tell the observer, if this rank has one. `text` may be NULL. */
-void record_tell(trainer *t, unroll_event event, const char *text);
+void record_notify(trainer *t, unroll_event event, const char *text);
 
 /** Add a step that was applied to the report interval. */
 void record_step(trainer *t, double loss, double norm, double scale);
