@@ -167,7 +167,7 @@ static inline struct naive naive_tokens(unroll_text_rules rules, size_t n_files,
       if (word.used > 0) { naive_add(&t, word.pool, word.used); }
       word.used = 0;
       word.n = 0;
-      if (code == '\n') { naive_add(&t, "<eos>", 5); }
+      if (code == '\n') { naive_add(&t, "\n", 1); }
     } else {
       naive_add(&word, out, naive_encode(code, out));
     }
@@ -203,8 +203,20 @@ static inline int naive_by_count(const void *left, const void *right)
   return naive_by_text(left, right);
 }
 
+/* The same of words, where a line end stands at the place of "<eos>", before a word that is written so. */
+static inline int naive_words_by_count(const void *left, const void *right)
+{
+  struct naive_word a = *(const struct naive_word *)left, b = *(const struct naive_word *)right;
+  const int a_ends = a.text[0] == '\n', b_ends = b.text[0] == '\n';
+  if (a.count != b.count) { return a.count > b.count ? -1 : 1; }
+  if (a_ends) { a = (struct naive_word){.text = "<eos>", .n = 5}; }
+  if (b_ends) { b = (struct naive_word){.text = "<eos>", .n = 5}; }
+  const int order = naive_by_text(&a, &b);
+  return order != 0 ? order : b_ends - a_ends;
+}
+
 /* Distinct tokens by count, then bytes; n of them. To be freed; borrows the pool. */
-static inline struct naive_word *naive_words(const struct naive *t, size_t *n)
+static inline struct naive_word *naive_words(unroll_level level, const struct naive *t, size_t *n)
 {
   struct naive_word *w = naive_grow(NULL, (t->n + 1) * sizeof *w);
   size_t m = 0;
@@ -220,7 +232,7 @@ static inline struct naive_word *naive_words(const struct naive *t, size_t *n)
       w[m++] = w[i];
     }
   }
-  qsort(w, m, sizeof *w, naive_by_count);
+  qsort(w, m, sizeof *w, level == UNROLL_LEVEL_WORD ? naive_words_by_count : naive_by_count);
   *n = m;
   return w;
 }

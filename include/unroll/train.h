@@ -28,6 +28,7 @@ typedef enum unroll_event {
   UNROLL_EVENT_VALID,      /* a validation is done */
   UNROLL_EVENT_DIAGNOSE,   /* the gradient flow was measured: `flow` */
   UNROLL_EVENT_CHECKPOINT, /* a run file was written */
+  UNROLL_EVENT_NOTE,       /* `text` says something about the text: after START, if anything */
   UNROLL_EVENT_WARNING,    /* `text` says what went wrong; training goes on */
   UNROLL_EVENT_END         /* training is over; `text` says why, in a few words */
 } unroll_event;
@@ -35,7 +36,7 @@ typedef enum unroll_event {
 /* The argument of unroll_observer.tell. Fields keep their last value between events. */
 typedef struct unroll_progress {
   unroll_event event;
-  const char *text;       /* WARNING, END, CHECKPOINT (the path); else NULL */
+  const char *text;       /* NOTE, WARNING, END, CHECKPOINT (the path); else NULL */
   uint64_t step, steps;   /* updates done; in the whole run */
   uint64_t epoch, epochs; /* from 1 */
   double loss; /* [nats per token] mean over the report interval; STEP: of the interval so far */

@@ -62,7 +62,9 @@ static const option rows[] = {
      .default_text = "",
      .unit = "file",
      .heading = "Data",
-     .help = "validate on the text of this file or folder instead of a part of TEXT"},
+     .help = "validate on the text of this file or folder instead of a part of TEXT; on resume its "
+             "content counts, not its name",
+     .may_change = true},
     {.name = "valid-fraction",
      REAL(valid_fraction),
      .default_text = "0.05",

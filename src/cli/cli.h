@@ -51,6 +51,13 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow
   .name = "json", .type = OPTION_FLAG, .default_text = "no", .heading = "Output",                  \
   .help = "print one JSON object with stable keys"
 
+/**
+ * Refuse ranks that were not started alike: the first difference, and the rank that has it. `rank` is this one as
+ * launchers count; `read` the outcome of reading its command line, without which there is no `command`. Collective.
+ */
+unroll_status alike_check(unroll_comm *comm, int rank, unroll_status read,
+                          const cli_command *command, const cli_call *call);
+
 /** Print a JSON object, which is taken over; `bad`: there was no memory for all of it. Rank 0. */
 struct json_t;
 unroll_status cli_print_json(struct json_t *object, bool bad);

@@ -112,6 +112,13 @@ static unroll_status run(const cli_call *call)
   UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
   UNROLL_TRY(unroll_model_evaluate(model, call->comm, call->n_operands - 1, call->operands + 1,
                                    (size_t)s->streams, tell, &lines, &score));
+  if (root && score.unknown > score.tokens / 2) {
+    (void)fprintf(stderr,
+                  "unroll: warning: %" PRIu64 " of %" PRIu64
+                  " tokens of the text are <unk>: the model "
+                  "was not trained on text like this\n",
+                  score.unknown, score.tokens);
+  }
   if (root && s->json) {
     UNROLL_TRY(print_json(&score, &lines));
   } else if (root) {

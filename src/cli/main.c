@@ -150,11 +150,11 @@ static void abort_all(void)
   (void)MPI_Abort(MPI_COMM_WORLD, unroll_status_exit(UNROLL_ERR_MPI));
 }
 
-/* Collective over all processes; returns the same status on all of them. */
-static unroll_status run_command(const cli_command *command, cli_call *call)
+/* Collective over all processes; returns the same status on all of them. `read`: whether there is a command. */
+static unroll_status run_command(unroll_status read, const cli_command *command, cli_call *call)
 {
   unroll_status st = UNROLL_OK;
-  int provided = MPI_THREAD_SINGLE;
+  int provided = MPI_THREAD_SINGLE, rank = 0;
 
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     st = unroll_fail(UNROLL_ERR_MPI, "MPI did not start");
@@ -168,6 +168,8 @@ static unroll_status run_command(const cli_command *command, cli_call *call)
   } else {
     st = launcher_check(call->comm);
   }
+  (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  if (st == UNROLL_OK) { st = alike_check(call->comm, rank, read, command, call); }
   if (st == UNROLL_OK) { st = placement_set_threads(call->comm); }
   if (st == UNROLL_OK) { st = command->run(call); }
   if (st == UNROLL_ERR_MPI) { goto cleanup; }
@@ -257,10 +259,12 @@ cleanup:
 int main(int argc, char **argv)
 {
   struct request request = {0};
-  bool first = launcher_find().first; /* of several processes one speaks */
+  const launcher by = launcher_find();
+  const bool first = by.first; /* of several processes one speaks */
   unroll_status st = UNROLL_OK;
 
   sigpipe_before = signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write: all ranks leave */
+  (void)signal(SIGXFSZ, SIG_IGN); /* a file as large as ulimit -f lets it be: as on a full disk */
   (void)setvbuf(stdout, NULL, _IOLBF, 0);
   if (argc < 2) {
     if (first) { print_usage(stderr); }
@@ -271,9 +275,11 @@ int main(int argc, char **argv)
   } else {
     st = read_request(argc, argv, &request);
   }
-  if (st != UNROLL_OK && first) { print_failure(st); }
-  if (st == UNROLL_OK && request.command != NULL) {
-    st = run_command(request.command, &request.call);
+  /* Of several processes each is told of a mistake on one of them: nobody must wait for one that has left. */
+  if (st == UNROLL_OK ? request.command != NULL : by.processes > 1) {
+    st = run_command(st, request.command, &request.call);
+  } else if (st != UNROLL_OK && first) {
+    print_failure(st);
   }
   request_free(&request);
   if (output_unread) { /* end as `... | head` makes every tool end, quietly; not where that is ignored */

@@ -148,6 +148,9 @@ void progress_tell(void *context, const unroll_progress *now)
   case UNROLL_EVENT_CHECKPOINT:
     (void)fprintf(stderr, "checkpoint of step %" PRIu64 ": %s\n", now->step, now->text);
     break;
+  case UNROLL_EVENT_NOTE:
+    (void)fprintf(stderr, "text: %s\n", now->text);
+    break;
   case UNROLL_EVENT_WARNING:
     (void)fprintf(stderr, "unroll: warning: %s\n", now->text);
     break;

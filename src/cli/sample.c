@@ -1,8 +1,10 @@
 #include "base/check.h"
 #include "cli/cli.h"
+#include "data/corpus.h"
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 #include <unistd.h>
 #include <unroll/config.h>
 #include <unroll/model.h>
@@ -109,10 +111,19 @@ static unroll_status run(const cli_call *call)
   unroll_status st = UNROLL_OK;
   const struct sample_settings *s = call->settings;
   unroll_model *model = NULL;
+  char unseen[256] = "";
   struct printing printing = {.settings = s, .terminal = isatty(STDOUT_FILENO) == 1};
 
   UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
   if (unroll_comm_rank(call->comm) != 0) { goto cleanup; }
+  UNROLL_TRY(vocab_unseen(unroll_model_vocab_view(model), s->prime, strlen(s->prime), sizeof unseen,
+                          unseen));
+  if (unseen[0] != '\0') {
+    (void)fprintf(stderr,
+                  "unroll: warning: --prime: the model has never seen these, which become "
+                  "<unk>: %s\n",
+                  unseen);
+  }
 
   for (uint64_t k = 0; k < s->count && ferror(stdout) == 0; ++k) {
     const unroll_sampling how = {.prime = s->prime,

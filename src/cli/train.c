@@ -12,6 +12,9 @@ static unroll_status check(const cli_call *call)
   unroll_config config = *(const unroll_config *)call->settings;
   config.given = call->given;
 
+  if (!config.dry_run) {
+    signals_install();
+  } /* a signal from now on is honoured at the first step */
   if (config.resume) { return UNROLL_OK; }
   if (call->n_operands == 0) {
     return unroll_fail(UNROLL_ERR_ARG, "no text to train on: unroll train [OPTION]... TEXT...");
@@ -112,8 +115,9 @@ const cli_command cli_train = {
              "else goes to standard error; where that is a terminal, it also has a progress\n"
              "line.\n"
              "\n"
-             "SIGTERM, SIGUSR1 and SIGINT write a checkpoint and end with status 75; a second\n"
-             "signal ends at once. The same command with --resume goes on, to the same bits.\n"
+             "SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGXCPU and SIGHUP write a checkpoint and end\n"
+             "with status 75; a second signal ends at once. The same command with --resume\n"
+             "goes on, to the same bits.\n"
              "\n"
              "--dry-run prints what a run of --ranks would be (`plan`, `text`), take\n"
              "(`memory`, `exchange`: bytes a rank) and last (`time`: computing, measured\n"

@@ -9,7 +9,7 @@
 /* [ns] A signal that comes again before is the same request, delivered twice. */
 #define SECOND_AFTER 1000000000LL
 
-static const int handled[] = {SIGTERM, SIGUSR1, SIGINT};
+static const int handled[] = {SIGTERM, SIGUSR1, SIGINT, SIGUSR2, SIGHUP, SIGXCPU};
 #define N_HANDLED (sizeof handled / sizeof handled[0])
 
 static struct sigaction before[N_HANDLED];
@@ -32,7 +32,7 @@ static void on_signal(int number)
 
   if (atomic_compare_exchange_strong(&first, &came, now)) {
     pending = number;
-  } else if (now - came >= SECOND_AFTER) {
+  } else if (now - came >= SECOND_AFTER && number != SIGXCPU) { /* which comes every second */
     struct sigaction end = {.sa_handler = SIG_DFL};
     (void)sigaction(number, &end, NULL);
     (void)raise(number); /* takes effect when this handler returns */
@@ -41,13 +41,20 @@ static void on_signal(int number)
 
 void signals_install(void)
 {
-  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART}, now = {0};
 
-  if (installed) { return; }
-  pending = 0;
-  atomic_store(&first, 0);
+  if (!installed) {
+    pending = 0;
+    atomic_store(&first, 0);
+  }
   (void)sigemptyset(&action.sa_mask);
-  for (size_t k = 0; k < N_HANDLED; ++k) { (void)sigaction(handled[k], &action, &before[k]); }
+  for (size_t k = 0; k < N_HANDLED; ++k) {
+    (void)sigaction(handled[k], NULL, &now);
+    if (!installed) { before[k] = now; }
+    /* nohup ignores the end of the terminal on behalf of what it starts. */
+    const bool ignored = handled[k] == SIGHUP && now.sa_handler == SIG_IGN;
+    if (!ignored) { (void)sigaction(handled[k], &action, NULL); }
+  }
   installed = true;
 }
 

@@ -94,10 +94,15 @@ void block_counts_free(block_counts *counts)
   memory_free(&counts->table);
 }
 
-void block_counts_add(block_counts *counts, uint64_t characters, uint64_t unknown)
+void block_counts_add(block_counts *counts, const scan *s, uint64_t unknown)
 {
+  const scan_counts text = scan_counted(s);
 #pragma omp atomic
-  counts->characters += characters;
+  counts->text.characters += text.characters;
+#pragma omp atomic
+  counts->text.unk_words += text.unk_words;
+#pragma omp atomic
+  counts->text.eos_words += text.eos_words;
 #pragma omp atomic
   counts->unknown += unknown;
 }
@@ -106,17 +111,20 @@ unroll_status block_counts_sum(unroll_comm *comm, block_counts *counts, corpus_p
 {
   unroll_status st = UNROLL_OK;
   const size_t n = corpus_blocks(part);
-  uint64_t totals[2] = {counts->characters, counts->unknown};
+  uint64_t totals[] = {counts->text.characters, counts->text.unk_words, counts->text.eos_words,
+                       counts->unknown};
   uint64_t *first_token = counts->table;
 
   UNROLL_TRY(comm_sum_u64(comm, first_token, n + 1));
-  UNROLL_TRY(comm_sum_u64(comm, totals, 2));
+  UNROLL_TRY(comm_sum_u64(comm, totals, sizeof totals / sizeof totals[0]));
   for (size_t k = 0; k < n; ++k) { first_token[k + 1] += first_token[k]; }
 
   corpus_part_free(part);
   part->tokens = first_token[n];
   part->characters = totals[0];
-  part->unknown = totals[1];
+  part->unk_words = totals[1];
+  part->eos_words = totals[2];
+  part->unknown = totals[3];
   part->n_blocks = n;
   part->first_token = first_token;
   counts->table = NULL;

@@ -37,16 +37,16 @@ unroll_status scan_blocks(const corpus *c, unroll_text_rules rules, const corpus
 typedef struct block_counts {
   uint64_t *table;  /* (blocks + 1); owned */
   uint64_t *tokens; /* (blocks) of each block, all in the table; zeros but for this rank's share */
-  uint64_t characters; /* of the share */
-  uint64_t unknown;    /* tokens of the share that are not in the vocabulary */
+  scan_counts text; /* of the share */
+  uint64_t unknown; /* tokens of the share that are not in the vocabulary */
 } block_counts;
 
 /** Zeros for the blocks of a part. The caller owns what is in *counts. */
 unroll_status block_counts_new(const corpus_part *part, block_counts *counts);
 void block_counts_free(block_counts *counts);
 
-/** Add what is not told block by block. Any thread. */
-void block_counts_add(block_counts *counts, uint64_t characters, uint64_t unknown);
+/** Add what is not told block by block, of a block that has been scanned. Any thread. */
+void block_counts_add(block_counts *counts, const scan *s, uint64_t unknown);
 
 /** Sum over the ranks: the counts of the part, which takes the table over. Collective. */
 unroll_status block_counts_sum(unroll_comm *comm, block_counts *counts, corpus_part *part);

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "data/blocks.h"
+#include "data/look.h"
 #include "data/vocab.h"
 #include <assert.h>
 #include <dirent.h>
@@ -26,13 +27,16 @@
 /* ------------------------------------------------------- listing the files */
 
 typedef struct file {
-  char *name; /* owned */
-  uint64_t bytes;
+  char *name;     /* owned */
+  uint64_t bytes; /* of text: without what look.mark passes over */
+  look look;
 } file;
 
 typedef struct listing {
   size_t n, max;
   file *files;
+  unroll_level level;
+  const corpus_own *own; /* NULL: none */
 } listing;
 
 static void listing_free(listing *l)
@@ -51,16 +55,19 @@ static unroll_status list_file(listing *l, const char *path, uint64_t bytes)
   unroll_status st = UNROLL_OK;
   char *name = NULL;
 
+  look seen = {0};
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) { return fail_file(path); }
+  if (l->level != UNROLL_LEVEL_BYTE) { st = look_at(fd, path, bytes, &seen); }
   (void)close(fd);
+  UNROLL_TRY(st);
   UNROLL_TRY(memory_string(path, &name));
   if (l->n == l->max) {
     size_t max = l->max == 0 ? 16 : 2 * l->max;
     UNROLL_TRY(memory_resize(l->max, max, sizeof *l->files, "the list of files", &l->files));
     l->max = max;
   }
-  l->files[l->n++] = (file){.name = name, .bytes = bytes};
+  l->files[l->n++] = (file){.name = name, .bytes = bytes - seen.mark, .look = seen};
   name = NULL;
 
 cleanup:
@@ -106,6 +113,7 @@ static unroll_status list_path(listing *l, const char *path)
   struct stat info = {0};
 
   if (stat(path, &info) != 0) { return fail_file(path); }
+  if (l->own != NULL && l->own->is(l->own->run, path)) { return UNROLL_OK; }
   if (S_ISREG(info.st_mode)) { return list_file(l, path, (uint64_t)info.st_size); }
   if (!S_ISDIR(info.st_mode)) {
     return unroll_fail(UNROLL_ERR_INPUT,
@@ -137,8 +145,10 @@ static unroll_status list_all(listing *l, size_t n_paths, const char *const *pat
   if (n_paths == 0) {
     st = unroll_fail(UNROLL_ERR_INPUT, "no text: at least one file or folder is needed");
   } else if (bytes == 0) {
-    st = unroll_fail(UNROLL_ERR_INPUT, "%s: no text: %s", paths[0],
-                     l->n == 0 ? "the folder has no file" : "there is no byte in it");
+    st = unroll_fail(
+        UNROLL_ERR_INPUT, "%s: no text: %s", paths[0],
+        l->n == 0 ? "the folder has no file; hidden ones and those of the run itself are left out"
+                  : "there is no byte in it");
   }
 
 cleanup:
@@ -157,6 +167,7 @@ static unroll_status corpus_new(size_t n, size_t n_names, corpus **out)
   UNROLL_TRY(memory_new(n, sizeof *c->names, "the list of files", &c->names));
   UNROLL_TRY(memory_new(n_names, 1, "the names of the files", &c->name_pool));
   UNROLL_TRY(memory_new(n + 1, sizeof *c->start, "the sizes of the files", &c->start));
+  UNROLL_TRY(memory_new(n, sizeof *c->edges, "the edges of the files", &c->edges));
   c->n_files = n;
   *out = c;
   c = NULL;
@@ -166,11 +177,35 @@ cleanup:
   return st;
 }
 
-unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *paths, corpus **out)
+/* What the text has at the borders of the files, and what is worth knowing of them. Rank 0. */
+static void set_edges(const listing *l, corpus *c)
+{
+  corpus_notes *notes = &c->notes;
+  uint64_t behind = 0; /* bytes in later files */
+
+  for (size_t i = l->n; i > 0; --i) {
+    const file *f = &l->files[i - 1];
+    c->edges[i - 1] =
+        (corpus_edges){.mark = (uint8_t)f->look.mark, .joined = f->look.open_end && behind > 0};
+    behind += f->bytes;
+    if (f->look.mark > 0) { notes->first_mark = i - 1; }
+    if (f->look.returns) { notes->first_return = i - 1; }
+    notes->marks += f->look.mark > 0;
+    notes->returns += f->look.returns;
+  }
+  for (size_t i = 0; i < l->n; ++i) {
+    c->start[i + 1] = c->start[i] + l->files[i].bytes + c->edges[i].joined;
+  }
+}
+
+static unroll_status check_copies(unroll_comm *comm, const corpus *c);
+
+unroll_status corpus_open(unroll_comm *comm, unroll_level level, size_t n_paths,
+                          const char *const *paths, const corpus_own *own, corpus **out)
 {
   unroll_status st = UNROLL_OK;
   const bool root = unroll_comm_rank(comm) == 0;
-  listing l = {0};
+  listing l = {.level = level, .own = own};
   corpus *c = NULL;
   uint64_t sizes[2] = {0}; /* files, bytes of their names */
 
@@ -186,15 +221,17 @@ unroll_status corpus_open(unroll_comm *comm, size_t n_paths, const char *const *
     size_t n = strlen(l.files[i].name) + 1;
     memcpy(name, l.files[i].name, n);
     name += n;
-    c->start[i + 1] = c->start[i] + l.files[i].bytes;
   }
+  if (root) { set_edges(&l, c); }
   UNROLL_TRY(comm_broadcast(comm, c->start, (c->n_files + 1) * sizeof *c->start, 0));
+  UNROLL_TRY(comm_broadcast(comm, c->edges, c->n_files * sizeof *c->edges, 0));
   UNROLL_TRY(comm_broadcast(comm, c->name_pool, (size_t)sizes[1], 0));
   name = c->name_pool;
   for (size_t i = 0; i < c->n_files; ++i) {
     c->names[i] = name;
     name += strlen(name) + 1;
   }
+  UNROLL_TRY(check_copies(comm, c));
   *out = c;
   c = NULL;
 
@@ -207,6 +244,7 @@ cleanup:
 void corpus_free(corpus **c)
 {
   if (*c == NULL) { return; }
+  memory_free(&(*c)->edges);
   memory_free(&(*c)->start);
   memory_free(&(*c)->name_pool);
   memory_free(&(*c)->names);
@@ -227,7 +265,12 @@ const char *corpus_file_name(const corpus *c, size_t i)
 uint64_t corpus_file_bytes(const corpus *c, size_t i)
 {
   assert(i < c->n_files);
-  return c->start[i + 1] - c->start[i];
+  return c->start[i + 1] - c->start[i] + c->edges[i].mark - c->edges[i].joined;
+}
+
+corpus_notes corpus_noted(const corpus *c)
+{
+  return c->notes;
 }
 
 uint64_t corpus_bytes(const corpus *c)
@@ -267,11 +310,11 @@ cleanup:
   return st;
 }
 
-/* Hash every P-th file; the other digests stay zero. */
-static unroll_status hash_share(unroll_comm *comm, const corpus *c, uint64_t (*digests)[DIGEST / 8])
+/* Hash the files that are wanted, != 0; the other digests stay as they are. */
+static unroll_status hash_files(const corpus *c, const uint64_t *wanted,
+                                uint64_t (*digests)[DIGEST / 8])
 {
   unroll_status st = UNROLL_OK;
-  const size_t P = (size_t)unroll_comm_size(comm);
   unsigned char *buffer = NULL;
   EVP_MD_CTX *context = EVP_MD_CTX_new();
 
@@ -280,7 +323,8 @@ static unroll_status hash_share(unroll_comm *comm, const corpus *c, uint64_t (*d
     goto cleanup;
   }
   UNROLL_TRY(memory_new(HASH_BUFFER, 1, "the buffer of SHA-256", &buffer));
-  for (size_t i = (size_t)unroll_comm_rank(comm); i < c->n_files; i += P) {
+  for (size_t i = 0; i < c->n_files; ++i) {
+    if (wanted[i] == 0) { continue; }
     UNROLL_TRY(hash_file(c->names[i], context, buffer, (unsigned char *)digests[i]));
   }
 
@@ -293,10 +337,14 @@ cleanup:
 unroll_status corpus_hash(unroll_comm *comm, const corpus *c, char (*hashes)[CORPUS_HASH_SIZE])
 {
   unroll_status st = UNROLL_OK;
+  const size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
   uint64_t(*digests)[DIGEST / 8] = NULL; /* words, to be summed */
+  uint64_t *wanted = NULL;
 
   st = memory_new(c->n_files, sizeof *digests, "the hashes of the files", &digests);
-  if (st == UNROLL_OK) { st = hash_share(comm, c, digests); }
+  if (st == UNROLL_OK) { st = memory_new(c->n_files, sizeof *wanted, "the files", &wanted); }
+  for (size_t i = rank; i < c->n_files && st == UNROLL_OK; i += P) { wanted[i] = 1; }
+  if (st == UNROLL_OK) { st = hash_files(c, wanted, digests); }
   UNROLL_TRY(comm_agree(comm, st));
   /* One rank alone has a digest, the others zeros: the sum is that digest, in any byte order. */
   UNROLL_TRY(comm_sum_u64(comm, digests[0], c->n_files * (DIGEST / 8)));
@@ -306,7 +354,92 @@ unroll_status corpus_hash(unroll_comm *comm, const corpus *c, char (*hashes)[COR
   }
 
 cleanup:
+  memory_free(&wanted);
   memory_free(&digests);
+  return st;
+}
+
+/* What tells whether two ranks see one file, on any host that sees the same file system. */
+typedef struct identity {
+  uint64_t found, inode, bytes, modified[2], changed[2];
+} identity;
+
+static identity identify(const char *name)
+{
+  struct stat info = {0};
+  if (stat(name, &info) != 0) { return (identity){0}; }
+  return (identity){.found = 1,
+                    .inode = (uint64_t)info.st_ino,
+                    .bytes = (uint64_t)info.st_size,
+                    .modified = {(uint64_t)info.st_mtim.tv_sec, (uint64_t)info.st_mtim.tv_nsec},
+                    .changed = {(uint64_t)info.st_ctim.tv_sec, (uint64_t)info.st_ctim.tv_nsec}};
+}
+
+/* Hold the files that are others than those of rank 0 against the hashes of those. */
+static unroll_status compare_copies(const corpus *c, const uint64_t *others,
+                                    const uint64_t (*digests)[DIGEST / 8],
+                                    uint64_t (*mine)[DIGEST / 8])
+{
+  unroll_status st = UNROLL_OK;
+  char host[256] = "";
+
+  UNROLL_TRY(hash_files(c, others, mine));
+  for (size_t i = 0; i < c->n_files; ++i) {
+    if (others[i] == 0 || memcmp(mine[i], digests[i], DIGEST) == 0) { continue; }
+    if (gethostname(host, sizeof host - 1) != 0) { (void)snprintf(host, sizeof host, "?"); }
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "%s: a rank on %s reads another content than rank 0; all ranks need the same "
+                     "text under this name",
+                     c->names[i], host);
+    goto cleanup;
+  }
+
+cleanup:
+  return st;
+}
+
+/*
+ * Ranks may have copies of the text on disks of their own, and each reads its own part of it: they must be alike. A
+ * file that is the very one of rank 0 needs no look into it. Collective.
+ */
+static unroll_status check_copies(unroll_comm *comm, const corpus *c)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = c->n_files;
+  const bool root = unroll_comm_rank(comm) == 0;
+  identity *first = NULL;
+  uint64_t *others = NULL, *anywhere = NULL; /* (n) is it another file than that of rank 0? */
+  uint64_t(*digests)[DIGEST / 8] = NULL, (*mine)[DIGEST / 8] = NULL;
+  bool any = false;
+
+  st = memory_new(n, sizeof *first, "what tells files apart", &first);
+  if (st == UNROLL_OK) { st = memory_new(n, sizeof *others, "the files", &others); }
+  if (st == UNROLL_OK) { st = memory_new(n, sizeof *anywhere, "the files", &anywhere); }
+  UNROLL_TRY(comm_agree(comm, st));
+  for (size_t i = 0; i < n && root; ++i) { first[i] = identify(c->names[i]); }
+  UNROLL_TRY(comm_broadcast(comm, first, n * sizeof *first, 0));
+  for (size_t i = 0; i < n; ++i) {
+    const identity own = identify(c->names[i]);
+    others[i] = anywhere[i] = memcmp(&own, &first[i], sizeof own) != 0;
+  }
+  UNROLL_TRY(comm_or_u64(comm, anywhere, n));
+  for (size_t i = 0; i < n; ++i) { any |= anywhere[i] != 0; }
+  if (!any) { goto cleanup; }
+
+  st = memory_new(n, sizeof *digests, "the hashes of the files", &digests);
+  if (st == UNROLL_OK) { st = memory_new(n, sizeof *mine, "the hashes of the files", &mine); }
+  if (st == UNROLL_OK && root) { st = hash_files(c, anywhere, digests); }
+  UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(comm_broadcast(comm, digests, n * sizeof *digests, 0));
+  UNROLL_TRY(
+      comm_agree(comm, compare_copies(c, others, (const uint64_t(*)[DIGEST / 8]) digests, mine)));
+
+cleanup:
+  memory_free(&mine);
+  memory_free(&digests);
+  memory_free(&anywhere);
+  memory_free(&others);
+  memory_free(&first);
   return st;
 }
 
@@ -330,6 +463,13 @@ unroll_status corpus_split(const corpus *c, unroll_text_rules rules, double frac
     border = border < bytes ? border : bytes - 1;
     UNROLL_TRY(scan_new(c, rules, &s));
     UNROLL_TRY(scan_token_begin(s, border, &border));
+    if (border == 0 && rules.level == UNROLL_LEVEL_WORD && bytes > CORPUS_LONG_WORD) {
+      st = unroll_fail(UNROLL_ERR_INPUT,
+                       "the text is one word of %" PRIu64
+                       " bytes: there is no white space between words; --level char reads any text",
+                       bytes);
+      goto cleanup;
+    }
     if (border == 0) {
       st = unroll_fail(UNROLL_ERR_INPUT,
                        "a text of %" PRIu64 " bytes is too short to keep the last %g of it for "
@@ -373,7 +513,7 @@ static unroll_status count_block(void *context, size_t thread, size_t k, scan *s
     c->counts->tokens[k] += n;
     unknown += vocab_unknown(c->vocab, n, tokens);
   } while (n > 0);
-  block_counts_add(c->counts, scan_characters(s), unknown);
+  block_counts_add(c->counts, s, unknown);
 
 cleanup:
   return st;

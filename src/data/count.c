@@ -125,7 +125,7 @@ static unroll_status count_block(void *context, size_t thread, size_t k, scan *s
     UNROLL_TRY(count_codes(s, mine->histogram, &tokens));
   }
   c->counts->tokens[k] = tokens;
-  block_counts_add(c->counts, scan_characters(s), 0);
+  block_counts_add(c->counts, s, 0);
 
 cleanup:
   return st;
@@ -289,54 +289,70 @@ typedef struct entry {
   size_t n;
 } entry;
 
-/* Falling count, then the bytes of the token. */
-static int compare_entries(const void *left, const void *right)
-{
-  const entry *a = left;
-  const entry *b = right;
-  if (a->count != b->count) { return a->count > b->count ? -1 : 1; }
-  int order = memcmp(a->text, b->text, a->n < b->n ? a->n : b->n);
-  if (order != 0) { return order; }
-  return a->n < b->n ? -1 : a->n > b->n;
-}
-
 static bool is_text(const entry *e, const char *text)
 {
   return e->n == strlen(text) && memcmp(e->text, text, e->n) == 0;
 }
 
+static int compare_bytes(const char *a, size_t a_n, const char *b, size_t b_n)
+{
+  int order = memcmp(a, b, a_n < b_n ? a_n : b_n);
+  return order != 0 ? order : a_n < b_n ? -1 : a_n > b_n;
+}
+
+/* Falling count, then the bytes of the token; at level word those of the name of the line end, and it before a word
+ * of that name. */
+static int compare_words(const void *left, const void *right)
+{
+  entry a = *(const entry *)left, b = *(const entry *)right;
+  const int ends = is_text(&b, SCAN_LINE_END) - is_text(&a, SCAN_LINE_END);
+  if (a.count != b.count) { return a.count > b.count ? -1 : 1; }
+  if (ends < 0) { a = (entry){a.count, SCAN_EOS, strlen(SCAN_EOS)}; }
+  if (ends > 0) { b = (entry){b.count, SCAN_EOS, strlen(SCAN_EOS)}; }
+  const int order = compare_bytes(a.text, a.n, b.text, b.n);
+  return order != 0 ? order : ends;
+}
+
+static int compare_characters(const void *left, const void *right)
+{
+  const entry *a = left, *b = right;
+  if (a->count != b->count) { return a->count > b->count ? -1 : 1; }
+  return compare_bytes(a->text, a->n, b->text, b->n);
+}
+
 /*
  * The vocabulary as a message: `<unk>`, then the kept tokens in order.
  *
- * <eos> is kept even where it is rare: a text with lines needs it, and the
- * reader of a vocabulary expects it.
+ * At level word the line end is kept even where it is rare: a text with lines
+ * needs it, and the reader of a vocabulary expects it.
  */
-static unroll_status pack_vocabulary(const tally *t, uint64_t min_count, uint64_t max_vocab,
-                                     size_t *size, char **message)
+static unroll_status pack_vocabulary(const tally *t, unroll_level level, uint64_t min_count,
+                                     uint64_t max_vocab, size_t *size, char **message)
 {
   unroll_status st = UNROLL_OK;
+  const bool of_words = level == UNROLL_LEVEL_WORD;
   entry *entries = NULL;
   uint64_t unknown = 0;
   uint64_t room = max_vocab == 0 ? UINT64_MAX : max_vocab - 1; /* for tokens beside <unk> */
-  size_t total = HEAD + strlen(VOCAB_UNK);
+  size_t total = HEAD + strlen(SCAN_UNK);
   size_t m = 0;
 
   UNROLL_TRY(memory_new(t->texts.n, sizeof *entries, "the order of the tokens", &entries));
   for (size_t i = 0; i < t->texts.n; ++i) {
     entry e = {.count = t->counts[i]};
     e.text = words_view(&t->texts, i, &e.n);
-    if (is_text(&e, VOCAB_UNK)) {
+    if (is_text(&e, SCAN_UNK)) {
       unknown += e.count;
     } else {
-      if (is_text(&e, SCAN_EOS) && room > 0) { --room; }
+      if (of_words && is_text(&e, SCAN_LINE_END) && room > 0) { --room; }
       entries[m++] = e;
     }
   }
-  qsort(entries, m, sizeof *entries, compare_entries);
+  qsort(entries, m, sizeof *entries, of_words ? compare_words : compare_characters);
 
   size_t kept = 0;
   for (size_t i = 0; i < m; ++i) {
-    bool eos = is_text(&entries[i], SCAN_EOS);
+    bool eos = of_words && is_text(&entries[i], SCAN_LINE_END);
     if (!eos && (entries[i].count < min_count || room == 0)) {
       unknown += entries[i].count;
       continue;
@@ -348,7 +364,7 @@ static unroll_status pack_vocabulary(const tally *t, uint64_t min_count, uint64_
 
   UNROLL_TRY(memory_new(total, 1, "the message of the vocabulary", message));
   char *to = *message;
-  pack_token(&to, unknown, VOCAB_UNK, strlen(VOCAB_UNK));
+  pack_token(&to, unknown, SCAN_UNK, strlen(SCAN_UNK));
   for (size_t i = 0; i < kept; ++i) {
     pack_token(&to, entries[i].count, entries[i].text, entries[i].n);
   }
@@ -395,7 +411,7 @@ static unroll_status share_vocabulary(unroll_comm *comm, const corpus *c, const 
   } else if (root && rules.level == UNROLL_LEVEL_BYTE) {
     st = pack_bytes(t, &size, &message);
   } else if (root) {
-    st = pack_vocabulary(t, min_count, max_vocab, &size, &message);
+    st = pack_vocabulary(t, rules.level, min_count, max_vocab, &size, &message);
   }
   UNROLL_TRY(comm_agree(comm, st));
   UNROLL_TRY(comm_broadcast(comm, &size, sizeof size, 0));

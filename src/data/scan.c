@@ -29,7 +29,7 @@ struct scan {
   unsigned char kind[256]; /* enum kind */
 
   uint64_t end;         /* tokens of the range begin before */
-  uint64_t characters;  /* of the range, so far */
+  scan_counts counts;   /* of the range, so far */
   unsigned char before; /* --letters: byte before the next one that is counted */
   bool gap;             /* --letters: the last byte was no letter, so its run has been told */
 
@@ -130,11 +130,22 @@ static unroll_status unusable(const scan *s)
   return s->c->string != NULL ? UNROLL_ERR_ARG : UNROLL_ERR_INPUT;
 }
 
+static corpus_edges edges_of(const scan *s, size_t file)
+{
+  return s->c->edges != NULL ? s->c->edges[file] : (corpus_edges){0};
+}
+
+/* Offset in the current file of a position in the text. */
+static uint64_t offset_of(const scan *s, uint64_t position)
+{
+  return position - s->c->start[s->file] + edges_of(s, s->file).mark;
+}
+
 static unroll_status fail_malformed(const scan *s, uint64_t position, unsigned char byte)
 {
   return unroll_fail(
       unusable(s), "%s: malformed UTF-8 at byte %" PRIu64 " (0x%02x); --level byte reads anything",
-      s->c->names[s->file], position - s->c->start[s->file], byte);
+      s->c->names[s->file], offset_of(s, position), byte);
 }
 
 /* Make `file` the open one. */
@@ -150,10 +161,12 @@ static unroll_status open_file(scan *s, size_t file)
     return unroll_fail(UNROLL_ERR_INPUT, "%s: cannot be opened: %s", name, strerror(errno));
   }
   s->open_file = file;
-  if ((uint64_t)info.st_size != s->c->start[file + 1] - s->c->start[file]) {
+  const corpus_edges e = edges_of(s, file);
+  const uint64_t bytes = s->c->start[file + 1] - s->c->start[file] + e.mark - e.joined;
+  if ((uint64_t)info.st_size != bytes) {
     return unroll_fail(UNROLL_ERR_INPUT,
                        "%s: changed while it was used: %" PRIu64 " bytes became %" PRIu64, name,
-                       s->c->start[file + 1] - s->c->start[file], (uint64_t)info.st_size);
+                       bytes, (uint64_t)info.st_size);
   }
   return UNROLL_OK;
 }
@@ -168,8 +181,12 @@ static unroll_status read_bytes(scan *s, uint64_t position, size_t n, unsigned c
     return UNROLL_OK;
   }
   st = open_file(s, s->file);
+  if (edges_of(s, s->file).joined && position + n == s->c->start[s->file + 1]) {
+    n -= 1;
+    out[n] = '\n';
+  }
   while (st == UNROLL_OK && n > 0) {
-    ssize_t got = pread(s->fd, out, n, (off_t)(position - s->c->start[s->file]));
+    ssize_t got = pread(s->fd, out, n, (off_t)offset_of(s, position));
     if (got > 0) {
       out += got;
       position += (uint64_t)got;
@@ -227,7 +244,7 @@ static void count_characters(scan *s, const unsigned char *b, size_t n)
     for (size_t i = 0; i < n; ++i) { total += !is_continuation(b[i]); }
   }
   s->before = b[n - 1];
-  s->characters += total;
+  s->counts.characters += total;
 }
 
 /* Move the unused bytes to the front and read more behind them: of the same file while bytes of it
@@ -306,7 +323,7 @@ unroll_status scan_start(scan *s, uint64_t begin, uint64_t end)
   s->end = end;
   s->at = 0;
   s->filled = 0;
-  s->characters = 0;
+  s->counts = (scan_counts){0};
   s->before = 'a'; /* so that a run at the very beginning of the text counts */
   s->gap = false;
   if (begin == end) { goto cleanup; }
@@ -405,6 +422,11 @@ cleanup:
   return st;
 }
 
+static bool is_word(const char *word, size_t n, const char *name)
+{
+  return n == strlen(name) && memcmp(word, name, n) == 0;
+}
+
 /* Check a word of the buffer and bring it into the form of the rules. */
 static unroll_status finish_word(scan *s, size_t n, const char **word, size_t *word_n)
 {
@@ -426,6 +448,8 @@ static unroll_status finish_word(scan *s, size_t n, const char **word, size_t *w
   *word = lowered ? s->word : b;
   *word_n = lowered ? m : n;
   s->at += n;
+  s->counts.unk_words += is_word(*word, *word_n, SCAN_UNK);
+  s->counts.eos_words += is_word(*word, *word_n, SCAN_EOS);
   return UNROLL_OK;
 }
 
@@ -444,8 +468,8 @@ unroll_status scan_word(scan *s, const char **word, size_t *n)
     unsigned char byte = s->buffer[s->at];
     if (s->kind[byte] == KIND_LINE_END) {
       ++s->at;
-      *word = SCAN_EOS;
-      *n = strlen(SCAN_EOS);
+      *word = SCAN_LINE_END;
+      *n = strlen(SCAN_LINE_END);
       goto cleanup;
     }
     if (s->kind[byte] == KIND_WORD) { break; }
@@ -463,7 +487,7 @@ unroll_status scan_word(scan *s, const char **word, size_t *n)
       st = unroll_fail(unusable(s),
                        "%s: the word at byte %" PRIu64
                        " is longer than %zu bytes; --level char and --level byte know no words",
-                       s->c->names[s->file], position_of(s) - s->c->start[s->file], SCAN_WORD);
+                       s->c->names[s->file], offset_of(s, position_of(s)), SCAN_WORD);
       goto cleanup;
     }
     if (s->at + m < s->filled || s->base + s->filled == file_end(s)) { break; }
@@ -475,9 +499,9 @@ cleanup:
   return st;
 }
 
-uint64_t scan_characters(const scan *s)
+scan_counts scan_counted(const scan *s)
 {
-  return s->characters;
+  return s->counts;
 }
 
 /* ---------------------------------------------------- looking for a token */

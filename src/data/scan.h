@@ -10,7 +10,7 @@
  *   byte  every byte is a token
  *   char  every code point is a token
  *   word  every maximal run of bytes other than space, \t, \r, \v, \f and \n is a token, and every
- *         \n is the token <eos>; a file's end separates words
+ *         \n is the token <eos>, given as SCAN_LINE_END; a file's end separates words
  *
  *   --lowercase  code points are lowered one by one, see lowercase.h (at level byte: A to Z)
  *   --letters    A to Z are lowered; at levels byte and char every maximal run of anything else is
@@ -27,19 +27,34 @@
  */
 #include "data/corpus.h"
 
+/* What of a file is no text, and what is text that it does not have. */
+typedef struct corpus_edges {
+  uint8_t mark;   /* bytes at its beginning that are passed over: a byte order mark */
+  uint8_t joined; /* 1: a line end behind it, as its last line has none and another file follows */
+} corpus_edges;
+
 /* The files of a text; open to this folder only. */
 struct corpus {
   size_t n_files;
-  const char **names; /* (n_files) into name_pool */
-  char *name_pool;    /* every name with its final zero */
-  uint64_t *start;    /* (n_files + 1) [bytes] of the text before each file */
-  const char *string; /* NULL; else the text itself, which then is the only "file" */
+  const char **names;  /* (n_files) into name_pool */
+  char *name_pool;     /* every name with its final zero */
+  uint64_t *start;     /* (n_files + 1) [bytes] of the text before each file */
+  corpus_edges *edges; /* (n_files); NULL: nothing of the kind */
+  corpus_notes notes;  /* rank 0 */
+  const char *string;  /* NULL; else the text itself, which then is the only "file" */
 };
 
 #define SCAN_CODES 0x110000 /* code points lie below */
 #define SCAN_WORD                                                                                  \
-  ((size_t)1 << 16)      /* bytes of the longest word: a longer one is no text but data */
-#define SCAN_EOS "<eos>" /* the word that stands for a line end */
+  ((size_t)1 << 16) /* bytes of the longest word: a longer one is no text but data */
+
+/*
+ * Line ends and what is unknown are tokens with names that a text may have as words. In a text <unk> is what it
+ * says; <eos> is a word as any other, as the scanner gives a line end as what no word can be.
+ */
+#define SCAN_LINE_END "\n"
+#define SCAN_EOS      "<eos>" /* name of the line end */
+#define SCAN_UNK      "<unk>" /* name of all that is not in the vocabulary */
 
 typedef struct scan scan;
 
@@ -65,9 +80,15 @@ unroll_status scan_codes(scan *s, size_t max, int32_t *codes, size_t *n);
 /** The next word of the range at level word, valid until the next call; *n is 0 when it is done. */
 unroll_status scan_word(scan *s, const char **word, size_t *n);
 
-/** Characters that begin in the range, once it is done: code points after --lowercase and --letters,
- * the same number at every level (at level byte: bytes that are no continuation bytes of UTF-8). */
-uint64_t scan_characters(const scan *s);
+/* Of a range, once it is done. */
+typedef struct scan_counts {
+  /* Characters that begin in it: code points after --lowercase and --letters, the same number at every level (at level
+   * byte: bytes that are no continuation bytes of UTF-8). */
+  uint64_t characters;
+  uint64_t unk_words, eos_words; /* level word: words of the text that are <unk> or <eos> */
+} scan_counts;
+
+scan_counts scan_counted(const scan *s);
 
 /** The largest position <= `position` at which a token begins; 0 when there is none. Ends the range. */
 unroll_status scan_token_begin(scan *s, uint64_t position, uint64_t *begin);

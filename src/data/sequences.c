@@ -17,6 +17,9 @@
 /* [tokens] read at a time while looking for starts: a corpus block of the shortest tokens. */
 #define READ CORPUS_BLOCK
 
+/* [tokens] read at a time while looking for the end of white space: more than is usual of it. */
+#define BACK ((uint64_t)4096)
+
 /* ---------------------------------------------------------- where they start */
 
 /* Places of starts within a share of the tokens. */
@@ -43,38 +46,94 @@ cleanup:
   return st;
 }
 
-/* Does a sequence start at a token, given the two before it? */
-static bool is_start(unroll_sequences kind, int32_t line_end, int32_t before_last, int32_t last,
-                     int32_t token)
+/* The line in which a token stands, for one pass over the tokens of a part. */
+typedef struct line {
+  const text_source *text;
+  uint64_t begin;   /* place of its first token */
+  bool blank;       /* white space only, so far */
+  bool after_blank; /* the line before was blank */
+} line;
+
+/* Is this token neither the end of a line nor white space? */
+static bool is_ink(const text_source *s, int32_t token)
 {
-  if (kind == UNROLL_SEQUENCES_LINE) { return last == line_end; }
-  return before_last == line_end && last == line_end && token != line_end;
+  bool white = token == s->line_end;
+  for (size_t i = 0; i < s->n_white; ++i) { white |= token == s->white[i]; }
+  return !white;
+}
+
+/* Is it still open whether a paragraph starts at the beginning of this line? */
+static bool is_open(const line *l)
+{
+  return l->text->cut.kind == UNROLL_SEQUENCES_PARAGRAPH && l->blank && l->after_blank;
+}
+
+/* Pass over a token: true when a sequence turns out to start at l->begin. */
+static bool pass(line *l, uint64_t place, int32_t token)
+{
+  bool begins = place == 0;
+  if (l->text->cut.kind == UNROLL_SEQUENCES_LINE) { begins |= place == l->begin; }
+  if (is_ink(l->text, token)) {
+    begins |= is_open(l);
+    l->blank = false;
+  }
+  return begins;
+}
+
+/* Go on to the next token. */
+static void step(line *l, uint64_t place, int32_t token)
+{
+  if (token != l->text->line_end) { return; }
+  *l = (line){.text = l->text, .begin = place + 1, .blank = true, .after_blank = l->blank};
+}
+
+/* Where to begin to read, so that it is known in which line place `begin` is: at the last token before that is no white
+ * space, or at the very first; in `tokens` is room for READ. */
+static unroll_status find_ink(const corpus *c, const unroll_vocab *vocab, const corpus_part *part,
+                              const text_source *s, uint64_t begin, void *tokens, uint64_t *from)
+{
+  unroll_status st = UNROLL_OK;
+
+  *from = begin;
+  while (*from > 0) {
+    const uint64_t n = *from < BACK ? *from : BACK;
+    UNROLL_TRY(corpus_read(c, vocab, part, *from - n, n, s->width, tokens));
+    for (uint64_t i = n; i > 0; --i) {
+      *from -= 1;
+      if (is_ink(s, corpus_stored(tokens, s->width, i - 1))) { goto cleanup; }
+    }
+  }
+
+cleanup:
+  return st;
 }
 
 /* Starts among the tokens [begin, end) of a part. */
 static unroll_status find_starts(const corpus *c, const unroll_vocab *vocab,
-                                 const corpus_part *part, unroll_sequences kind, uint64_t begin,
+                                 const corpus_part *part, const text_source *s, uint64_t begin,
                                  uint64_t end, starts *out)
 {
   unroll_status st = UNROLL_OK;
-  const int32_t line_end = vocab_line_end(vocab);
-  const size_t width = corpus_token_width(unroll_vocab_size(vocab));
-  /* The text stands behind a line end, as each of its lines does. */
-  int32_t last = line_end, before_last = -1;
   void *tokens = NULL;
+  uint64_t at = 0;
 
-  UNROLL_TRY(memory_new((size_t)READ, width, "tokens", &tokens));
-  for (uint64_t at = begin < 2 ? 0 : begin - 2, n = 0; at < end;
-       at += n) { /* the two before, too */
-    n = end - at < READ ? end - at : READ;
-    UNROLL_TRY(corpus_read(c, vocab, part, at, n, width, tokens));
+  UNROLL_TRY(memory_new((size_t)READ, s->width, "tokens", &tokens));
+  UNROLL_TRY(find_ink(c, vocab, part, s, begin, tokens, &at));
+  line l = {.text = s, .begin = at, .blank = true};
+  while (at < end || (at < part->tokens && is_open(&l) && l.begin < end)) {
+    const uint64_t left = at < end ? end - at : part->tokens - at;
+    const uint64_t most = at < end ? READ : BACK;
+    const uint64_t n = left < most ? left : most;
+    UNROLL_TRY(corpus_read(c, vocab, part, at, n, s->width, tokens));
     for (uint64_t i = 0; i < n; ++i) {
-      int32_t token = corpus_stored(tokens, width, i);
-      bool starts_here = at + i == 0 || is_start(kind, line_end, before_last, last, token);
-      if (starts_here && at + i >= begin) { UNROLL_TRY(starts_add(out, at + i)); }
-      before_last = last;
-      last = token;
+      const int32_t token = corpus_stored(tokens, s->width, i);
+      const bool starts_here = pass(&l, at + i, token);
+      if (starts_here && l.begin >= begin && l.begin < end) {
+        UNROLL_TRY(starts_add(out, l.begin));
+      }
+      step(&l, at + i, token);
     }
+    at += n;
   }
 
 cleanup:
@@ -214,7 +273,7 @@ static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const
   for (size_t b = 0; b <= count; ++b) {
     s->row[b] = row_start(M, s->cut.B, s->cut.first + b) - base;
   }
-  UNROLL_TRY(find_starts(c, vocab, part, s->cut.kind, begin, end, &found));
+  UNROLL_TRY(find_starts(c, vocab, part, s, begin, end, &found));
   UNROLL_TRY(starts_add(&found, end));
   for (size_t i = 0; i < found.n; ++i) { found.place[i] -= begin; }
   assert(found.n == s->row[count] + 1);
@@ -250,9 +309,8 @@ unroll_status sequences_read(unroll_comm *comm, const corpus *c, const unroll_vo
     goto cleanup;
   }
   UNROLL_TRY(comm_agree(comm, memory_new(B + 1, sizeof *place, "places of rows", &place)));
-  UNROLL_TRY(
-      comm_agree(comm, find_starts(c, vocab, part, cut->kind, N / P * rank + N % P * rank / P,
-                                   N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
+  UNROLL_TRY(comm_agree(comm, find_starts(c, vocab, part, s, N / P * rank + N % P * rank / P,
+                                          N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
   UNROLL_TRY(place_rows(comm, &mine, B, cut->ranks, cut->what, &M, place));
   UNROLL_TRY(find_longest(comm, &mine, N, &s->longest));
   place[B] = N;

@@ -9,7 +9,7 @@
  * end, from which its first token is predicted. Before the first of the text there is none: it is added.
  *
  *   line        ends with its line end, or with the text
- *   paragraph   begins where text follows one empty line or more
+ *   paragraph   begins with the line that follows one blank line or more: white space only, as between \r\n and \r\n
  *
  * sequential  batch k has sequence k of each row
  * random      each row is sorted by length; a random order of the places, the same in all rows, is a function of

@@ -69,6 +69,16 @@ static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const
   const uint64_t length = part->tokens > 0 ? (part->tokens - 1) / cut->B : 0;
   const uint64_t n = cut->count == 0 ? 0 : cut->count * length + 1;
 
+  const bool of_words = unroll_vocab_rules(vocab).level == UNROLL_LEVEL_WORD;
+  if (length < least && of_words && part->characters > CORPUS_LONG_WORD * part->tokens) {
+    st = unroll_fail(
+        UNROLL_ERR_INPUT,
+        "%s text has %" PRIu64 " words in %" PRIu64
+        " characters: there is hardly any white space between words; --level char reads "
+        "any text",
+        cut->what, part->tokens, part->characters);
+    goto cleanup;
+  }
   if (length < least) { /* the same numbers, and so the same message, on every rank */
     st = fail_short(cut->what, part->tokens, cut->B, least, cut->ranks);
     goto cleanup;

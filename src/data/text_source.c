@@ -23,6 +23,7 @@ unroll_status text_source_new(unroll_comm *comm, const corpus *c, const unroll_v
                         .ragged = cut->kind != UNROLL_SEQUENCES_STREAM,
                         .line_end = vocab_line_end(vocab),
                         .width = corpus_token_width(unroll_vocab_size(vocab))};
+  text->n_white = vocab_white(vocab, text->white);
   UNROLL_TRY(text->ragged ? sequences_read(comm, c, vocab, part, text)
                           : streams_read(comm, c, vocab, part, text));
   *out = text;

@@ -18,7 +18,7 @@
  *
  * Which stretch it is depends on (seed, epoch, k, b) alone. A text source is not changed after text_source_new.
  */
-#include "data/corpus.h"
+#include "data/vocab.h"
 
 /* How a part is cut, and which of its rows this rank has. */
 typedef struct text_cut {
@@ -42,7 +42,9 @@ typedef struct text_source {
   uint64_t length;  /* [tokens] of the row of a stream; 0 of sequences */
   bool
       ragged; /* the stretches of a batch differ in length, and the state behind their ends is zero */
-  int32_t line_end; /* token; below 0: the vocabulary has none */
+  int32_t line_end;           /* token; below 0: the vocabulary has none */
+  int32_t white[VOCAB_WHITE]; /* (n_white) tokens of white space within lines */
+  size_t n_white;
   /* Of this rank: */
   size_t width; /* bytes of a stored token */
   void *tokens; /* of its rows, and the one before */

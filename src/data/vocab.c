@@ -13,7 +13,7 @@
 
 struct unroll_vocab {
   unroll_text_rules rules;
-  words texts;      /* what the tokens stand for; `<unk>` and `<eos>` as these names */
+  words texts;      /* what the tokens stand for; `<unk>` as this name */
   uint64_t *counts; /* (V) */
   char *names;      /* every name with its final zero */
   size_t *name;     /* (V) [bytes] where in names */
@@ -146,6 +146,8 @@ void words_free(words *w)
  * A name is the token's text, but with "\xNN" for control bytes, at level byte
  * also for bytes above 127, and for a backslash that would read as such an
  * escape: so a name is one line of UTF-8 and gives back exactly one text.
+ * At level word the line end has the name "<eos>", and a word of that name
+ * is "\x3ceos>".
  */
 
 /* Value of the lower-case hexadecimal digits of an escape at p, or -1. Stops at the final zero. */
@@ -158,16 +160,30 @@ static int escaped_byte(const char *p)
   return high == NULL || low == NULL ? -1 : (int)(16 * (high - digits) + (low - digits));
 }
 
-/* Write the name of a text and its final zero; `out` has room for 4 n + 1. Returns its length. */
+static bool is_text(const char *text, size_t n, const char *other)
+{
+  return n == strlen(other) && memcmp(text, other, n) == 0;
+}
+
+/* [bytes] Room for the name of any text of n, with its final zero. */
+static size_t room_of_name(size_t n)
+{
+  return 4 * n + sizeof SCAN_EOS;
+}
+
+/* Write the name of a text and its final zero. Returns its length. */
 static size_t write_name(unroll_level level, const char *text, size_t n, char *out)
 {
+  const bool word = level == UNROLL_LEVEL_WORD, reserved = word && is_text(text, n, SCAN_EOS);
   size_t m = 0;
+
+  if (word && is_text(text, n, SCAN_LINE_END)) { return strlen(strcpy(out, SCAN_EOS)); }
   for (size_t i = 0; i < n; ++i) {
     unsigned char b = (unsigned char)text[i];
     char next[5] = {0};
     memcpy(next, text + i, n - i < 4 ? n - i : 4);
     bool high = b > 126 && (b == 127 || level == UNROLL_LEVEL_BYTE);
-    if (b < ' ' || high || escaped_byte(next) >= 0) {
+    if (b < ' ' || high || escaped_byte(next) >= 0 || (reserved && i == 0)) {
       m += (size_t)snprintf(out + m, 5, "\\x%02x", b);
     } else {
       out[m++] = text[i];
@@ -178,9 +194,10 @@ static size_t write_name(unroll_level level, const char *text, size_t n, char *o
 }
 
 /* The text of a name, never longer than it. Returns its length. */
-static size_t read_name(const char *name, char *out)
+static size_t read_name(unroll_level level, const char *name, char *out)
 {
   size_t m = 0;
+  if (level == UNROLL_LEVEL_WORD && strcmp(name, SCAN_EOS) == 0) { name = SCAN_LINE_END; }
   while (*name != '\0') {
     int byte = escaped_byte(name);
     out[m++] = byte >= 0 ? (char)byte : *name;
@@ -203,7 +220,7 @@ static unroll_status name_tokens(unroll_vocab *vocab)
     (void)words_view(w, i, &n);
     longest = n > longest ? n : longest;
   }
-  UNROLL_TRY(memory_new(4 * longest + 1, 1, "the longest name", &name));
+  UNROLL_TRY(memory_new(room_of_name(longest), 1, "the longest name", &name));
   for (size_t i = 0; i < w->n; ++i) {
     const char *text = words_view(w, i, &n);
     bytes += write_name(vocab->rules.level, text, n, name) + 1;
@@ -284,13 +301,12 @@ cleanup:
   return st;
 }
 
-/* Is this text a token of the level, beside `<unk>`? */
+/* Is this text a token of the level, beside `<unk>` and, at level word, the line end? */
 static bool is_token(unroll_text_rules rules, const char *text, size_t n)
 {
   int32_t code = 0;
   if (n == 0) { return false; }
   if (rules.level == UNROLL_LEVEL_CHAR) { return scan_utf8_decode(text, n, &code) == n; }
-  if (n == strlen(SCAN_EOS) && memcmp(text, SCAN_EOS, n) == 0) { return true; }
   for (size_t i = 0; i < n;) {
     size_t length = scan_utf8_decode(text + i, n - i, &code);
     if (length == 0 || !scan_is_word_byte(rules, (unsigned char)text[i])) { return false; }
@@ -314,11 +330,12 @@ static unroll_status read_texts(unroll_text_rules rules, size_t V, const char *c
   UNROLL_TRY(memory_new(longest + 1, 1, "the longest token", &text));
   for (size_t i = 0; i < V; ++i) {
     size_t index = 0;
-    size_t n = read_name(tokens[i], text);
-    bool unk = strcmp(tokens[i], VOCAB_UNK) == 0;
+    size_t n = read_name(rules.level, tokens[i], text);
+    bool unk = strcmp(tokens[i], SCAN_UNK) == 0;
+    bool eos = rules.level == UNROLL_LEVEL_WORD && strcmp(tokens[i], SCAN_EOS) == 0;
     bool legal = rules.level == UNROLL_LEVEL_BYTE ? n == 1 && (unsigned char)text[0] == i
                  : i == 0                         ? unk
-                                                  : unk || is_token(rules, text, n);
+                                                  : unk || eos || is_token(rules, text, n);
     if (!legal) {
       st = unroll_fail(UNROLL_ERR_INPUT, "vocabulary: \"%s\" cannot be token %zu at %s level",
                        tokens[i], i, unroll_level_text(rules.level));
@@ -406,10 +423,6 @@ const char *unroll_vocab_text_view(const unroll_vocab *vocab, size_t index, size
   if (level == UNROLL_LEVEL_CHAR && index == 0) {
     text = REPLACEMENT;
     *n = strlen(REPLACEMENT);
-  } else if (level == UNROLL_LEVEL_WORD && *n == strlen(SCAN_EOS) &&
-             memcmp(text, SCAN_EOS, *n) == 0) {
-    text = "\n";
-    *n = 1;
   }
   return text;
 }
@@ -432,7 +445,9 @@ uint64_t unroll_vocab_count(const unroll_vocab *vocab, size_t index)
 int64_t unroll_vocab_find(const unroll_vocab *vocab, const char *token)
 {
   const size_t V = vocab->texts.n;
-  int64_t index = words_find(&vocab->texts, token, strlen(token));
+  const bool eos = vocab->rules.level == UNROLL_LEVEL_WORD && strcmp(token, SCAN_EOS) == 0;
+  const char *text = eos ? SCAN_LINE_END : token;
+  int64_t index = words_find(&vocab->texts, text, strlen(text));
 
   if (index >= 0 && strcmp(unroll_vocab_token_view(vocab, (size_t)index), token) == 0) {
     return index;
@@ -447,9 +462,18 @@ int64_t unroll_vocab_find(const unroll_vocab *vocab, const char *token)
 
 int32_t vocab_line_end(const unroll_vocab *vocab)
 {
-  const unroll_level level = vocab->rules.level;
-  int64_t index = unroll_vocab_find(vocab, level == UNROLL_LEVEL_WORD ? SCAN_EOS : "\\x0a");
-  return index > 0 || level == UNROLL_LEVEL_BYTE ? (int32_t)index : -1;
+  return (int32_t)words_find(&vocab->texts, SCAN_LINE_END, strlen(SCAN_LINE_END));
+}
+
+size_t vocab_white(const unroll_vocab *vocab, int32_t white[VOCAB_WHITE])
+{
+  static const char kinds[VOCAB_WHITE + 1] = " \t\v\f\r";
+  size_t n = 0;
+  for (size_t i = 0; i < VOCAB_WHITE; ++i) {
+    const int64_t index = words_find(&vocab->texts, &kinds[i], 1);
+    if (index >= 0) { white[n++] = (int32_t)index; }
+  }
+  return n;
 }
 
 /* ---------------------------------------------------------- text -> indices */
@@ -488,6 +512,55 @@ size_t vocab_unknown(const unroll_vocab *vocab, size_t n, const int32_t *tokens)
   if (vocab->rules.level == UNROLL_LEVEL_BYTE) { return 0; }
   for (size_t i = 0; i < n; ++i) { unknown += tokens[i] == 0; }
   return unknown;
+}
+
+/* Add the name of an unseen token to a list, unless it is there, or there is no room. */
+static void list_name(const unroll_vocab *vocab, const char *text, size_t n, size_t size, char *out)
+{
+  char name[512];
+  size_t end = strlen(out);
+  if (room_of_name(n) > sizeof name) { return; }
+  const size_t m = write_name(vocab->rules.level, text, n, name);
+  for (const char *at = out; (at = strstr(at, name)) != NULL; ++at) {
+    const bool begins = at == out || at[-1] == ' ', ends = at[m] == ' ' || at[m] == '\0';
+    if (begins && ends) { return; }
+  }
+  if (end + 1 + m + 1 > size) { return; }
+  (void)snprintf(out + end, size - end, "%s%s", end > 0 ? " " : "", name);
+}
+
+unroll_status vocab_unseen(const unroll_vocab *vocab, const char *text, size_t bytes, size_t size,
+                           char *out)
+{
+  unroll_status st = UNROLL_OK;
+  const char *name = "the text given";
+  uint64_t start[2] = {0, bytes};
+  const corpus c = {.n_files = 1, .names = &name, .start = start, .string = text};
+  const unroll_level level = vocab->rules.level;
+  scan *s = NULL;
+  size_t n = 0;
+
+  out[0] = '\0';
+  if (level == UNROLL_LEVEL_BYTE) { goto cleanup; }
+  UNROLL_TRY(scan_new(&c, vocab->rules, &s));
+  UNROLL_TRY(scan_start(s, 0, bytes));
+  do {
+    const char *word = NULL;
+    char character[4];
+    int32_t code = 0;
+    if (level == UNROLL_LEVEL_WORD) {
+      UNROLL_TRY(scan_word(s, &word, &n));
+    } else {
+      UNROLL_TRY(scan_codes(s, 1, &code, &n));
+      word = character;
+      if (n > 0) { n = scan_utf8_encode(code, character); }
+    }
+    if (n > 0 && words_find(&vocab->texts, word, n) <= 0) { list_name(vocab, word, n, size, out); }
+  } while (n > 0);
+
+cleanup:
+  scan_free(&s);
+  return st;
 }
 
 unroll_status vocab_encode(const unroll_vocab *vocab, const char *text, size_t bytes, size_t *n,

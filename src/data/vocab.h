@@ -39,9 +39,6 @@ const char *words_view(const words *w, size_t i, size_t *n);
 uint64_t words_hash(const char *text, size_t n);
 void words_free(words *w);
 
-/* Name of the token at index 0 of levels char and word. */
-#define VOCAB_UNK "<unk>"
-
 /**
  * A vocabulary of texts in their final order: at level byte the 256 bytes, else `<unk>` and then the
  * tokens in UTF-8. Takes over *texts and *counts (V) and leaves them empty, on success only.
@@ -53,8 +50,14 @@ unroll_status vocab_assemble(unroll_text_rules rules, words *texts, uint64_t **c
 unroll_status vocab_scan(const unroll_vocab *vocab, scan *s, size_t max, int32_t *tokens,
                          size_t *n);
 
-/** The token of a line end: `<eos>` at level word, else the line feed; -1 where the vocabulary has none. */
+/** The token of a line end: the line feed; -1 where the vocabulary has none. */
 int32_t vocab_line_end(const unroll_vocab *vocab);
+
+/* Kinds of white space within a line: space, \t, \v, \f and \r. */
+#define VOCAB_WHITE 5
+
+/** Tokens that are white space within a line, beside the line end; returns how many: none at level word. */
+size_t vocab_white(const unroll_vocab *vocab, int32_t white[VOCAB_WHITE]);
 
 /** How many of these are `<unk>`; none at level byte. */
 size_t vocab_unknown(const unroll_vocab *vocab, size_t n, const int32_t *tokens);

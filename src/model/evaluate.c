@@ -109,7 +109,7 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
     cut.count = rank == 0 ? 1 : 0;
   }
 
-  UNROLL_TRY(corpus_open(comm, n_texts, texts, &text));
+  UNROLL_TRY(corpus_open(comm, unroll_vocab_rules(vocab).level, n_texts, texts, NULL, &text));
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   UNROLL_TRY(text_source_new(comm, text, vocab, &part, &cut, &own));

@@ -390,7 +390,7 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   const uint64_t first = plan->positions * rank / P;
   const size_t n = (size_t)(plan->positions * (rank + 1) / P - first);
 
-  UNROLL_TRY(corpus_open(comm, n_texts, texts, &text));
+  UNROLL_TRY(corpus_open(comm, unroll_vocab_rules(vocab).level, n_texts, texts, NULL, &text));
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
   UNROLL_TRY(window_steps(plan, part.tokens, &T));

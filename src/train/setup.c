@@ -8,14 +8,45 @@
 #include "data/corpus.h"
 #include "kernels/dispatch.h"
 #include "kernels/kernels.h"
+#include "runfile/own.h"
 #include "train/diagnose.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+/* -------------------------------------------------------------------- notes */
+
+/* Remember a line for when training begins: until then input may yet be refused, in one line. Of rank 0. */
+static void trainer_note(trainer *t, unroll_event event, const char *format, ...)
+{
+  trainer_line *note = &t->notes[t->n_notes];
+  va_list values;
+
+  if (t->n_notes == TRAINER_NOTES || unroll_comm_rank(t->comm) != 0) { return; }
+  note->event = event;
+  va_start(values, format);
+  (void)vsnprintf(note->text, sizeof note->text, format, values);
+  va_end(values);
+  t->n_notes += 1;
+}
 
 /* ------------------------------------------------------------------ options */
+
+/* The name of the validation text may change, but not whether there is one. */
+static unroll_status check_valid(const unroll_config *config, const unroll_config *before)
+{
+  if ((config->valid[0] == '\0') == (before->valid[0] == '\0')) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_ARG,
+                     "--valid \"%s\": the run to resume has %s, and this option shapes the result; "
+                     "leave it out, or start a new run with another --out",
+                     config->valid, before->valid[0] != '\0' ? before->valid : "none");
+}
 
 /* The run file to go on from, or an empty run: t->run with the options as resolved. */
 static unroll_status open_run(trainer *t, const unroll_config *given, bool *resumed)
@@ -30,6 +61,7 @@ static unroll_status open_run(trainer *t, const unroll_config *given, bool *resu
   if (*resumed) {
     UNROLL_TRY(runfile_load(t->comm, given->out, &t->run));
     UNROLL_TRY(config_resume(&config, &t->run->config));
+    UNROLL_TRY(check_valid(&config, &t->run->config));
   } else {
     UNROLL_TRY(run_new(&t->run));
   }
@@ -56,28 +88,90 @@ cleanup:
 
 /* --------------------------------------------------------------------- text */
 
+/* A name that the run file has: it may be relative to the folder of that file, if not to this one. *found is owned. */
+static unroll_status find_text(const char *out, const char *name, char **found)
+{
+  unroll_status st = UNROLL_OK;
+  const char *slash = strrchr(out, '/');
+  const size_t folder = slash == NULL ? 0 : (size_t)(slash - out) + 1;
+  char *there = NULL;
+
+  UNROLL_TRY(memory_new(folder + strlen(name) + 1, 1, "the name of a text", &there));
+  memcpy(there, out, folder);
+  (void)strcpy(there + folder, name);
+  const bool moved = name[0] != '/' && access(name, F_OK) != 0 && access(there, F_OK) == 0;
+  UNROLL_TRY(memory_string(moved ? there : name, found));
+
+cleanup:
+  memory_free(&there);
+  return st;
+}
+
 /* The texts of this run: the operands or, on resume without any, those of the run file (rank 0 knows). */
-static unroll_status open_texts(trainer *t, size_t n_texts, const char *const *texts,
+static unroll_status open_texts(trainer *t, size_t n_texts, const char *const *texts, bool resumed,
                                 corpus **train, corpus **valid)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &t->run->config;
   const run_provenance *before = &t->run->provenance;
-  const char *valid_path = config->valid;
+  const corpus_own own = {own_is, config->out};
+  char **found = NULL, *valid_path = NULL;
+  size_t n_found = 0;
 
-  if (config->valid[0] != '\0') { UNROLL_TRY(corpus_open(t->comm, 1, &valid_path, valid)); }
-  if (n_texts == 0) {
-    size_t of_valid = *valid != NULL ? corpus_files(*valid) : 0;
-    n_texts = before->n_files > of_valid ? before->n_files - of_valid : 0;
-    texts = (const char *const *)before->file_name;
+  if (config->valid[0] != '\0') {
+    st = resumed ? find_text(config->out, config->valid, &valid_path)
+                 : memory_string(config->valid, &valid_path);
+    UNROLL_TRY(comm_agree(t->comm, st));
+    UNROLL_TRY(
+        corpus_open(t->comm, config->level, 1, (const char *const *)&valid_path, &own, valid));
   }
-  UNROLL_TRY(corpus_open(t->comm, n_texts, texts, train));
+  if (n_texts == 0) {
+    const size_t of_valid = *valid != NULL ? corpus_files(*valid) : 0;
+    n_found = before->n_files > of_valid ? before->n_files - of_valid : 0;
+    st = memory_new(n_found, sizeof *found, "names of texts", &found);
+    for (size_t i = 0; i < n_found && st == UNROLL_OK; ++i) {
+      st = find_text(config->out, before->file_name[i], &found[i]);
+    }
+    UNROLL_TRY(comm_agree(t->comm, st));
+    n_texts = n_found;
+    texts = (const char *const *)found;
+  }
+  UNROLL_TRY(corpus_open(t->comm, config->level, n_texts, texts, &own, train));
+
+cleanup:
+  for (size_t i = 0; i < n_found && found != NULL; ++i) { memory_free(&found[i]); }
+  memory_free(&found);
+  memory_free(&valid_path);
+  return st;
+}
+
+/* File i of the run: those of the training text, then those of the validation text. */
+static const char *file_name(const corpus *train, const corpus *valid, size_t i)
+{
+  const size_t of_train = corpus_files(train);
+  return i < of_train ? corpus_file_name(train, i) : corpus_file_name(valid, i - of_train);
+}
+
+/* The same texts may lie elsewhere now: the run file names where they were found last. Rank 0. */
+static unroll_status note_moves(trainer *t, const corpus *train, const corpus *valid)
+{
+  unroll_status st = UNROLL_OK;
+  run_provenance *p = &t->run->provenance;
+
+  for (size_t i = 0; i < p->n_files; ++i) {
+    const char *name = file_name(train, valid, i);
+    if (strcmp(name, p->file_name[i]) == 0) { continue; }
+    trainer_note(t, UNROLL_EVENT_NOTE, "%s, which was %s, has the same content", name,
+                 p->file_name[i]);
+    memory_free(&p->file_name[i]);
+    UNROLL_TRY(memory_string(name, &p->file_name[i]));
+  }
 
 cleanup:
   return st;
 }
 
-/* Note names, sizes and hashes of the files; on resume they must be what they were. */
+/* Note names, sizes and hashes of the files; on resume their content must be what it was, wherever they are. */
 static unroll_status note_files(trainer *t, const corpus *train, const corpus *valid, bool resumed)
 {
   unroll_status st = UNROLL_OK;
@@ -100,15 +194,14 @@ static unroll_status note_files(trainer *t, const corpus *train, const corpus *v
   }
   if (resumed) {
     for (size_t i = 0; i < n; ++i) {
-      const corpus *c = i < of_train ? train : valid;
-      size_t k = i < of_train ? i : i - of_train;
       if (strcmp(hashes[i], p->file_sha256[i]) != 0) {
         st = unroll_fail(UNROLL_ERR_INPUT,
                          "%s: not the text that %s was trained on; --resume needs the same files",
-                         corpus_file_name(c, k), t->run->config.out);
+                         file_name(train, valid, i), t->run->config.out);
         goto cleanup;
       }
     }
+    st = note_moves(t, train, valid);
     goto cleanup;
   }
   UNROLL_TRY(memory_new(n, sizeof *now.file_name, "corpus file names", &now.file_name));
@@ -149,6 +242,74 @@ cleanup:
   return st;
 }
 
+/* The same files in the same order may still be shared out otherwise to training and validation. Rank 0. */
+static unroll_status check_tokens(const run_provenance *before, const corpus_part *train,
+                                  const corpus_part *valid, const char *out)
+{
+  if (train->tokens == before->train_tokens && valid->tokens == before->valid_tokens) {
+    return UNROLL_OK;
+  }
+  return unroll_fail(UNROLL_ERR_INPUT,
+                     "%s: tokens for training and validation of the run: %" PRIu64 " and %" PRIu64
+                     ", of this call: %" PRIu64 " and %" PRIu64 "; --resume needs the same",
+                     out, before->train_tokens, before->valid_tokens, train->tokens, valid->tokens);
+}
+
+/* Words of the text that read like names of tokens. */
+static void note_words(trainer *t, uint64_t unk, uint64_t eos)
+{
+  if (unk > 0) {
+    trainer_note(t, UNROLL_EVENT_NOTE, "%" PRIu64 " of its words are <unk>: unknown tokens", unk);
+  }
+  if (eos > 0) {
+    trainer_note(t, UNROLL_EVENT_NOTE,
+                 "%" PRIu64 " of its words are <eos>: a word, named \\x3ceos>; line ends alone are "
+                 "the token <eos>",
+                 eos);
+  }
+}
+
+/* What was found at the borders of its files. */
+static void note_edges(trainer *t, const corpus *c)
+{
+  const corpus_notes n = corpus_noted(c);
+  char more[64] = "";
+
+  if (n.marks > 1) { (void)snprintf(more, sizeof more, " and %" PRIu64 " more", n.marks - 1); }
+  if (n.marks > 0) {
+    trainer_note(t, UNROLL_EVENT_NOTE,
+                 "%s%s: the byte order mark at the beginning is no part of it",
+                 corpus_file_name(c, n.first_mark), more);
+  }
+  more[0] = '\0';
+  if (n.returns > 1) { (void)snprintf(more, sizeof more, " and %" PRIu64 " more", n.returns - 1); }
+  if (n.returns > 0) {
+    trainer_note(
+        t, UNROLL_EVENT_WARNING,
+        "%s%s: lines end in CR alone, which ends no line here; tr '\\r' '\\n' makes them lines",
+        corpus_file_name(c, n.first_return), more);
+  }
+}
+
+/* A text that is hardly read as was meant. */
+static void note_reading(trainer *t, const corpus_part *part, const char *what)
+{
+  const unroll_config *config = &t->run->config;
+  if (part->tokens > 0 && part->unknown > part->tokens / 2) {
+    trainer_note(t, UNROLL_EVENT_WARNING,
+                 "%" PRIu64 " of %" PRIu64
+                 " tokens of the %s text are <unk>: more of the text is in the "
+                 "vocabulary with a lower --min-count, a higher --max-vocab or --level char",
+                 part->unknown, part->tokens, what);
+  }
+  if (config->level == UNROLL_LEVEL_WORD && part->characters > CORPUS_LONG_WORD * part->tokens) {
+    trainer_note(t, UNROLL_EVENT_WARNING,
+                 "%" PRIu64 " words in %" PRIu64 " characters of the %s text: it seems to have no "
+                 "white space between words; --level char reads any text",
+                 part->tokens, part->characters, what);
+  }
+}
+
 /* Text -> vocabulary -> this rank's part of it -> pieces. */
 static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
 {
@@ -170,7 +331,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
                   .ranks = t->ranks,
                   .what = "training"};
 
-  UNROLL_TRY(open_texts(t, n_texts, texts, &text, &other));
+  UNROLL_TRY(open_texts(t, n_texts, texts, resumed, &text, &other));
   UNROLL_TRY(comm_agree(t->comm, root ? check_apart(config, text, other) : UNROLL_OK));
   UNROLL_TRY(comm_agree(t->comm, note_files(t, text, other, resumed)));
   UNROLL_TRY(
@@ -198,11 +359,19 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
     UNROLL_TRY(text_source_new(t->comm, from, t->run->vocab, &valid, &cut, &t->valid));
     t->valid_tokens_per_character = (double)valid.tokens / (double)valid.characters;
   }
+  UNROLL_TRY(comm_agree(t->comm, resumed && unroll_comm_rank(t->comm) == 0
+                                     ? check_tokens(p, &train, &valid, config->out)
+                                     : UNROLL_OK));
   p->train_tokens = train.tokens;
   p->train_characters = train.characters;
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
+  note_edges(t, text);
+  if (other != NULL) { note_edges(t, other); }
+  note_reading(t, &train, "training");
+  note_reading(t, &valid, "validation");
+  note_words(t, train.unk_words + valid.unk_words, train.eos_words + valid.eos_words);
   t->pieces = piece_totals(config, t->train);
 
 cleanup:

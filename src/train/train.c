@@ -178,6 +178,7 @@ unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_
   }
   UNROLL_TRY(trainer_new(comm, config, n_texts, texts, command, observer, &t));
   record_notify(t, UNROLL_EVENT_START, NULL);
+  for (size_t i = 0; i < t->n_notes; ++i) { record_notify(t, t->notes[i].event, t->notes[i].text); }
   UNROLL_TRY(loop(t));
 
 cleanup:

@@ -13,6 +13,15 @@
 #include "train/step.h"
 #include <unroll/train.h>
 
+/* Most lines about the text that are told. */
+#define TRAINER_NOTES 8
+
+/* A line for the observer, NOTE or WARNING. */
+typedef struct trainer_line {
+  unroll_event event;
+  char text[1024];
+} trainer_line;
+
 typedef struct trainer {
   unroll_comm *comm;
   size_t ranks;                    /* of the run: those of comm, but in a dry run */
@@ -23,7 +32,9 @@ typedef struct trainer {
   run *run;     /* config, vocabulary, parameters, moments, state; metrics on rank 0 */
   text_source *train, *valid; /* valid may be NULL */
   double valid_tokens_per_character;
-  uint64_t text_held;  /* [bytes] by the text, on this rank */
+  uint64_t text_held;                /* [bytes] by the text, on this rank */
+  trainer_line notes[TRAINER_NOTES]; /* (n_notes) about the text, to be told when training begins */
+  size_t n_notes;
   size_t first, count; /* this rank's sequences */
   piece_count pieces;  /* of the whole run */
   piece piece;         /* of the current update */

@@ -47,7 +47,8 @@ static const char *shared_text(const char *name, const char *text)
 static corpus *opened(size_t n, const char *const *paths)
 {
   corpus *c = NULL;
-  CHECK_ALL(test_ok(corpus_open(test_comm, n, paths, &c), "corpus_open", __FILE__, __LINE__));
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_BYTE, n, paths, NULL, &c), "corpus_open",
+                    __FILE__, __LINE__));
   return c;
 }
 
@@ -93,6 +94,7 @@ static void write_texts(void)
                                        "\xf0\x9f\x98\x80",
                                        "a",
                                        "<unk> ",
+                                       "<eos> ",
                                        "re",
                                        "ad ",
                                        "\xc3\x84pfel "};
@@ -165,7 +167,7 @@ static void expect(unroll_text_rules rules, struct expected *e)
 
   if (test_rank == 0) {
     t = naive_tokens(rules, N_TEXTS, (const char *const *)text, size);
-    w = naive_words(&t, &n_words);
+    w = naive_words(rules.level, &t, &n_words);
     e->n = t.n;
     e->characters = t.characters;
     e->V = 1;
@@ -222,8 +224,7 @@ static int same_vocabulary(const unroll_vocab *v, const struct expected *e)
     const char *name = e->names.pool + e->names.at[i];
     size_t name_n = e->names.at[i + 1] - e->names.at[i];
     if (unroll_vocab_count(v, i) != e->counts[i]) { return 0; }
-    if (name_n == 5 && (memcmp(name, "<unk>", 5) == 0 ||
-                        memcmp(name, "<eos>", 5) == 0)) { /* stand for other texts */
+    if (i == 0 && name_n == 5 && memcmp(name, "<unk>", 5) == 0) { /* stands for other texts */
       got = unroll_vocab_token_view(v, i);
       n = strlen(got);
     }
@@ -345,8 +346,8 @@ static void test_corpus_open_lists_folders_by_name_without_hidden_files(void)
     CU_ASSERT_EQUAL(symlink(folder, deep), 0);
   }
   const char *const paths[] = {folder};
-  CHECK_ALL(test_fails(corpus_open(test_comm, 1, paths, &c), UNROLL_ERR_INPUT, "tree/b/loop",
-                       __FILE__, __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 1, paths, NULL, &c),
+                       UNROLL_ERR_INPUT, "tree/b/loop", __FILE__, __LINE__));
 }
 
 static void open_fails(const char *name, const char *part)
@@ -357,9 +358,38 @@ static void open_fails(const char *name, const char *part)
   bool absolute = name[0] == '/';
   (void)snprintf(full, sizeof full, "%s%s%s", absolute ? "" : shared_folder(), absolute ? "" : "/",
                  name);
-  CHECK_ALL(
-      test_fails(corpus_open(test_comm, 1, paths, &c), UNROLL_ERR_INPUT, part, __FILE__, __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 1, paths, NULL, &c),
+                       UNROLL_ERR_INPUT, part, __FILE__, __LINE__));
   CHECK_ALL(c == NULL);
+}
+
+/* Byte order marks are no text, and the last line of a file is not glued to the next file. */
+static void test_corpus_open_finds_the_edges_of_files(void)
+{
+  const char *const paths[] = {shared_text("edge0", "\xef\xbb\xbf"
+                                                    "a"),
+                               shared_text("edge1", "b\n"),
+                               shared_text("edge2", "c\r"),
+                               shared_text("edge3", ""),
+                               shared_text("edge4", "\xef\xbb\xbf"),
+                               shared_text("edge5", "d"),
+                               shared_text("edge6", "\xef\xbb\xbf")};
+  static const uint64_t bytes[] = {4, 2, 2, 0, 3, 1, 3};
+  corpus *c = NULL;
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_CHAR, 7, paths, NULL, &c), "open", __FILE__,
+                    __LINE__));
+  CHECK_ALL(corpus_bytes(c) == 8); /* a\nb\nc\r\nd */
+  for (size_t i = 0; i < 7; ++i) { CHECK_ALL(corpus_file_bytes(c, i) == bytes[i]); }
+  const corpus_notes notes = corpus_noted(c);
+  CHECK_ALL(test_rank != 0 || (notes.marks == 3 && notes.first_mark == 0 && notes.returns == 1 &&
+                               notes.first_return == 2));
+  corpus_free(&c);
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 7, paths, NULL, &c), "open", __FILE__,
+                    __LINE__));
+  CHECK_ALL(corpus_bytes(c) == 15);
+  corpus_free(&c);
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_CHAR, 1, paths + 4, NULL, &c),
+                       UNROLL_ERR_INPUT, "no byte", __FILE__, __LINE__));
 }
 
 static void test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank(void)
@@ -373,8 +403,8 @@ static void test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank(void)
   open_fails("void", "void: no text: the folder has no file");
   open_fails("empty", "empty: no text");
   open_fails("/dev/null", "/dev/null: neither a file nor a folder");
-  CHECK_ALL(test_fails(corpus_open(test_comm, 0, NULL, &c), UNROLL_ERR_INPUT, "no text", __FILE__,
-                       __LINE__));
+  CHECK_ALL(test_fails(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 0, NULL, NULL, &c),
+                       UNROLL_ERR_INPUT, "no text", __FILE__, __LINE__));
 }
 
 static void test_corpus_hash_is_sha256(void)
@@ -439,6 +469,38 @@ static void test_vocab_build_drops_the_rare_but_never_the_line_end(void)
     CHECK_ALL(part.tokens == 15 && part.unknown == cases[i].counts[0]);
     unroll_vocab_free(&v);
   }
+  corpus_part_free(&part);
+  corpus_free(&c);
+}
+
+/* What a text says is never taken for the end of a line, and counted where it reads like one. */
+static void test_vocab_build_of_reserved_words_keeps_them_apart(void)
+{
+  const char *const paths[] = {shared_text("reserved", "a <eos> b <unk>\n<EOS> a <Unk> <eos>\n")};
+  const unroll_text_rules lower = {UNROLL_LEVEL_WORD, true, false};
+  corpus *c = opened(1, paths);
+  corpus_part part = whole(c);
+  unroll_vocab *v = NULL;
+
+  CHECK_ALL(test_ok(vocab_build(test_comm, c, &part, word_rules, 1, 0, &v), "vocab_build", __FILE__,
+                    __LINE__));
+  has_tokens(v, 7, (const char *const[]){"<unk>", "<eos>", "\\x3ceos>", "a", "<EOS>", "<Unk>", "b"},
+             (const uint64_t[]){1, 2, 2, 2, 1, 1, 1});
+  CHECK_ALL(part.unk_words == 1 && part.eos_words == 2 && part.tokens == 10);
+  const int32_t expected[] = {3, 2, 6, 0, 1, 4, 3, 5, 2, 1};
+  uint8_t tokens[10] = {0};
+  CHECK_ALL(test_ok(corpus_read(c, v, &part, 0, 10, 1, tokens), "corpus_read", __FILE__, __LINE__));
+  for (size_t i = 0; i < 10; ++i) { CHECK_ALL(tokens[i] == expected[i]); }
+  CHECK_ALL(test_ok(corpus_count(test_comm, c, v, &part), "corpus_count", __FILE__, __LINE__));
+  CHECK_ALL(part.unk_words == 1 && part.eos_words == 2 && part.unknown == 1);
+  unroll_vocab_free(&v);
+
+  CHECK_ALL(test_ok(vocab_build(test_comm, c, &part, lower, 1, 0, &v), "vocab_build", __FILE__,
+                    __LINE__));
+  has_tokens(v, 5, (const char *const[]){"<unk>", "\\x3ceos>", "<eos>", "a", "b"},
+             (const uint64_t[]){2, 3, 2, 2, 1});
+  CHECK_ALL(part.unk_words == 2 && part.eos_words == 3);
+  unroll_vocab_free(&v);
   corpus_part_free(&part);
   corpus_free(&c);
 }
@@ -608,10 +670,13 @@ int main(int argc, char **argv)
       {"any P: tokens of the whole", test_corpus_any_number_of_ranks_gives_the_tokens_of_the_whole},
       {"open: folders by name, hidden files left out",
        test_corpus_open_lists_folders_by_name_without_hidden_files},
+      {"open: edges of files", test_corpus_open_finds_the_edges_of_files},
       {"open: no text fails alike", test_corpus_open_of_what_is_no_text_fails_alike_on_every_rank},
       {"hash: SHA-256", test_corpus_hash_is_sha256},
       {"vocabulary: the rare dropped, the line end kept",
        test_vocab_build_drops_the_rare_but_never_the_line_end},
+      {"vocabulary: reserved words kept apart",
+       test_vocab_build_of_reserved_words_keeps_them_apart},
       {"vocabulary: white space fails alike",
        test_vocab_build_of_white_space_fails_alike_on_every_rank},
       {"vocabulary: malformed text reported by all",

@@ -39,7 +39,7 @@ static size_t tokens_of_line(unroll_level level, const char *line, size_t n)
 
 /*
  * Lengths of the sequences of a text, *n of them, to be freed. A line is what `fgets` would read; at level
- * word an empty one is one without words. A paragraph is all lines up to and with the empty ones behind them.
+ * word an empty one is one without words. A paragraph is all lines up to and with those of white space behind them.
  */
 static uint64_t *split(const char *text, size_t size, unroll_level level, unroll_sequences kind,
                        size_t *n)
@@ -51,7 +51,7 @@ static uint64_t *split(const char *text, size_t size, unroll_level level, unroll
     const char *end = memchr(text + at, '\n', size - at);
     bytes = end != NULL ? (size_t)(end - text) - at + 1 : size - at;
     size_t tokens = tokens_of_line(level, text + at, bytes);
-    int is_empty = tokens == 1 && end != NULL;
+    int is_empty = strspn(text + at, " \r\n") >= bytes;
     if (tokens == 0) { break; } /* blanks at the end of the text are no word */
     if (*n == 0 || kind == UNROLL_SEQUENCES_LINE || (empty && !is_empty)) { length[(*n)++] = 0; }
     length[*n - 1] += tokens;
@@ -82,7 +82,7 @@ static struct source source_of(unroll_comm *comm, const char *path, unroll_level
 {
   const unroll_text_rules rules = {level, false, false};
   struct source s = {0};
-  CHECK_OK(corpus_open(comm, 1, &path, &s.c));
+  CHECK_OK(corpus_open(comm, UNROLL_LEVEL_BYTE, 1, &path, NULL, &s.c));
   s.part.end = corpus_bytes(s.c);
   CHECK_OK(vocab_build(comm, s.c, &s.part, rules, 1, 0, &s.vocab));
   CHECK_OK(corpus_count(comm, s.c, s.vocab, &s.part));
@@ -287,7 +287,9 @@ static const char *const small[] = {
     "\n\n\n\n\n\n",                           /* nothing else */
     "\nfirst\n\nsecond\n\nthird\n\nfourth\n", /* an empty line begins the text */
     "\n\n\nfirst\n\nsecond\n\nthird\n\nfourth\n",
-    "w\r\nx\r\n\r\ny y\r\n\n\rz\r\n\nv\n\nu\n\n", /* only LF counts: at levels byte and char CR is text */
+    "w\r\nx\r\n\r\ny y\r\n\n\rz\r\n\nv\n\nu\n\n",       /* only LF ends lines; CR is white space */
+    "a b\r\nc\r\n\r\nd\r\n\r\n\r\ne\r\nf\r\n\r\ng\r\n", /* every line ends as in Windows */
+    "  \n a\n \n  \n   b\n   \nc \n\n   d\n \n  ",      /* blank lines and indented ones */
     "gr\xc3\xbc\xc3\x9f\n\n\xe2\x82\xac\n\nna\xc3\xafve\n\nb\n\nc", /* more bytes than characters */
 };
 
@@ -301,6 +303,22 @@ static void test_small_texts_are_split_as_by_hand(void)
   }
 }
 
+/* Blank lines longer than what is read at a time, so that ranks begin and end in the middle of them. */
+static void test_long_blank_lines_are_looked_through(void)
+{
+  enum { BLANK = 9000, N = 6 };
+  char *text = test_alloc(N * (2 * BLANK + 8), 1);
+  size_t size = 0;
+  for (size_t i = 0; i < N; ++i) {
+    for (size_t k = 0; k < 2 * BLANK; ++k) { text[size++] = k % BLANK == BLANK - 1 ? '\n' : ' '; }
+    memcpy(text + size, i % 2 ? "   ab\n" : "c\n", i % 2 ? 6 : 2);
+    size += i % 2 ? 6 : 2;
+  }
+  check_text(text, size, UNROLL_LEVEL_CHAR, UNROLL_SEQUENCES_PARAGRAPH);
+  check_text(text, size, UNROLL_LEVEL_BYTE, UNROLL_SEQUENCES_LINE);
+  free(text);
+}
+
 /* The splitter itself, on what can be counted by eye. */
 static void test_oracle_counts_as_one_does_by_eye(void)
 {
@@ -310,6 +328,9 @@ static void test_oracle_counts_as_one_does_by_eye(void)
   free(length);
   length = split("ab c\n\n\nd\n", 9, UNROLL_LEVEL_CHAR, UNROLL_SEQUENCES_PARAGRAPH, &n);
   CU_ASSERT(n == 2 && length[0] == 7 && length[1] == 2);
+  free(length);
+  length = split("a\r\n \r\nb\r\n", 9, UNROLL_LEVEL_CHAR, UNROLL_SEQUENCES_PARAGRAPH, &n);
+  CU_ASSERT(n == 2 && length[0] == 6 && length[1] == 3);
   free(length);
   length = split("\nab\ncd", 6, UNROLL_LEVEL_BYTE, UNROLL_SEQUENCES_PARAGRAPH, &n);
   CU_ASSERT(n == 2 && length[0] == 1 && length[1] == 5);
@@ -507,6 +528,7 @@ int main(int argc, char **argv)
   static const struct test_case cases[] = {
       {"oracle", test_oracle_counts_as_one_does_by_eye},
       {"small texts", test_small_texts_are_split_as_by_hand},
+      {"long blank lines", test_long_blank_lines_are_looked_through},
       {"a large text", test_large_text_is_split_as_by_hand},
       {"random order", test_random_order_is_a_function_of_seed_epoch_and_row},
       {"too few: largest legal batch", test_too_few_sequences_name_the_largest_legal_batch},

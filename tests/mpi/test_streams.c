@@ -45,7 +45,8 @@ static struct source make_source(const char *name, size_t n, size_t kinds)
 
   const unroll_text_rules rules = {UNROLL_LEVEL_WORD, false, false};
   s.tokens = calloc(n + 1, sizeof *s.tokens);
-  CHECK_ALL(test_ok(corpus_open(test_comm, 1, paths, &s.c), "open", __FILE__, __LINE__));
+  CHECK_ALL(test_ok(corpus_open(test_comm, UNROLL_LEVEL_BYTE, 1, paths, NULL, &s.c), "open",
+                    __FILE__, __LINE__));
   s.part.end = corpus_bytes(s.c);
   CHECK_ALL(test_ok(vocab_build(test_comm, s.c, &s.part, rules, 1, 0, &s.vocab), "vocab", __FILE__,
                     __LINE__));
@@ -294,7 +295,7 @@ static void test_streams_of_too_little_text_name_the_largest_legal_values(void)
                  1199 / P);
   CHECK_ALL(fails(&src, 1200 * P, 5000, message));
 
-  src.part.tokens = 1;
+  src.part.tokens = src.part.characters = 1;
   (void)snprintf(message, sizeof message, "at least %zu tokens are needed", P + 1);
   CHECK_ALL(fails(&src, P, 8, message));
   free_source(&src);

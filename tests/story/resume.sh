@@ -67,6 +67,41 @@ for signal in USR1 TERM INT; do
   check "after SIG$signal" goes_on b.h5 4 "${often[@]}"
 done
 
+# What batch systems send before they kill.
+for signal in USR2 XCPU HUP; do
+  check "start, to be stopped" start b.h5 2 "${often[@]}"
+  kill -$signal "$(rank_ids | tail -n 1)"
+  wait $launcher
+  status=$?
+  check "SIG$signal on a rank: status $status" [ $status = 75 ]
+done
+check "after SIG$signal" goes_on b.h5 1 "${often[@]}"
+
+# A signal while MPI starts: MPI_Init sends it, on one rank alone.
+if cc=$(command -v cc) && ! is_sanitized; then
+  cat >early.c <<'C'
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+int PMPI_Init_thread(int *, char ***, int, int *);
+int MPI_Init_thread(int *argc, char ***argv, int wanted, int *provided)
+{
+  const char *rank = getenv("OMPI_COMM_WORLD_RANK") ? getenv("OMPI_COMM_WORLD_RANK") : getenv("PMI_RANK");
+  if (strcmp(rank == NULL ? "" : rank, getenv("EARLY")) == 0) { raise(SIGUSR1); }
+  return PMPI_Init_thread(argc, argv, wanted, provided);
+}
+C
+  check "a library that interrupts" "$cc" -shared -fPIC -o early.so early.c
+  for ranks in 1 2; do
+    rm -f early.h5
+    mpirun -n $ranks env EARLY=$((ranks - 1)) LD_PRELOAD="$PWD/early.so" "$unroll" train text -o early.h5 "${options[@]}" >stopped 2>&1
+    status=$?
+    check "SIGUSR1 while MPI starts: status $status" [ $status = 75 ]
+    check "is told" grep -q 'stopped on a signal at step 1, ' stopped
+  done
+  check "after SIGUSR1 while MPI starts" goes_on early.h5 2
+fi
+
 check "start, to be stopped" start b.h5 2 "${often[@]}"
 kill -USR1 $launcher # mpirun passes it on
 wait $launcher
@@ -97,6 +132,15 @@ echo '{"kind": "train", "step": 999999, "loss"' >>c.jsonl # half a line, as a cr
 check "kill -9 leaves no temporary file" [ "$(find . -name 'c.*' ! -name 'c.h5' ! -name 'c.1.h5' ! -name 'c.best.h5' \
   ! -name c.jsonl | wc -l)" -le 1 ]
 check "after kill -9" goes_on c.h5 4 "${often[@]}" # run.jsonl is cut back: same_run.py compares it with the metrics
+
+# ------------------------------------------------ a limit of the size of files
+# 8 MB, more than MPI needs and less than this run file; in sh units of 512 bytes, in bash of 1024.
+large=(--hidden 1000 --batch 16 --steps 8 --epochs 1 --valid-fraction 0)
+check "past the limit of files" quiet 1 mpirun -n 2 sh -c 'ulimit -f 8000; exec "$0" "$@"' "$unroll" train text -o limit.h5 \
+  "${large[@]}" --checkpoint-every 1 --max-steps 2
+check "training goes on" grep -q '^unroll: warning: .*limit.h5.*File too large' err
+check "the exit status and a line tell" grep -q '^unroll: error: .*limit.h5.*File too large' err
+check "nothing is left" [ "$(echo limit*)" = limit.jsonl ]
 
 # ------------------------------------------------------------ nothing to resume
 check "no file yet: starts" quiet 0 mpirun -n 2 "$unroll" train text --resume -o d.h5 --max-steps 9 "${options[@]}" "${often[@]}"

@@ -2,6 +2,7 @@
 
 #include "base/options.h"
 #include "example_run.h"
+#include "runfile/own.h"
 #include "runfile/schema.h"
 
 #include <dirent.h>
@@ -908,6 +909,27 @@ static void test_runlog_where_it_cannot_be_names_path_and_reason(void)
   CU_ASSERT(one_line_with("/nowhere/run.jsonl"));
 }
 
+/* ------------------------------------------------------------- files of a run */
+
+static void test_own_is_of_all_files_of_a_run_and_no_others(void)
+{
+  static const char *const own[] = {"run.h5",    "run.best.h5",    "run.1.h5", "run.12.h5",
+                                    "run.jsonl", "run.h5.471.tmp", "./run.h5", "run.best.h5.3.tmp"};
+  static const char *const other[] = {
+      "run",           "run.txt",          "run.h5x",      "run.x.h5",
+      "run..h5",       "run2.h5",          "arun.h5",      "run.12a.h5",
+      "run.besth5",    "run.h5.tmp",       "run.h5..tmp",  "run.jsonl.txt",
+      "run.best.1.h5", "none_such/run.h5", "run.h5.x.tmp", ""};
+  for (size_t i = 0; i < sizeof own / sizeof own[0]; ++i) { CU_ASSERT(own_is("run.h5", own[i])); }
+  for (size_t i = 0; i < sizeof other / sizeof other[0]; ++i) {
+    CU_ASSERT(!own_is("run.h5", other[i]));
+  }
+  CU_ASSERT(own_is("run", "run") && own_is("run", "run.best") && own_is("run", "run.3") &&
+            own_is("run", "run.jsonl") && own_is("run", "run.5.tmp"));
+  CU_ASSERT(!own_is("run", "run.h5") && !own_is("run", "runs"));
+  CU_ASSERT(own_is("/tmp/run.h5", "/tmp/../tmp/run.jsonl") && !own_is("/tmp/run.h5", "/run.h5"));
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -945,6 +967,7 @@ int main(void)
       {"runlog: gradient flow", test_runlog_of_flow_has_the_numbers_of_each_layer},
       {"runlog: resume", test_runlog_start_on_resume_cuts_back_to_the_checkpoint},
       {"runlog: impossible place", test_runlog_where_it_cannot_be_names_path_and_reason},
+      {"files of a run: all and no others", test_own_is_of_all_files_of_a_run_and_no_others},
   };
   (void)unsetenv("HDF5_USE_FILE_LOCKING"); /* one case needs locks */
   return run_cases("runfile", sizeof cases / sizeof cases[0], cases);

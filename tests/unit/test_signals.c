@@ -7,7 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const int handled[] = {SIGTERM, SIGUSR1, SIGINT};
+static const int handled[] = {SIGTERM, SIGUSR1, SIGINT, SIGUSR2, SIGHUP, SIGXCPU};
 #define N_HANDLED (sizeof handled / sizeof handled[0])
 
 static void sleep_ms(long ms)
@@ -63,6 +63,36 @@ static void test_second_signal_later_ends_the_process(void)
   CU_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGINT);
 }
 
+static void test_limit_of_cpu_time_that_is_repeated_is_the_same_request(void)
+{
+  const int status = fate_of_child(SIGXCPU, SIGXCPU, 1100);
+  CU_ASSERT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* MPI_Init comes between the two. */
+static void test_install_again_keeps_what_came_and_takes_handlers_back(void)
+{
+  struct sigaction other = {.sa_handler = SIG_DFL};
+  signals_install();
+  (void)raise(SIGUSR1);
+  (void)sigaction(SIGUSR2, &other, NULL);
+  signals_install();
+  CU_ASSERT_EQUAL(signals_pending(), SIGUSR1);
+  (void)raise(SIGUSR2); /* would end the test */
+  signals_restore();
+}
+
+static void test_hangup_ignored_by_nohup_stays_ignored(void)
+{
+  struct sigaction ignore = {.sa_handler = SIG_IGN}, old = {0};
+  (void)sigaction(SIGHUP, &ignore, &old);
+  signals_install();
+  (void)raise(SIGHUP);
+  CU_ASSERT_EQUAL(signals_pending(), 0);
+  signals_restore();
+  (void)sigaction(SIGHUP, &old, NULL);
+}
+
 static volatile sig_atomic_t seen;
 
 static void note(int number)
@@ -92,6 +122,11 @@ int main(void)
       {"each signal: pending", test_pending_after_each_signal_names_it},
       {"second at once: ignored", test_second_signal_at_once_is_the_same_request},
       {"second later: ends the process", test_second_signal_later_ends_the_process},
+      {"limit of CPU time, repeated: the same",
+       test_limit_of_cpu_time_that_is_repeated_is_the_same_request},
+      {"install again: keeps what came",
+       test_install_again_keeps_what_came_and_takes_handlers_back},
+      {"hangup under nohup: ignored", test_hangup_ignored_by_nohup_stays_ignored},
       {"restore: the old handler", test_restore_brings_back_the_old_handler},
   };
   return run_cases("signals", sizeof cases / sizeof cases[0], cases);

@@ -129,12 +129,12 @@ static void test_vocab_char_has_names_texts_and_codes(void)
 static void test_vocab_word_names_are_lines_that_give_the_words_back(void)
 {
   /* Words with control bytes, and words that look like the names of such. */
-  static const char *const names[] = {"<unk>",      "<eos>",   "the",   "caf\xc3\xa9",
-                                      "\\alpha",    "a\\x01b", "\\xzz", "\\x5cx01",
-                                      "\\x5c\\x01", "\\x00",   "\\x7f", "x\\"};
-  static const char *const texts[] = {"<unk>",   "\n",     "the",   "caf\xc3\xa9",
-                                      "\\alpha", "a\001b", "\\xzz", "\\x01",
-                                      "\\\001",  "",       "\177",  "x\\"};
+  static const char *const names[] = {"<unk>",   "<eos>", "the",      "caf\xc3\xa9", "\\alpha",
+                                      "a\\x01b", "\\xzz", "\\x5cx01", "\\x5c\\x01",  "\\x00",
+                                      "\\x7f",   "x\\",   "\\x3ceos>"};
+  static const char *const texts[] = {"<unk>",  "\n",    "the",   "caf\xc3\xa9", "\\alpha",
+                                      "a\001b", "\\xzz", "\\x01", "\\\001",      "",
+                                      "\177",   "x\\",   "<eos>"};
   const size_t V = sizeof names / sizeof names[0];
   unroll_vocab *v = NULL;
 
@@ -151,6 +151,9 @@ static void test_vocab_word_names_are_lines_that_give_the_words_back(void)
                          "\\\\x01"); /* needs no escape before an escape */
   CU_ASSERT_EQUAL(unroll_vocab_find(v, "the"), 2);
   CU_ASSERT_EQUAL(unroll_vocab_find(v, "them"), 0);
+  CU_ASSERT_EQUAL(unroll_vocab_find(v, "<eos>"), 1);
+  CU_ASSERT_EQUAL(unroll_vocab_find(v, "\\x3ceos>"), 12);
+  CU_ASSERT_EQUAL(vocab_line_end(v), 1);
   CU_ASSERT(survives_its_names(v));
   unroll_vocab_free(&v);
 }
