@@ -11,6 +11,7 @@ extern const kernel_table kernel_table_avx512, kernel_table_avx2;
 extern const kernel_table kernel_table_portable;
 
 static const kernel_table *chosen;
+static cpu_cache_sizes caches;
 
 typedef struct path {
   const kernel_table *table;
@@ -60,6 +61,7 @@ static unroll_status choose(void)
 unroll_status kernels_start(void)
 {
   unroll_status st = choose();
+  if (st == UNROLL_OK) { st = cpu_caches(CPU_CACHE_FOLDER, &caches); }
   if (st != UNROLL_OK) { return st; }
 #if defined(__x86_64__)
   const unsigned flush_to_zero = 0x8000, denormals_are_zero = 0x0040; /* bits of MXCSR */
@@ -75,6 +77,11 @@ unroll_status kernels_start(void)
 const kernel_table *kernels(void)
 {
   return chosen;
+}
+
+const cpu_cache_sizes *kernels_caches(void)
+{
+  return &caches;
 }
 
 const char *kernels_name(void)

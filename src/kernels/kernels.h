@@ -137,29 +137,34 @@ typedef struct panels_product {
 } panels_product;
 
 /*
- * One tile row block of a weight gradient: for rows [first, last) and one panel
- * of `columns` columns,
+ * Part of a weight gradient: rows [first, last) of one panel of `columns` columns,
  *
  *   C[i, j] = tree over shards of ( sum over the shard's tokens n ascending of A[i, n] * B[n, j] )
  *
- * The tile of each shard is combined up the tree while it is in registers and
- * first-level cache; see shard_tree.h. Where `sums` is not NULL it receives the
- * same tree over A alone: the bias gradient.
+ * and this part of it: units [unit, unit + units) of the tree (`group` shards each; shard_tree.h), which are a subtree
+ * of its `all` units. The tiles of the shards are combined up the tree while they are in registers and first-level
+ * cache; what then waits for units to come lies in `nodes` until a later call takes it up. The call that has the last
+ * unit writes C. Where `sums` is not NULL it receives the same tree over A alone: the bias gradient.
  *
  *   A: element (i, n) of a shard at i * row_stride + n_in_run * token_stride, tokens in runs of `run`
- *      that are `run_stride` apart; shards are shard_A apart
- *   B: rows of tokens, ldb apart; shards are shard_B apart
+ *      that are `run_stride` apart; shards are shard_A apart, A is that of the first unit of the call
+ *   packed: what gradient_pack made of A: tile after tile, for each token the rows of the tile, `pack` apart
+ *   B: rows of tokens, ldb apart; shards are shard_B apart, B is that of the first unit
  */
 typedef struct gradient_block {
   size_t first, last, columns;
-  size_t shards, group; /* shards of this block; shards added one after the other below the tree */
-  size_t tokens;        /* of each shard */
+  size_t unit, units, all, group;
+  size_t tokens; /* of each shard */
   const unroll_real *A;
   size_t row_stride, token_stride, run, run_stride, shard_A;
   int ahead; /* A comes from memory: fetch the rows of the next tile meanwhile; token_stride is 1 */
+  unroll_real *packed; /* or NULL: A is read where it lies */
   const unroll_real *B;
   size_t ldb, shard_B;
-  int add; /* to what C and sums hold */
+  unroll_real
+      *nodes; /* a `node` for each tile, level after level; NULL where unit is 0 and units is all */
+  size_t level_nodes; /* elements from one level to the next */
+  int add;            /* to what C and sums hold */
   unroll_real *C;
   size_t ldc;
   unroll_real *sums; /* indexed by row, or NULL */
@@ -191,12 +196,15 @@ typedef struct kernel_table {
   size_t lanes;     /* reals in a vector */
   size_t nr;        /* columns of a panel: two vectors */
   size_t mr;        /* most rows of a register tile */
+  size_t pack;      /* elements of a token in a packed tile of a gradient: mr and a rest */
+  size_t node;      /* elements of a tile's node of the shard tree */
 
   void (*rows)(const rows_product *p);
   void (*forward[CELL_COUNT])(const cell_step *p);
   void (*backward[CELL_COUNT])(const cell_back *p);
   void (*panels)(const panels_product *p);
   void (*gradient)(const gradient_block *p);
+  void (*gradient_pack)(const gradient_block *p); /* A into packed; row_stride is 1 */
   void (*softmax)(const softmax_panel *p);
 
   /* Transpose `count` rows of n elements, wherever they lie, into a panel of n rows of ld columns, and back:
