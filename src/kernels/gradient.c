@@ -15,7 +15,7 @@
  * (tiles of rows) x (panels of columns), and of it, from the outermost loop to the innermost:
  *
  *   block    of row tiles and panels, whose nodes of the tree have room in scratch
- *   chunk    of the tree, some units: of it the rows of dZ are packed (second-level cache)
+ *   chunk    of the tree, some shards: of it the rows of dZ are packed (second-level cache)
  *   panel    of h, of the chunk's tokens (first-level cache)
  *   tile     of rows
  *
@@ -65,15 +65,15 @@ static size_t packed_elements(void)
   return least(kernels_caches()->l2, CACHE_MOST) / 4 / sizeof(unroll_real);
 }
 
-/* Tokens of a chunk: whole units, at least one. */
-static size_t chunk_tokens(size_t unit_tokens)
+/* Tokens of a chunk: whole shards, at least one. */
+static size_t chunk_tokens(size_t shard_tokens)
 {
-  return most(panel_elements() / kernels()->nr, unit_tokens);
+  return most(panel_elements() / kernels()->nr, shard_tokens);
 }
 
-static size_t packed_most(size_t unit_tokens)
+static size_t packed_most(size_t shard_tokens)
 {
-  return kernels_pad(most(packed_elements(), chunk_tokens(unit_tokens) * kernels()->pack));
+  return kernels_pad(most(packed_elements(), chunk_tokens(shard_tokens) * kernels()->pack));
 }
 
 static size_t nodes_most(void)
@@ -87,9 +87,9 @@ static size_t parts_most(size_t threads)
   return 2 * PIECES * threads * (MAX_MR * MAX_NR + MAX_MR);
 }
 
-size_t gradient_scratch(size_t unit_tokens, size_t threads)
+size_t gradient_scratch(size_t shard_tokens, size_t threads)
 {
-  return parts_most(threads) + threads * (packed_most(unit_tokens) + nodes_most());
+  return parts_most(threads) + threads * (packed_most(shard_tokens) + nodes_most());
 }
 
 typedef struct plan {
@@ -97,7 +97,7 @@ typedef struct plan {
   size_t panels, tiles;         /* of these rows */
   size_t tokens;                /* of a shard */
   size_t parts, down, across;   /* shares: subtrees, of the tiles, of the panels */
-  size_t units, group, levels;  /* of a part; a chunk is 2^levels units */
+  size_t shards, group, chunk;  /* of a part; of a chunk: 2^n groups, or one shard */
   size_t row_tiles, row_panels; /* of a block */
   size_t part_elements;         /* of one part's partial result: dW panel by panel, then db */
 } plan;
@@ -105,15 +105,14 @@ typedef struct plan {
 /* The largest share decides; of packing, as if it were a panel more. */
 static void cut_among_threads(plan *c, size_t threads, bool parts_are_given)
 {
+  const size_t all = c->parts * c->shards;
   size_t best = SIZE_MAX;
-  const size_t all = c->parts * c->units, tokens = c->group * c->tokens;
-  const size_t first = c->parts;
-  for (size_t parts = first; all % parts == 0; parts *= 2) {
+  for (size_t parts = c->parts; all / c->group % parts == 0; parts *= 2) {
     for (size_t across = 1; across <= least(threads, c->panels); ++across) {
       const size_t down = least(c->tiles, ceil_div(threads, least(threads, parts * across)));
       const size_t turns = ceil_div(parts * down * across, threads);
       const size_t share = ceil_div(c->tiles, down) * (ceil_div(c->panels, across) + 1);
-      size_t work = turns * share * (all / parts * tokens);
+      size_t work = turns * share * (all / parts * c->tokens);
       if (parts > 1 && !parts_are_given) { work += parts * c->tiles * c->panels * COMBINE_WORK; }
       if (work < best) {
         best = work;
@@ -124,7 +123,7 @@ static void cut_among_threads(plan *c, size_t threads, bool parts_are_given)
     }
     if (parts_are_given || parts * c->tiles * c->panels >= PIECES * threads) { break; }
   }
-  c->units = all / c->parts;
+  c->shards = all / c->parts;
 }
 
 static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t threads)
@@ -137,38 +136,40 @@ static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t t
             .tiles = ceil_div(end - begin, k->mr),
             .tokens = p->T * (p->B / p->shards),
             .parts = apart ? p->shards : 1,
-            .units = apart ? 1 : p->shards / p->group,
+            .shards = apart ? 1 : p->shards,
             .group = apart ? 1 : p->group,
+            .chunk = 1,
             .part_elements = (end - begin) * (panel_count(p->N) * k->nr + 1)};
   cut_among_threads(&c, threads, apart);
 
-  const size_t unit = c.group * c.tokens, most_tokens = chunk_tokens(unit);
-  while ((unit << (c.levels + 1)) <= most_tokens && c.units % ((size_t)2 << c.levels) == 0) {
-    c.levels += 1;
+  const size_t room = chunk_tokens(c.tokens);
+  size_t waiting = 2; /* nodes of the tree above a chunk: the group at hand, and the levels */
+  if (c.group * c.tokens <= room) { c.chunk = c.group; }
+  while (c.chunk % c.group == 0 && 2 * c.chunk * c.tokens <= room &&
+         c.shards % (2 * c.chunk) == 0) {
+    c.chunk *= 2;
   }
-  size_t waiting = 1; /* levels of the tree above a chunk */
-  while ((c.units >> c.levels >> waiting) > 0) { ++waiting; }
+  while ((c.shards / c.chunk) >> (waiting - 2) > 0) { ++waiting; }
   const size_t nodes = nodes_most() / k->node / waiting; /* tiles for which there is room */
-  c.row_tiles = most(1, packed_elements() / ((unit << c.levels) * k->pack));
+  c.row_tiles = most(1, packed_elements() / (c.chunk * c.tokens * k->pack));
   c.row_tiles = least(least(c.row_tiles, nodes), ceil_div(c.tiles, c.down));
   c.row_panels = most(1, nodes / c.row_tiles);
   return c;
 }
 
-/* The operands of a block's tiles [first, last) and units of a part. */
+/* A block's tiles [first, last), a chunk of a part. */
 static gradient_block block_of(const weight_gradient *p, const plan *c, size_t part, size_t first,
-                               size_t last, size_t unit)
+                               size_t last, size_t shard)
 {
   const kernel_table *k = kernels();
-  const size_t in_shard = p->B / p->shards, shard = (part * c->units + unit) * c->group;
+  const size_t in_shard = p->B / p->shards;
   gradient_block b = {.first = c->begin + first * k->mr,
                       .last = least(c->begin + last * k->mr, c->end),
-                      .unit = unit,
-                      .units = (size_t)1 << c->levels,
-                      .all = c->units,
+                      .shard = shard,
+                      .shards = c->chunk,
+                      .all = c->shards,
                       .group = c->group,
                       .tokens = c->tokens,
-                      .shard_B = (p->panel_T + 1) * in_shard,
                       .add = p->per_shard > 0};
   if (p->source == GRADIENT_ROWS) {
     b.row_stride = 1;
@@ -183,7 +184,7 @@ static gradient_block block_of(const weight_gradient *p, const plan *c, size_t p
     b.run_stride = p->M * k->nr;
     b.shard_A = ceil_div(c->tokens, k->nr) * b.run_stride;
   }
-  b.A = p->dZ + shard * b.shard_A;
+  b.A = p->dZ + (part * c->shards + shard) * b.shard_A;
   return b;
 }
 
@@ -192,7 +193,7 @@ static void set_panel(const weight_gradient *p, const plan *c, size_t part, size
                       gradient_block *b)
 {
   const size_t width = panel_width(p->N, panel), nr = kernels()->nr, in_shard = p->B / p->shards;
-  const size_t shard = (part * c->units + b->unit) * c->group, from = b->first - c->begin;
+  const size_t shard = part * c->shards + b->shard, from = b->first - c->begin;
   const size_t shard_rows = (p->panel_T + 1) * in_shard;
   b->columns = width;
   b->ldb = width;
@@ -216,16 +217,15 @@ static void run_block(const weight_gradient *p, const plan *c, size_t part, size
                       size_t last, size_t left, size_t right, unroll_real *scratch)
 {
   const kernel_table *k = kernels();
-  const size_t unit = c->group * c->tokens;
-  for (size_t at = 0; at < c->units; at += (size_t)1 << c->levels) {
-    gradient_block b = block_of(p, c, part, first, last, at);
+  for (size_t shard = 0; shard < c->shards; shard += c->chunk) {
+    gradient_block b = block_of(p, c, part, first, last, shard);
     if (p->source == GRADIENT_ROWS && right - left >= LEAST_PANELS) {
       b.packed = scratch;
       k->gradient_pack(&b);
     }
     b.level_nodes = c->row_tiles * c->row_panels * k->node;
     for (size_t panel = left; panel < right; ++panel) {
-      b.nodes = scratch + packed_most(unit) + (panel - left) * c->row_tiles * k->node;
+      b.nodes = scratch + packed_most(c->tokens) + (panel - left) * c->row_tiles * k->node;
       b.ahead = p->source == GRADIENT_PANELS && panel == left;
       set_panel(p, c, part, panel, &b);
       k->gradient(&b);
@@ -275,7 +275,7 @@ void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end)
 {
   const size_t threads = (size_t)omp_get_max_threads();
   const plan c = plan_of(p, begin, end, threads);
-  const size_t unit = c.group * c.tokens, mine = packed_most(unit) + nodes_most();
+  const size_t mine = packed_most(c.tokens) + nodes_most();
   assert(begin < end && end <= p->M);
   assert(kernels()->mr <= MAX_MR && kernels()->nr <= MAX_NR);
   assert(c.parts == 1 || p->per_shard > 0 || c.parts * c.part_elements <= parts_most(threads));

@@ -41,9 +41,9 @@ typedef struct weight_gradient {
 /**
  * Elements of scratch that any weight_gradient needs: what threads pack, and what of the shard tree waits.
  *
- * @param[in]  unit_tokens  of `group` shards, or of those of one window that fewer make
+ * @param[in]  shard_tokens  tokens of a shard, at most
  */
-size_t gradient_scratch(size_t unit_tokens, size_t threads);
+size_t gradient_scratch(size_t shard_tokens, size_t threads);
 
 /** Rows [begin, end) of dW and db; the bits do not depend on the cut. Opens a region. */
 void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end);

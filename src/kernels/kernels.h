@@ -141,19 +141,19 @@ typedef struct panels_product {
  *
  *   C[i, j] = tree over shards of ( sum over the shard's tokens n ascending of A[i, n] * B[n, j] )
  *
- * and this part of it: units [unit, unit + units) of the tree (`group` shards each; shard_tree.h), which are a subtree
- * of its `all` units. The tiles of the shards are combined up the tree while they are in registers and first-level
- * cache; what then waits for units to come lies in `nodes` until a later call takes it up. The call that has the last
- * unit writes C. Where `sums` is not NULL it receives the same tree over A alone: the bias gradient.
+ * and this part of it: shards [shard, shard + shards) of the `all` of the tree (`group`: shard_tree.h), which are a
+ * subtree, or less than a group. The tiles of the shards are combined up the tree while they are in registers and
+ * first-level cache; what then waits for shards to come lies in `nodes` until a later call takes it up. The call that
+ * has the last shard writes C. Where `sums` is not NULL it receives the same tree over A alone: the bias gradient.
  *
  *   A: element (i, n) of a shard at i * row_stride + n_in_run * token_stride, tokens in runs of `run`
- *      that are `run_stride` apart; shards are shard_A apart, A is that of the first unit of the call
+ *      that are `run_stride` apart; shards are shard_A apart, A is the first of the call
  *   packed: what gradient_pack made of A: tile after tile, for each token the rows of the tile, `pack` apart
- *   B: rows of tokens, ldb apart; shards are shard_B apart, B is that of the first unit
+ *   B: rows of tokens, ldb apart; shards are shard_B apart, B is the first of the call
  */
 typedef struct gradient_block {
   size_t first, last, columns;
-  size_t unit, units, all, group;
+  size_t shard, shards, all, group;
   size_t tokens; /* of each shard */
   const unroll_real *A;
   size_t row_stride, token_stride, run, run_stride, shard_A;
@@ -162,9 +162,10 @@ typedef struct gradient_block {
   const unroll_real *B;
   size_t ldb, shard_B;
   unroll_real
-      *nodes; /* a `node` for each tile, level after level; NULL where unit is 0 and units is all */
-  size_t level_nodes; /* elements from one level to the next */
-  int add;            /* to what C and sums hold */
+      *nodes; /* a `node` for each tile, level after level; NULL where the call has all shards */
+  size_t
+      level_nodes; /* elements from one to the next: the group at hand, then the levels above a call */
+  int add;         /* to what C and sums hold */
   unroll_real *C;
   size_t ldc;
   unroll_real *sums; /* indexed by row, or NULL */

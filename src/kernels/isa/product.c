@@ -4,6 +4,7 @@
 #include "kernels/shard_tree.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 /* ---------------------------------------------------- activations x weights */
 
@@ -142,11 +143,11 @@ static void prefetch_below(const gradient_block *p, const unroll_real *a, size_t
 /* Token after token, so that the rows of A are read along; a vector reaches into what the next rows then overwrite. */
 void ISA(gradient_pack)(const gradient_block *p)
 {
-  const size_t tile = p->units * p->group * p->tokens * PACK;
+  const size_t tile = p->shards * p->tokens * PACK;
   unroll_real *out = p->packed;
   assert(p->row_stride == 1);
 
-  for (size_t shard = 0; shard < p->units * p->group; ++shard) {
+  for (size_t shard = 0; shard < p->shards; ++shard) {
     const unroll_real *a = p->A + shard * p->shard_A;
     for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
       size_t run = p->tokens - n < p->run ? p->tokens - n : p->run;
@@ -211,33 +212,33 @@ void ISA(gradient)(const gradient_block *p)
                            .ldb = p->ldb,
                            .ldc = PANEL};
   const size_t vecs = p->columns > LANES ? TILE_VECS : 1;
-  size_t inside = 0; /* levels of the tree within a call */
-  while (((size_t)2 << inside) <= p->units) { ++inside; }
-  assert(p->unit % p->units == 0 && p->unit + p->units <= p->all);
+  const bool whole = p->shards % p->group == 0; /* groups; else one comes in several calls */
+  size_t inside = 0;                            /* levels of the tree within a call */
+  while (whole && (p->group << (inside + 1)) <= p->shards) { ++inside; }
+  assert(p->shard % p->shards == 0 && p->shard + p->shards <= p->all && p->all % p->group == 0);
 
   for (size_t m = p->first, rows = 0, tile = 0; m < p->last; m += rows, ++tile) {
-    const unroll_real *a =
-        p->packed != NULL ? p->packed + tile * p->units * p->group * p->tokens * PACK : NULL;
+    const size_t tokens = p->shards * p->tokens, apart = p->level_nodes / TILE_NODE;
+    const unroll_real *a = p->packed != NULL ? p->packed + tile * tokens * PACK : NULL;
     gradient_tile *nodes = (gradient_tile *)p->nodes + tile;
-    const size_t apart = p->level_nodes * sizeof *p->nodes / sizeof *nodes;
     rows = tile_rows(p->last - m);
-    for (size_t i_unit = 0; i_unit < p->units; ++i_unit) {
-      const size_t unit = p->unit + i_unit, shard = i_unit * p->group;
-      size_t levels = 0; /* that this unit completes; then its sum waits for the unit's neighbour */
+    for (size_t i = 0; i < p->shards; ++i) {
+      const size_t shard = p->shard + i, unit = shard / p->group;
+      size_t levels = 0; /* that the unit completes; then its sum waits for the unit's neighbour */
       while ((unit >> levels) & 1) { ++levels; }
-#define NODE(level) ((level) < inside ? &stack[level] : nodes + ((level)-inside) * apart)
-      gradient_tile *last = unit + 1 < p->all ? NODE(levels) : &now;
-      gradient_tile *sum = levels == 0 ? last : &now;
-      gradient_shard(p, a != NULL ? &packed : &where, shard, m, rows, vecs, a, sum);
-      for (size_t i = 1; i < p->group; ++i) {
-        gradient_shard(p, a != NULL ? &packed : &where, shard + i, m, rows, vecs, a, &next);
-        combine(rows, vecs, sum, &next, sum);
-      }
+#define NODE(level) ((level) < inside ? &stack[level] : nodes + ((level)-inside + 1) * apart)
+      gradient_tile *last = (unit + 1) * p->group < p->all ? NODE(levels) : &now;
+      gradient_tile *sum = !whole ? nodes : levels == 0 ? last : &now;
+      gradient_tile *shard_sum = shard % p->group == 0 ? sum : &next;
+      gradient_shard(p, a != NULL ? &packed : &where, i, m, rows, vecs, a, shard_sum);
+      if (shard_sum == &next) { combine(rows, vecs, sum, &next, sum); }
+      if ((shard + 1) % p->group != 0) { continue; }
+      if (levels == 0 && sum != last) { *last = *sum; }
       for (size_t level = 0; level < levels; ++level) {
-        combine(rows, vecs, NODE(level), &now, level + 1 < levels ? &now : last);
+        combine(rows, vecs, NODE(level), level == 0 ? sum : &now, level + 1 < levels ? &now : last);
       }
 #undef NODE
     }
-    if (p->unit + p->units == p->all) { gradient_store(p, m, rows, vecs, &now); }
+    if (p->shard + p->shards == p->all) { gradient_store(p, m, rows, vecs, &now); }
   }
 }

@@ -52,6 +52,8 @@ typedef struct gradient_tile {
   unroll_real column[KERNELS_PAD] __attribute__((aligned(64)));
 } gradient_tile;
 
+#define TILE_NODE (sizeof(gradient_tile) / sizeof(unroll_real))
+
 /* Elements of a token in a packed tile: its rows in whole vectors. */
 #define PACK ((TILE_ROWS + LANES - 1) / LANES * LANES)
 
