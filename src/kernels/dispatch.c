@@ -11,7 +11,7 @@ extern const kernel_table kernel_table_avx512, kernel_table_avx2;
 extern const kernel_table kernel_table_portable;
 
 static const kernel_table *chosen;
-static cpu_cache_sizes caches;
+static block_sizes blocks;
 
 typedef struct path {
   const kernel_table *table;
@@ -60,9 +60,11 @@ static unroll_status choose(void)
 
 unroll_status kernels_start(void)
 {
+  cpu_cache_sizes caches;
   unroll_status st = choose();
   if (st == UNROLL_OK) { st = cpu_caches(CPU_CACHE_FOLDER, &caches); }
   if (st != UNROLL_OK) { return st; }
+  blocks = blocks_of(&caches);
 #if defined(__x86_64__)
   const unsigned flush_to_zero = 0x8000, denormals_are_zero = 0x0040; /* bits of MXCSR */
   /* LLVM's libomp gives each region the setting that its first thread had before, and that thread has it back
@@ -79,9 +81,9 @@ const kernel_table *kernels(void)
   return chosen;
 }
 
-const cpu_cache_sizes *kernels_caches(void)
+const block_sizes *kernels_blocks(void)
 {
-  return &caches;
+  return &blocks;
 }
 
 const char *kernels_name(void)

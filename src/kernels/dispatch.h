@@ -2,7 +2,7 @@
 #define KERNELS_DISPATCH_H
 
 /* The kernels for this CPU, chosen once by CPUID, or forced by UNROLL_ISA=avx512|avx2|portable. */
-#include "base/cpu.h"
+#include "kernels/blocks.h"
 #include "kernels/kernels.h"
 #include <unroll/status.h>
 
@@ -21,8 +21,8 @@ unroll_status kernels_start(void);
 /** The chosen kernels; kernels_start must have succeeded. */
 const kernel_table *kernels(void);
 
-/** The caches whose sizes the kernels' blocks follow (base/cpu.h); kernels_start must have succeeded. */
-const cpu_cache_sizes *kernels_caches(void);
+/** The block sizes for this machine's caches; kernels_start must have succeeded. */
+const block_sizes *kernels_blocks(void);
 
 /** Name of the path that kernels_start chose or would choose. */
 const char *kernels_name(void);

@@ -34,9 +34,8 @@
 /* Parts are doubled while there are fewer tiles in all than these for each thread. */
 #define PIECES 4
 
-/* [bytes] Of the nodes of a thread, for which its block is cut; of a cache, above which it is taken to be that large. */
+/* [bytes] Of the nodes of a thread, for which its blocks are cut. They are written and read once a chunk. */
 #define NODES_BYTES ((size_t)1 << 21)
-#define CACHE_MOST  ((size_t)1 << 22)
 
 static size_t least(size_t a, size_t b)
 {
@@ -53,27 +52,15 @@ static size_t ceil_div(size_t n, size_t by)
   return (n + by - 1) / by;
 }
 
-/* Elements of a chunk's panel of h, and of the packed rows of dZ. */
-static size_t panel_elements(void)
-{
-  const cpu_cache_sizes *caches = kernels_caches();
-  return least(most(caches->l1d, caches->l2 / 16), CACHE_MOST) / sizeof(unroll_real);
-}
-
-static size_t packed_elements(void)
-{
-  return least(kernels_caches()->l2, CACHE_MOST) / 4 / sizeof(unroll_real);
-}
-
 /* Tokens of a chunk: whole shards, at least one. */
 static size_t chunk_tokens(size_t shard_tokens)
 {
-  return most(panel_elements() / kernels()->nr, shard_tokens);
+  return most(kernels_blocks()->panel / kernels()->nr, shard_tokens);
 }
 
 static size_t packed_most(size_t shard_tokens)
 {
-  return kernels_pad(most(packed_elements(), chunk_tokens(shard_tokens) * kernels()->pack));
+  return kernels_pad(most(kernels_blocks()->block, chunk_tokens(shard_tokens) * kernels()->pack));
 }
 
 static size_t nodes_most(void)
@@ -151,7 +138,7 @@ static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t t
   }
   while ((c.shards / c.chunk) >> (waiting - 2) > 0) { ++waiting; }
   const size_t nodes = nodes_most() / k->node / waiting; /* tiles for which there is room */
-  c.row_tiles = most(1, packed_elements() / (c.chunk * c.tokens * k->pack));
+  c.row_tiles = most(1, kernels_blocks()->block / (c.chunk * c.tokens * k->pack));
   c.row_tiles = least(least(c.row_tiles, nodes), ceil_div(c.tiles, c.down));
   c.row_panels = most(1, nodes / c.row_tiles);
   return c;

@@ -73,8 +73,11 @@ void weights_scale(size_t n, double factor, unroll_real *panels)
 
 /* ------------------------------------------------------------ plain product */
 
-/* Rows of A whose cut of K (isa/product.c) stays in the second-level cache while all panels pass over them. */
-#define BLOCK_ROWS 112
+/*
+ * K is cut, so that rows of A stay in the cache while all panels pass over them, in blocks of many rows: each panel is
+ * read again for each block. LONG_K, for the chains are stored and loaded again at each cut.
+ */
+#define LONG_K 512
 
 /* Multiply-adds that one thread does while a region starts and ends: no region for fewer. */
 #define REGION_WORK 100000
@@ -113,10 +116,13 @@ static void linear_share(const rows_product *whole, grid g, size_t i)
   const size_t row = i / g.across, column = i % g.across, panels = whole->last;
   size_t m = whole->M * row / g.down, end = whole->M * (row + 1) / g.down;
   rows_product p = *whole;
+  p.block_K = LONG_K;
+  const size_t most = kernels_blocks()->block / (p.K < LONG_K ? p.K : LONG_K);
+  const size_t block = most < kernels()->mr ? kernels()->mr : most;
   p.first = panels * column / g.across;
   p.last = panels * (column + 1) / g.across;
   for (; m < end; m += p.M) {
-    p.M = part(end - m, part(end - m, BLOCK_ROWS));
+    p.M = part(end - m, part(end - m, block));
     p.A = whole->A + m * p.lda;
     p.C = whole->C + m * p.ldc;
     kernels()->rows(&p);
@@ -162,15 +168,12 @@ typedef struct share {
   int in_step;        /* all threads move from step to step together */
 } share;
 
-/* Bytes of W_hh up to which a thread keeps all of it in its second-level cache. */
-#define WHOLE_BYTES ((size_t)1 << 19)
-
 static share share_of(const recurrence *r, size_t thread, size_t threads)
 {
   const kernel_table *k = kernels();
   const size_t B = r->B, H = r->H, panels = panel_count(H);
-  const size_t bytes = r->cell->recurrent * H * H * sizeof(unroll_real);
-  int by_columns = threads > 1 && panels >= threads && (B < threads * k->mr || bytes > WHOLE_BYTES);
+  const int fits = r->cell->recurrent * H * H <= kernels_blocks()->whole;
+  int by_columns = threads > 1 && panels >= threads && (B < threads * k->mr || !fits);
   share s = {.row = 0, .rows = B, .first = 0, .last = panels, .in_step = by_columns};
   if (by_columns) {
     s.first = panels * thread / threads;

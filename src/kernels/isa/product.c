@@ -8,14 +8,11 @@
 
 /* ---------------------------------------------------- activations x weights */
 
-/* The plain product: K is cut, so that the rows of A stay in the second-level cache while all panels pass. */
-#define STORE_K 512
-
 void ISA(rows)(const rows_product *p)
 {
   tile_sum s = {.row_stride = p->lda, .k_stride = 1, .ldc = p->ldc};
-  for (size_t k = 0; k < p->K; k += STORE_K) {
-    s.K = s.run = p->K - k < STORE_K ? p->K - k : STORE_K;
+  for (size_t k = 0; k < p->K; k += p->block_K) {
+    s.K = s.run = p->K - k < p->block_K ? p->K - k : p->block_K;
     for (size_t panel = p->first; panel < p->last; ++panel) {
       size_t vecs = panel_vecs(p->N, panel);
       s.ldb = vecs * LANES;
@@ -32,15 +29,9 @@ void ISA(rows)(const rows_product *p)
 /* ---------------------------------------------------- weights x token panels */
 
 /*
- * A long K is cut, so that the block of W and the panels stay in the
- * second-level cache; the chains continue through C, at the price of one load
- * and store per block of K. W itself comes from memory: the next
- * tile's rows are prefetched while this one's pass over the panels.
+ * Where K is cut, the chains continue through C, at the price of one load and store for each block of K. W itself comes
+ * from memory: the next tile's rows are prefetched while this one's pass over the panels.
  */
-#define WHOLE_K     1024
-#define SHORT_K     128 /* at least; as many rows of W as BLOCK_BYTES hold */
-#define BLOCK_BYTES ((size_t)1 << 18)
-
 #define CACHE_LINE (64 / sizeof(unroll_real))
 
 /* Elements [0, columns) of `rows` rows, into the second-level cache. */
@@ -54,8 +45,7 @@ INLINE void prefetch_rows(const unroll_real *W, size_t rows, size_t ld, size_t c
 void ISA(panels)(const panels_product *p)
 {
   tile_sum s = {.row_stride = p->row_stride, .k_stride = p->col_stride, .ldb = PANEL, .ldc = PANEL};
-  size_t short_K = BLOCK_BYTES / (p->col_stride * sizeof(unroll_real));
-  size_t block = p->K <= WHOLE_K ? p->K : short_K < SHORT_K ? SHORT_K : short_K;
+  const size_t block = p->block_K;
   tile_buffer bias;
 
   for (size_t k = 0; k < p->K; k += block) {
