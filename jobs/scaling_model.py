@@ -15,11 +15,11 @@ back, the ranks of a host sharing its link, in levels of up to 16 hosts:
 
     between(n) = 2 levels(h) alpha + n (h - 1) / h (beta + max(beta, add))
 
-alpha [s] is the latency of a message, beta [s/byte] the time of a byte on the link, add [s/byte] that of adding a byte
-that has come, which runs beside receiving. Parts of the gradient leave as the backward pass completes them, and
-follow each other without a gap; `overlap` is the share of what could be hidden behind it that is hidden.
+alpha [s] is the latency of a message, beta [s/byte] the time of a byte on the link, add [s/byte] that of adding a received
+byte, which overlaps receiving. Slices of the gradient are sent as the backward pass completes them, one after the other
+without a gap; `overlap` is the fraction of the exchange that could overlap the backward pass and does.
 
-All of it leaves out that ranks differ in speed, that links are shared with others, and that switches are.
+The model neglects differences in speed between ranks, other traffic on the links, and switches.
 """
 
 import math
@@ -29,7 +29,7 @@ import numpy as np
 
 REAL = 4  # [bytes] of a parameter
 RADIX = 16  # hosts of a level of the exchange: RADIX_MAX of src/comm/exchange.c
-SLICE, SLICES = 1 << 16, 8  # [reals] of a part of a matrix that leaves by itself, at least; parts, at most: src/train/step.c
+SLICE, SLICES = 1 << 16, 8  # [reals] least of a slice of a matrix that is exchanged by itself: src/train/step.c; most slices: src/net/sink.h
 
 
 class Configuration(NamedTuple):
@@ -80,14 +80,14 @@ NETWORKS = [
 # ------------------------------------------------------------------ the gradient
 
 
-def stride(n):
+def leading_dimension(n):
     """Elements from one row of n to the next, as kernels_ld of src/kernels/kernels.h."""
     padded = (n + 15) // 16 * 16
     return padded + 16 if padded % 256 == 0 else padded
 
 
 def is_sparse(c, batch):
-    """Do only rows of the input table travel? As network_is_sparse of src/net/network.h."""
+    """Are only touched rows of the input table exchanged? As embedding_is_sparse of src/net/embedding.c."""
     return c.V > c.T * batch
 
 
@@ -96,29 +96,29 @@ def rows_touched(c, batch):
     return c.V * -math.expm1(c.T * batch * math.log1p(-1 / c.V)) if c.V > 1 else 1.0
 
 
-def slices(n, bias, hosts):
-    """[(reals, share of the product that is done)] of a matrix of n reals; its bias leaves with the last."""
+def matrix_slices(n, bias, hosts):
+    """[(reals, share of the product that is done)] of a matrix of n reals; its bias is sent with the last."""
     count = min(SLICES, max(1, n // SLICE)) if hosts > 1 else 1
     return [(n / count + bias * (k + 1 == count), (k + 1) / count) for k in range(count)]
 
 
-def parts(c, batch, hosts):
-    """[(bytes, share of the backward pass that is still to come)] in the order in which parts of the gradient leave.
+def gradient_slices(c, batch, hosts):
+    """[(bytes, share of the backward pass that is still to come)] of the slices, in the order in which they are sent.
 
-    As network_backward of src/net/backward.c; the shares are those of the operations: 2 H V for dW_qh, 2 H^2 for the
-    walk back, 2 H^2 for dW_hh.
+    As network_backward of src/net/network.c; the shares are those of the operations: 2 H V for dW_qh, 2 H^2 for the
+    recurrence, 2 H^2 for dW_hh.
     """
     total = c.V + 2 * c.H
-    output, recurrent = c.V * stride(c.H), c.H * stride(c.H)
+    output, recurrent = c.V * leading_dimension(c.H), c.H * leading_dimension(c.H)
     rows = rows_touched(c, batch) if is_sparse(c, batch) else c.V
-    leave = [(n, (c.V * (1 - done) + 2 * c.H) / total) for n, done in slices(output, stride(c.V), hosts)]
-    leave += [(rows * stride(c.H), c.H / total)]
-    leave += [(n, c.H * (1 - done) / total) for n, done in slices(recurrent, stride(c.H), hosts)]
-    return [(REAL * n, share) for n, share in leave]
+    sent = [(n, (c.V * (1 - done) + 2 * c.H) / total) for n, done in matrix_slices(output, leading_dimension(c.V), hosts)]
+    sent += [(rows * leading_dimension(c.H), c.H / total)]
+    sent += [(n, c.H * (1 - done) / total) for n, done in matrix_slices(recurrent, leading_dimension(c.H), hosts)]
+    return [(REAL * n, share) for n, share in sent]
 
 
 def gradient_bytes(c, batch):
-    return sum(n for n, _ in parts(c, batch, 1))
+    return sum(n for n, _ in gradient_slices(c, batch, 1))
 
 
 # ------------------------------------------------------------------ the exchange
@@ -146,7 +146,7 @@ class Exchange:
         if ranks == hosts:
             return 0.0
         sizes, times = self.tables[ranks // hosts]
-        return max(0.0, line(n, sizes, times))
+        return max(0.0, interpolate(n, sizes, times))
 
     def fit(self, messages):
         """alpha and beta with the least sum of squared relative errors, neither below zero; NaN without a message.
@@ -181,12 +181,12 @@ class Exchange:
         return max(0.0, (g + 1) / (g - 1) / (ranks_per_host + 1) * cost)
 
 
-def no_longer_than_more(seconds):
+def monotone(seconds):
     """Of work that grows: whatever was seen to take longer than what is more was disturbed, and takes at most as long."""
     return np.minimum.accumulate(np.array(seconds[::-1], float))[::-1]
 
 
-def line(x, xs, ys):
+def interpolate(x, xs, ys):
     """Through the two nearest of the points, xs rising; through zero where there is but one.
 
     Beyond the last point through the first and the last: the noise of two near points would decide, of a rank's sequences
@@ -215,8 +215,8 @@ def between(network, add, n, hosts):
 
 
 def all_inside(c, batch, exchange, ranks, hosts):
-    """[s] The parts of the gradient, added up inside each host."""
-    return sum(exchange.inside(n, ranks, hosts) for n, _ in parts(c, batch, hosts))
+    """[s] The slices of the gradient, added up inside each host."""
+    return sum(exchange.inside(n, ranks, hosts) for n, _ in gradient_slices(c, batch, hosts))
 
 
 def all_and_best(c, batch, network, add, backward, hosts):
@@ -224,7 +224,7 @@ def all_and_best(c, batch, network, add, backward, hosts):
     if hosts == 1:
         return 0.0, 0.0
     latency, end = between(network, add, 0, hosts), 0.0
-    for n, share in parts(c, batch, hosts):
+    for n, share in gradient_slices(c, batch, hosts):
         end = max(end, backward * (1 - share)) + between(network, add, n, hosts) - latency
     return between(network, add, gradient_bytes(c, batch), hosts), end + latency - backward
 
@@ -244,14 +244,14 @@ class Compute:
         """measured: [(b, passes, backward, apply)] in seconds, `backward` being part of `passes`."""
         measured = sorted(measured)
         self.b = np.array([m[0] for m in measured], float)
-        self.passes = no_longer_than_more([m[1] for m in measured])
-        self.backward = no_longer_than_more([m[2] for m in measured])
+        self.passes = monotone([m[1] for m in measured])
+        self.backward = monotone([m[2] for m in measured])
         bytes_then = np.array([gradient_bytes(c, m[0] * ranks) for m in measured])
         self.apply = float(np.median([m[3] for m in measured] / bytes_then))  # [s/byte]
 
     def at(self, b):
         """passes and backward [s]."""
-        return line(b, self.b, self.passes), line(b, self.b, self.backward)
+        return interpolate(b, self.b, self.passes), interpolate(b, self.b, self.backward)
 
 
 class Step(NamedTuple):

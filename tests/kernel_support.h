@@ -27,13 +27,13 @@
 /* Unit roundoff of float: half the distance from 1 to the next number. */
 #define ROUNDOFF (FLT_EPSILON / 2.0)
 
-/* CU_ASSERT that tells the sizes of the case when it fails. */
+/* CU_ASSERT that prints the sizes of the case when it fails. */
 #define CHECK_AT(ok, ...) CU_ASSERT(test_at((ok), __LINE__, __VA_ARGS__))
 __attribute__((format(printf, 3, 4))) static inline int test_at(int ok, int line,
                                                                 const char *format, ...)
 {
-  static int told;
-  if (!ok && told++ < 20) {
+  static int printed;
+  if (!ok && printed++ < 20) {
     va_list args;
     va_start(args, format);
     fprintf(stderr, "line %d: ", line);

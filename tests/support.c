@@ -117,9 +117,9 @@ static int run_shuffled(const char *suite, size_t n, const struct test_case *cas
 
 static int memory_is_left(void)
 {
-  if (memory_alive() == 0) { return 0; }
+  if (memory_live_blocks() == 0) { return 0; }
   fprintf(stderr, "rank %d: %" PRId64 " blocks of the library were not freed\n", test_rank,
-          memory_alive());
+          memory_live_blocks());
   return 1;
 }
 

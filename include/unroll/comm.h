@@ -21,9 +21,9 @@ typedef struct unroll_comm unroll_comm;
 /**
  * Duplicate `parent`. Collective over it. The caller owns *out.
  *
- * The ranks of a host become neighbours, as they share memory and add up first: where `parent` deals its ranks
- * out to the hosts in turns (mpirun --map-by node, srun -m cyclic), ranks inside differ from those of
- * `parent`. Rank 0 is the same in both. Results do not depend on the order; messages count as `parent` does.
+ * The ranks of a host become consecutive, as they share memory and are summed first: where the ranks of `parent` are
+ * placed cyclically over the hosts (mpirun --map-by node, srun -m cyclic), they are renumbered. Rank 0 is the same in
+ * both. Results do not depend on the order; messages name the ranks of `parent`.
  */
 unroll_status unroll_comm_new(MPI_Comm parent, unroll_comm **out);
 

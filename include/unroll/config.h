@@ -151,8 +151,8 @@ void unroll_config_init(unroll_config *config);
 unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value);
 
 /**
- * Check what no single option can show (what each needs of others, that shards divides batch, and so on) and
- * fill in what is derived: shards, and the stride of truncated BPTT.
+ * Check the options against each other (options without effect, shards that does not divide batch, and so on) and
+ * fill in derived values: shards, and the stride of truncated BPTT.
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG
  */

@@ -10,10 +10,10 @@
  *
  *   |dl_t / dh^l_{t-k}|, k = 0..K   the loss of one token alone, at positions t spread over the text;
  *                                   the total derivative, through the layers too
- *   |dl_t / dc^l_{t-k}|             the same for a cell with memory: by the c that step t-k hands on, h_{t-k} held fixed
+ *   |dl_t / dc^l_{t-k}|             the same for a cell with memory: by the c that step t-k passes on, h_{t-k} fixed
  *   W_hh                            eigenvalues, singular values; of a gated cell block by block
- *   derivative                      mean of phi'(a); of a gated cell the mean factor of the state past the product: f of
- *                                   lstm, z of gru, 1 - z of mingru
+ *   derivative                      mean of phi'(a); of a gated cell the mean factor from the state to itself without a
+ *                                   product: f of lstm, z of gru, 1 - z of mingru
  *   lyapunov                        mean of ln |J_t ... J_{t-K+1} u| / K: the growth of the product itself
  *
  * Verdict, growth and lags are of the whole state: of the norm of (dl_t/dh, dl_t/dc) where there is a c.
@@ -86,7 +86,7 @@ static inline const char *unroll_flow_text(unroll_flow flow)
 /**
  * Measure the gradient flow of a model on the text of these files.
  *
- * Positions are shared out over the ranks; the result is the same for any number of ranks and threads.
+ * Positions are divided over the ranks; the result is the same for any number of ranks and threads.
  * The last digits of what LAPACK finds (eigenvalues, singular values, radius, norm) may differ between
  * LAPACK libraries, and between CPUs where the library chooses its code by the CPU.
  *

@@ -2,7 +2,7 @@
 #define UNROLL_MODEL_H
 
 /*
- * A trained model: load it from a run file, score text with it, draw text from it.
+ * A trained model: load it from a run file, score text with it, sample text from it.
  *
  * Opaque: weights, vocabulary and the workspace of the kernels belong together.
  * Main thread only; opens parallel regions.
@@ -34,7 +34,7 @@ void unroll_model_free(unroll_model **model);
 const unroll_vocab *unroll_model_vocab_view(const unroll_model *model);
 const unroll_params *unroll_model_params_view(const unroll_model *model);
 
-/* What a text costs under a model. */
+/* The loss of a text under a model. */
 typedef struct unroll_score {
   uint64_t tokens;     /* scored */
   uint64_t characters; /* of the scored text, after --lowercase and --letters */
@@ -45,7 +45,7 @@ typedef struct unroll_score {
   double tokens_per_second;
 } unroll_score;
 
-/* Score of one line of the text: its share of the one pass over the whole. */
+/* Loss of one line of the text, given all text before it. */
 typedef struct unroll_line_score {
   uint64_t line;   /* from 1 */
   uint64_t tokens; /* scored, the line end included; 0: an empty first line */
@@ -55,15 +55,15 @@ typedef struct unroll_line_score {
 /**
  * Score tokens 2..N of the text of these files, each given all before it, from the zero state.
  *
- * With streams > 1 the text is cut into that many parts, each from the zero state and scored at once:
- * faster, slightly pessimistic. The streams are shared out over the ranks.
+ * With streams > 1 the text is cut into that many parts, each starting from the zero state, which are scored at the
+ * same time: faster, with a slightly higher loss. The streams are divided over the ranks.
  *
  * The text of a model trained with --sequences line or paragraph is scored in the same sequences, all of their
- * tokens, each sequence from the zero state; streams then only say how many are scored at once.
+ * tokens, each sequence from the zero state; streams is then only the number of sequences scored at a time.
  *
  * @param[in]  streams  >= 1
  * @param[out] score    same on every rank
- * @param[in]  tell     called on rank 0 for each line, in order; NULL: no lines. Only with streams 1
+ * @param[in]  on_line  called on rank 0 for each line, in order; NULL: no lines. Only with streams 1
  *
  * @return UNROLL_OK, UNROLL_ERR_ARG or UNROLL_ERR_INPUT: text unusable or shorter than 2 tokens a stream
  *
@@ -71,7 +71,7 @@ typedef struct unroll_line_score {
  */
 unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
                                     const char *const *texts, size_t streams,
-                                    void (*tell)(void *context, const unroll_line_score *line),
+                                    void (*on_line)(void *context, const unroll_line_score *line),
                                     void *context, unroll_score *score);
 
 typedef struct unroll_sampling {
@@ -81,22 +81,22 @@ typedef struct unroll_sampling {
   uint64_t top_k;     /* draw from the k most likely tokens only; 0: from all */
   uint64_t seed;
   uint64_t sample;             /* number of the sample: samples of one seed differ by it */
-  bool (*stop)(void *context); /* asked after each token: true ends the text there; NULL: never */
+  bool (*stop)(void *context); /* called after each token: true ends the text there; NULL: never */
 } unroll_sampling;
 
 /**
  * Draw text. `<unk>` is never drawn. The text does not depend on ranks or threads.
  *
- * @param[in] tell     called with each piece of text as it is drawn (bytes, not zero-terminated), to be put behind the
- *                     prime: a space comes before a word, unless the prime ends with white space
- * @param[in] context  of tell and of how->stop
+ * @param[in] on_text  called with the text of each token (bytes, not zero-terminated), which continues the prime: a
+ *                     space precedes a word, unless the prime ends with white space
+ * @param[in] context  of on_text and of how->stop
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: prime is malformed at the model's level, temperature < 0 or NaN
  *
  * Collective: no
  */
 unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *how,
-                                  void (*tell)(void *context, const char *text, size_t n),
+                                  void (*on_text)(void *context, const char *text, size_t n),
                                   void *context);
 
 #ifdef __cplusplus

@@ -4,7 +4,7 @@
 /*
  * Parameters of a model: one flat array and one table of named views.
  *
- *   V vocabulary, H hidden units, L layers; G blocks of rows, one for each gate: the same table for every cell.
+ *   V vocabulary, H hidden units, L layers; G blocks of rows, one for each gate.
  *
  *   | group     | name | shape in the file and the equations | in memory             | rnn | lstm | gru | mingru |
  *   | output    | W_qh | (V, H)                              | (V, H)                |     |      |     |        |
@@ -25,8 +25,8 @@
  *
  * The order in memory is the order in which gradients become complete:
  * output first, then the layers from the top to the bottom, so that the
- * exchange of a finished part can start early. The table of the inputs, layer0
- * W_xh, comes last: of its gradient only the rows of tokens seen are not zero.
+ * exchange of a complete tensor can start early. The input table, layer0 W_xh, is
+ * last: of its gradient only the rows of tokens in the batch are not zero.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,7 +39,7 @@
 extern "C" {
 #endif
 
-/** What a model is: all that shapes its parameters and equations. */
+/** The shape of a model: sizes, cell and activation. */
 typedef struct unroll_shape {
   size_t V, H, L;
   unroll_cell cell;
@@ -54,10 +54,10 @@ typedef struct unroll_tensor {
   const char *col_dim;   /* of the second; NULL for a vector */
   size_t rows, cols;     /* shape in the file; a vector has cols 1 */
   size_t blocks;         /* of the rows */
-  size_t block;          /* rows from one block to the next in memory */
-  size_t turn;           /* block k of the file is block (k + turn) % blocks in memory */
+  size_t block;          /* stride of the blocks in memory, in rows */
+  size_t turn;           /* rotation: block k of the file is block (k + turn) % blocks in memory */
   bool transposed;       /* memory holds cols rows of `blocks` * `block` elements */
-  size_t ld;             /* elements from one row in memory to the next */
+  size_t ld;             /* leading dimension: stride of the rows in memory, in elements */
   size_t offset;         /* first element in the flat array */
 } unroll_tensor;
 
@@ -90,7 +90,7 @@ static inline size_t unroll_tensor_index(const unroll_tensor *t, size_t row, siz
   return t->offset + (t->transposed ? col * t->ld + row : row * t->ld + col);
 }
 
-/* How the values start. */
+/* Initialization of the values. */
 typedef struct unroll_start {
   unroll_init init;
   double scale;       /* of W_hh with init orthogonal and identity */
@@ -102,10 +102,10 @@ typedef struct unroll_start {
  * Initial values, a function of the seed and the index alone.
  *
  *   uniform     every parameter uniform in +-1/sqrt(H), as torch.nn.RNN, LSTM, GRU and Linear
- *   orthogonal  the same, but each block of W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
- *   identity    the same, but W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
+ *   orthogonal  the same, except that each block of W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
+ *   identity    the same, except that W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
  *
- * but for the forget block of b_h of an lstm, which is forget_bias.
+ * The forget block of b_h of an lstm is forget_bias in each of them.
  *
  * Threads: opens regions
  */

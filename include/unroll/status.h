@@ -4,10 +4,10 @@
 /*
  * Status codes and the one line that explains a failure.
  *
- * Every function that can meet the world returns an unroll_status. The first
- * function that knows the cause records one line with unroll_fail: what, with
- * which value, where, and what would be legal. Callers pass the code on and
- * never rewrite the line. The library never prints, exits or aborts.
+ * Every function that can fail (input, files, memory, MPI) returns an unroll_status.
+ * The first function that knows the cause records one line with unroll_fail: what,
+ * with which value, where, and what would be legal. Callers return the code and
+ * do not change the line. The library never prints, exits or aborts.
  */
 
 #ifdef __cplusplus

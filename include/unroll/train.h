@@ -7,7 +7,7 @@
  * The data flow of one step, as src/train/train.c reads:
  *   window -> forward -> backward -> sum over ranks -> clip -> update -> record
  *
- * The library never prints: what happens is told to an observer.
+ * The library never prints: events are passed to an observer.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ extern "C" {
 
 typedef enum unroll_event {
   UNROLL_EVENT_START,      /* everything is read: vocab .. windows are set, training begins */
-  UNROLL_EVENT_STEP,       /* a step is done: a chance to refresh a progress line */
+  UNROLL_EVENT_STEP,       /* a step is done: refresh a progress line */
   UNROLL_EVENT_REPORT,     /* a report interval is over: a line for the log */
   UNROLL_EVENT_VALID,      /* a validation is done */
   UNROLL_EVENT_DIAGNOSE,   /* the gradient flow was measured: `flow` */
@@ -32,7 +32,7 @@ typedef enum unroll_event {
   UNROLL_EVENT_END         /* training is over; `text` says why, in a few words */
 } unroll_event;
 
-/* What an observer is told. Fields keep their last value between events. */
+/* The argument of unroll_observer.tell. Fields keep their last value between events. */
 typedef struct unroll_progress {
   unroll_event event;
   const char *text;       /* WARNING, END, CHECKPOINT (the path); else NULL */
@@ -57,11 +57,12 @@ typedef struct unroll_progress {
 
 typedef struct unroll_observer {
   void *context;
-  void (*tell)(void *context, const unroll_progress *progress); /* on rank 0; may be NULL */
+  void (*tell)(void *context,
+               const unroll_progress *progress); /* every event, on rank 0; may be NULL */
   /*
    * This rank has waited long for others: `line` names both sides with host and process, what for and in which
-   * step; more than once if it goes on. `over`: config->wait_limit is reached; end the process, by _exit: with
-   * any other call the main thread would have to help, and it waits. On any rank, by a thread of its own; may be NULL.
+   * step; called again if the wait goes on. `over`: config->wait_limit is reached; end the process with _exit, as exit
+   * and MPI_Abort would need the main thread, which is blocked. On any rank, from a separate thread; may be NULL.
    */
   void (*stuck)(void *context, const char *line, bool over);
 } unroll_observer;
@@ -72,7 +73,7 @@ typedef struct unroll_observer {
  * @param[in] config    options, without dry_run; `given` says which were set explicitly, for --resume
  * @param[in] texts     (n_texts) files and folders; none with --resume: those of the run file
  * @param[in] command   the command line, for the record
- * @param[in] observer  what is told, and on which ranks, stands above; the same functions on every rank; may be NULL
+ * @param[in] observer  see above; the same functions on every rank; may be NULL
  *
  * @return the same on every rank: UNROLL_OK,
  *         UNROLL_STOPPED: a signal came, a checkpoint is written,
@@ -88,47 +89,47 @@ unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_
                            const char *const *texts, const char *command,
                            const unroll_observer *observer);
 
-/* A link between hosts that is assumed, and what it would make of a run with one rank on each host. */
+/* An assumed link between hosts, and the times of a run with one rank on each host over it. */
 typedef struct unroll_plan_link {
   double gbit_per_second, latency;                    /* [1e9 bits per second], [seconds] */
-  double exchange_seconds, step_seconds, run_seconds; /* [seconds] nothing hidden: upper bounds */
+  double exchange_seconds, step_seconds, run_seconds; /* [seconds] without overlap: upper bounds */
 } unroll_plan_link;
 
 #define UNROLL_PLAN_LINKS 3
 
-/* What a run would be and take. Bytes and seconds are those of one rank. */
+/* Size and cost of a run. Bytes and seconds are those of one rank. */
 typedef struct unroll_plan {
   uint64_t ranks, shards, shards_of_rank, sequences_of_rank;
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens;
   uint64_t windows, steps, resumed_step; /* as in unroll_progress */
-  uint64_t updates;                      /* that are still to be done, --max-steps respected */
+  uint64_t updates;                      /* still to be done, --max-steps respected */
 
-  /* [bytes] A rank has the first four for itself; the ranks of a host that share memory have `shared_memory` once. */
-  uint64_t text_memory;      /* its tokens, and the vocabulary unless that is of a run file */
-  uint64_t gradient_memory;  /* its gradient, and rows on their way */
+  /* [bytes] The first four are private to a rank; `shared_memory` exists once for the ranks of a host. */
+  uint64_t text_memory;      /* its tokens, and the vocabulary unless it comes from a run file */
+  uint64_t gradient_memory;  /* its gradient, and touched rows for the exchange */
   uint64_t workspace_memory; /* hidden states, logits, packed weights and so on */
   uint64_t buffer_memory;    /* of the exchange, between hosts */
   uint64_t shared_memory;    /* parameters and moments */
   uint64_t
       process_memory; /* resident set now: program, libraries, MPI, and what reading the text took */
 
-  /* [bytes] a step, if no rank shared memory: of the gradient that is summed, and that a rank sends for it. Where it
-   * differs from step to step (rows of a large vocabulary) the most. */
+  /* [bytes] per step, if no ranks shared memory: of the gradient that is summed, and sent by a rank. The maximum where
+   * steps differ (touched rows of a large vocabulary). */
   uint64_t exchange_bytes, sent_bytes;
 
-  /* Measured here, on this machine's cores, with all ranks of comm at work; the slowest counts. */
+  /* Measured on this machine with all ranks of comm computing: the slowest rank. */
   uint64_t threads;
-  double compute_seconds;   /* of a step without its exchange; 0: not known */
-  double run_seconds;       /* of all updates with no exchange; 0: not known */
-  const char *not_measured; /* why compute_seconds is not known, in a few words; else NULL */
+  double compute_seconds;   /* of a step without its exchange; 0: not measured */
+  double run_seconds;       /* of all updates without exchange; 0: not measured */
+  const char *not_measured; /* why compute_seconds was not measured, in a few words; else NULL */
   unroll_plan_link
-      links[UNROLL_PLAN_LINKS]; /* for more than one rank, and where compute_seconds is known */
+      links[UNROLL_PLAN_LINKS]; /* for more than one rank, where compute_seconds was measured */
 } unroll_plan;
 
 /**
- * Say what unroll_train would do with config->ranks ranks (0: those of comm), by the same code: options, files and text
- * are checked, tokens counted, memory counted but not used. A step of one rank's share is run for a second, on made-up
- * tokens; at least a dozen times, so a slow one takes longer. Nothing is written.
+ * Dry run: what unroll_train would do with config->ranks ranks (0: those of comm), by the same code: options, files and
+ * text are checked, tokens counted, memory counted but not used. Steps of one rank are run for a second on synthetic
+ * tokens; at least a dozen, so slow ones take longer. Nothing is written.
  *
  * @param[in]  config, n_texts, texts  as for unroll_train
  * @param[out] plan                    the same on every rank

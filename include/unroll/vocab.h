@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-/* How text becomes tokens; part of the vocabulary, because other text must be read alike. */
+/* How text becomes tokens; part of the vocabulary, because other text must be read by the same rules. */
 typedef struct unroll_text_rules {
   unroll_level level;
   bool lowercase;
@@ -29,7 +29,7 @@ typedef struct unroll_text_rules {
 typedef struct unroll_vocab unroll_vocab;
 
 /**
- * A vocabulary from its parts, as a run file holds them.
+ * A vocabulary from the data of a run file.
  *
  * @param[in] V       tokens, >= 1
  * @param[in] tokens  (V) zero-terminated UTF-8; at level byte NULL is fine

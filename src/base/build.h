@@ -12,7 +12,8 @@
 #define UNROLL_FLAGS "unknown"
 #endif
 
-/* The commit, or "unknown"; a file of its own (CMakeLists.txt), as nothing else changes with each. */
+/* The commit, or "unknown"; in a generated file of its own (CMakeLists.txt), the only one to compile again for each
+ * commit. */
 extern const char build_revision[];
 
 #endif

@@ -4,8 +4,8 @@
 /*
  * One exit per function: each macro expects `unroll_status st` and a label
  * `cleanup` in the calling function, which releases in reverse order and is
- * correct for anything not yet acquired. The MPI and HDF5 forms stand in
- * comm/ and runfile/, beside the only code that calls those libraries.
+ * correct for anything not yet acquired. The forms for MPI and HDF5 calls are in
+ * comm/ and runfile/, the only folders that call those libraries.
  */
 #include <unroll/status.h>
 

@@ -33,7 +33,7 @@ static void read_line(const char *folder, const char *name, size_t size, char *l
   if (f != NULL) { (void)fclose(f); }
 }
 
-/* Cores' worth of one group, rounded up; 0: no limit. */
+/* Quota of one group in cores, rounded up; 0: no limit. */
 static int limit_of(const char *group)
 {
   char line[128];
@@ -49,7 +49,7 @@ static int limit_of(const char *group)
   return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
 }
 
-/* Does the line "ID:CONTROLLERS:PATH" tell the group that limits CPU time? Version 2 names no controllers. */
+/* PATH of a line "ID:CONTROLLERS:PATH" if that group limits CPU time, else NULL. Version 2 names no controllers. */
 static const char *path_of(char *line)
 {
   char *controllers = strchr(line, ':');
@@ -97,7 +97,7 @@ int cpu_quota(const char *groups, const char *root, uint64_t *group)
 
 /* ------------------------------------------------------------------- caches */
 
-/* A level of which the machine tells nothing counts as one of the small ones in use: too small a block costs little. */
+/* Sizes of levels that are not reported: small ones among CPUs in use, as too small a block costs little. */
 static const cpu_cache_sizes small_caches = {.l1d = 32 << 10, .l2 = 256 << 10, .l3 = 2 << 20};
 
 /* "512K" in bytes, and what follows it; 0: no size, or out of range. */
@@ -109,7 +109,7 @@ static size_t read_size(const char *text, const char **rest)
 
   for (; *end >= '0' && *end <= '9'; ++end) {
     size = 10 * size + (size_t)(*end - '0');
-    if (size > CPU_CACHE_MOST) { return 0; }
+    if (size > CPU_CACHE_MAX) { return 0; }
   }
   const char *letter = *end != '\0' ? strchr(units, *end) : NULL;
   if (letter != NULL) {
@@ -117,7 +117,7 @@ static size_t read_size(const char *text, const char **rest)
     end += 1;
   }
   *rest = end;
-  return size <= CPU_CACHE_MOST / unit ? size * unit : 0;
+  return size <= CPU_CACHE_MAX / unit ? size * unit : 0;
 }
 
 /* "32K,512K,32M" */
@@ -131,7 +131,7 @@ static bool read_sizes(const char *text, cpu_cache_sizes *out)
   return out->l3 != 0 && *text == '\0';
 }
 
-/* What Linux tells, a folder for each cache; levels that it does not name are left alone. */
+/* The sizes in sysfs, a folder for each cache; other levels are not changed. */
 static void read_folder(const char *folder, cpu_cache_sizes *out)
 {
   size_t *const levels[] = {&out->l1d, &out->l2, &out->l3};
@@ -153,15 +153,17 @@ static void read_folder(const char *folder, cpu_cache_sizes *out)
   }
 }
 
-/* What the C library tells, as far as it does. */
+/* The sizes that the C library reports; other levels are not changed. */
 static void read_library(cpu_cache_sizes *out)
 {
 #ifdef _SC_LEVEL1_DCACHE_SIZE
-  const long told[] = {sysconf(_SC_LEVEL1_DCACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE),
-                       sysconf(_SC_LEVEL3_CACHE_SIZE)};
+  const long reported[] = {sysconf(_SC_LEVEL1_DCACHE_SIZE), sysconf(_SC_LEVEL2_CACHE_SIZE),
+                           sysconf(_SC_LEVEL3_CACHE_SIZE)};
   size_t *const levels[] = {&out->l1d, &out->l2, &out->l3};
   for (size_t i = 0; i < 3; ++i) {
-    if (told[i] > 0 && (size_t)told[i] <= CPU_CACHE_MOST) { *levels[i] = (size_t)told[i]; }
+    if (reported[i] > 0 && (size_t)reported[i] <= CPU_CACHE_MAX) {
+      *levels[i] = (size_t)reported[i];
+    }
   }
 #else
   (void)out;
@@ -181,7 +183,7 @@ unroll_status cpu_caches(const char *folder, cpu_cache_sizes *out)
         wanted);
   }
   if (wanted == NULL) {
-    /* The folder counts more: glibc 2.36 gives the third level of a Zen 4 ten times too large. */
+    /* The folder overrides the library: glibc 2.36 gives the third level of a Zen 4 ten times too large. */
     read_library(&sizes);
     read_folder(folder, &sizes);
   }

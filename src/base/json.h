@@ -2,8 +2,8 @@
 #define BASE_JSON_H
 
 /*
- * JSON values of what JSON has no value for, and objects built without a look at each step: `bad` remembers
- * that there was no memory for one of them.
+ * JSON values for numbers and texts that JSON cannot represent; and objects built without a check of each call: `bad`
+ * is set when there was no memory for one of them.
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@ json_t *json_count(uint64_t n);
 /** A text, "" for NULL; null where its bytes are no UTF-8. */
 json_t *json_text(const char *text);
 
-/** Add a new value, which is taken over, under a key or at the end of an array. */
+/** Add a new value under a key or at the end of an array, and take over its reference. */
 void json_put(json_t *object, const char *key, json_t *value, bool *bad);
 void json_append(json_t *array, json_t *value, bool *bad);
 

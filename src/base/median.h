@@ -1,11 +1,11 @@
 #ifndef BASE_MEDIAN_H
 #define BASE_MEDIAN_H
 
-/* Of measured times: the one in the middle is one of them. */
+/* The median of measured times, as an index: other measurements of the same run belong to it. */
 #include <stddef.h>
 
 /** Index of the median of n values, n odd. */
-static inline size_t median_of(size_t n, const double *x)
+static inline size_t median_index(size_t n, const double *x)
 {
   for (size_t i = 0; i < n; ++i) {
     size_t below = 0;

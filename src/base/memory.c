@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* What lies before a block: malloc aligns to 16 bytes at least, so there is room. */
+/* Header stored before a block: malloc aligns to 16 bytes at least, so there is room. */
 typedef struct head {
-  void *whole;  /* the address that the system gave */
+  void *whole;  /* the address that calloc returned */
   size_t bytes; /* of the block */
 } head;
 _Static_assert(_Alignof(max_align_t) >= sizeof(head), "room for a head before an aligned block");
@@ -41,7 +41,7 @@ unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
   return UNROLL_OK;
 }
 
-unroll_status memory_reals(size_t count, const char *what, unroll_real **out)
+unroll_status memory_new_reals(size_t count, const char *what, unroll_real **out)
 {
   return memory_new(count, sizeof **out, what, out);
 }
@@ -85,22 +85,22 @@ unroll_status memory_string(const char *text, char **out)
   return st;
 }
 
-int64_t memory_alive(void)
+int64_t memory_live_blocks(void)
 {
   return alive;
 }
 
-int64_t memory_total(void)
+int64_t memory_total_blocks(void)
 {
   return total;
 }
 
-uint64_t memory_held(void)
+uint64_t memory_live_bytes(void)
 {
   return held;
 }
 
-uint64_t memory_peak(void)
+uint64_t memory_peak_rss(void)
 {
   struct rusage usage = {0};
   (void)getrusage(RUSAGE_SELF, &usage);

@@ -5,8 +5,8 @@
  * All allocation of the library goes through here: sizes are multiplied with
  * an overflow check, blocks are aligned for vector loads and set to zero, and
  * the blocks alive are counted, so that a test can demand that none is left.
- * Pages of a large block are the process's only once they are written to, so
- * what a phase does not use takes no memory.
+ * Pages of a large block are allocated when they are first written, so
+ * what is not used takes no memory.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@
  *
  * @param[in]  count  elements; 0 yields a valid pointer that must be freed
  * @param[in]  size   [bytes] of one element
- * @param[in]  what   the thing allocated, in words, for the message
+ * @param[in]  what   what is allocated, in words, for the message
  * @param[out] out    pointer to the new block; untouched on error
  *
  * @return UNROLL_OK, or UNROLL_ERR_MEMORY: the product overflows or there is no memory
@@ -31,7 +31,7 @@
 unroll_status memory_new(size_t count, size_t size, const char *what, void *out);
 
 /** The same of `count` reals. */
-unroll_status memory_reals(size_t count, const char *what, unroll_real **out);
+unroll_status memory_new_reals(size_t count, const char *what, unroll_real **out);
 
 /**
  * Change the number of elements, keeping the old ones and zeroing new ones.
@@ -47,15 +47,15 @@ void memory_free(void *p);
 unroll_status memory_string(const char *text, char **out);
 
 /** Blocks allocated and not yet freed. */
-int64_t memory_alive(void);
+int64_t memory_live_blocks(void);
 
 /** Blocks ever allocated by this process: a hot loop must not raise it. */
-int64_t memory_total(void);
+int64_t memory_total_blocks(void);
 
-/** [bytes] of the blocks alive, as asked for: whether their pages are in use or not. */
-uint64_t memory_held(void);
+/** [bytes] requested for the blocks alive, whether their pages are in use or not. */
+uint64_t memory_live_bytes(void);
 
 /** [bytes] Largest resident set of this process so far. */
-uint64_t memory_peak(void);
+uint64_t memory_peak_rss(void);
 
 #endif

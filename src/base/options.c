@@ -245,7 +245,7 @@ static unroll_status set_row(const option *row, const char *text, void *settings
 void options_defaults(const option_table *table, void *settings)
 {
   for (size_t k = 0; k < table->n_rows; ++k) {
-    unroll_status st = set_row(&table->rows[k], table->rows[k].fallback, settings);
+    unroll_status st = set_row(&table->rows[k], table->rows[k].default_text, settings);
     assert(st == UNROLL_OK);
     (void)st;
   }
@@ -367,7 +367,7 @@ static const char *split_needs(const char *needs, const char **conditions)
   return of_values ? needs : NULL;
 }
 
-/* Is the text one of "a|b|c", which ends at a colon, a blank or zero? "on": is anything set? */
+/* Is the text one of "a|b|c", which ends at a colon, a blank or zero? "on:": is it neither no, 0 nor empty? */
 static bool is_among(const char *text, const char *values)
 {
   size_t n = strlen(text);
@@ -426,7 +426,7 @@ static void describe_needs(const option *row, size_t size, char *out)
   (void)copy_values(conditions, conditions + strlen(conditions), out);
 }
 
-/* Is one of the conditions met? `here` gets what there is instead: "; here --bptt is full". */
+/* Is one of the conditions met? `here` is set to the actual values: "; here --bptt is full". */
 static bool is_met(const option_table *table, const char *conditions, const void *settings,
                    size_t size, char *here)
 {
@@ -523,7 +523,7 @@ void options_describe(const option *row, size_t size, char *out)
   if (row->type != OPTION_FLAG) {
     bool unit = row->type != OPTION_TEXT && row->unit != NULL;
     add_note(sizeof notes, notes, "default %s%s%s",
-             row->fallback[0] == '\0' ? "none" : row->fallback, unit ? ", in " : "",
+             row->default_text[0] == '\0' ? "none" : row->default_text, unit ? ", in " : "",
              unit ? row->unit : "");
   }
   if (row->type == OPTION_COUNT || row->type == OPTION_REAL) {
@@ -687,7 +687,7 @@ static const option *find_key(const option_table *table, int key)
   return NULL;
 }
 
-/* getopt_long refused this word: why? `letter` is the culprit where it is one of short options. */
+/* The error for a word that getopt_long refused; `letter`: the illegal one of several short options. */
 static unroll_status fail_word(const option_table *table, const char *word, int letter)
 {
   if (strncmp(word, "--", 2) != 0) {
@@ -730,11 +730,11 @@ static unroll_status take_option(struct parse *p, const char *word, int key, con
   return set_row(row, value == NULL ? "yes" : value, p->settings);
 }
 
-/* What getopt_long is to know: each long name, each letter, and help. */
+/* The arguments of getopt_long: each long name, each letter, and help. */
 static void list_options(const option_table *table, struct option *names, char *letters)
 {
   *letters++ = '-'; /* operands as they come, as KEY_OPERAND */
-  *letters++ = ':'; /* tell KEY_MISSING from KEY_UNKNOWN, and print nothing */
+  *letters++ = ':'; /* return KEY_MISSING where a value is missing, and print nothing */
   for (size_t k = 0; k < table->n_rows; ++k) {
     const option *row = &table->rows[k];
     int value = row->type == OPTION_FLAG ? no_argument : required_argument;

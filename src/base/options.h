@@ -2,19 +2,19 @@
 #define BASE_OPTIONS_H
 
 /*
- * Options as a table: one row per option says its name, type, place, default,
- * unit, range, help and what it needs of other options. Parsing (by
- * getopt_long), --help with live defaults, the checks, the man page and the
- * /config group of the run file are all read from the rows.
+ * Options as a table: one row per option has its name, type, offset, default,
+ * unit, range, help and the options that it depends on. Parsing (by
+ * getopt_long), --help, the checks, the man page and the
+ * /config group of the run file all use the rows.
  *
- * What an option needs, without which it would have no effect:
+ * `needs` names settings without which an option has no effect:
  *
- *   "--optimizer momentum"               needed wherever the option is given, be it with its default
+ *   "--optimizer momentum"               needed wherever the option is given, even with its default value
  *   "--schedule step|plateau"            one of these values
- *   "--out"                              that something is set: neither no, nor 0, nor empty
+ *   "--out"                              set: neither no, nor 0, nor empty
  *   "--valid or --valid-fraction"        one of several
  *   "line|paragraph: --bptt full"        these values alone need it, given or set by a program
- *   "on: --dry-run"                      every value but no, 0 and the empty one needs it; the same
+ *   "on: --dry-run"                      every value except no, 0 and the empty one needs it, given or set by a program
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,22 +30,22 @@ typedef enum option_type {
   OPTION_EVERY,  /* unroll_every: "500" steps, "90s", "30m", "2h", "0" never */
 } option_type;
 
-/* The tag differs from the type: getopt.h owns `struct option`. */
+/* The tag differs from the type because getopt.h defines `struct option`. */
 typedef struct option_row {
   const char *name; /* long name without dashes */
   int letter;       /* short name, or 0 */
   option_type type;
-  size_t offset;        /* of the field in the settings struct */
-  const char *fallback; /* default as text, read by the same parser */
+  size_t offset;            /* of the field in the settings struct */
+  const char *default_text; /* default as text, read by the same parser */
   const char *unit;    /* "steps", "epochs", "nats"...; NULL where the number is pure; TEXT: "file";
                            EVERY: NULL, or "updates": times are not legal */
   double low, high;    /* legal range, inclusive; for COUNT, REAL */
   bool above_low;      /* REAL: low itself is not legal */
   const char *choices; /* CHOICE: "byte|char|word" */
   const char *heading; /* group in --help: "Data", "Model", ...; equal for neighbours */
-  const char *help;    /* one sentence, without the default: that is printed from `fallback` */
+  const char *help;    /* one sentence, without the default: that is printed from `default_text` */
   const char *needs;   /* see above; NULL: nothing */
-  bool may_change;     /* may differ when a run is resumed: it does not shape the result */
+  bool may_change;     /* may differ when a run is resumed, as the result does not depend on it */
 } option;
 
 typedef struct option_table {
@@ -70,7 +70,7 @@ bool options_equal(const option *row, const void *a, const void *b);
 void options_copy(const option *row, const void *from, void *to);
 
 /**
- * Check that every option has what it needs; see the head of this file.
+ * Check `needs` of every option; see the head of this file.
  *
  * @param[in] given  bit k: option k was given
  *
@@ -78,13 +78,13 @@ void options_copy(const option *row, const void *from, void *to);
  */
 unroll_status options_check_needs(const option_table *table, const void *settings, uint64_t given);
 
-/** How the option is written, for help and man page: "-o, --out FILE". */
+/** The option as help and man page show it: "-o, --out FILE". */
 void options_spell(const option *row, size_t size, char *out);
 
 /** What it does, with default, unit, range and needs: "how far (default 64, in steps; 1 to 9; needs --go)". */
 void options_describe(const option *row, size_t size, char *out);
 
-/* What one subcommand's command line looks like. */
+/* The command line of one subcommand. */
 typedef struct options_usage {
   const char *command;  /* "train" */
   const char *operands; /* "TEXT..." */
@@ -113,8 +113,8 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
 extern const option_table config_table;
 
 /**
- * Take from `file` every option that `config` was not given; see unroll_config.given. Only out, resume,
- * overwrite, dry_run and ranks stay: they are of this call. To be followed by unroll_config_resolve.
+ * Copy from `file` every option that is not set in config->given, except out, resume,
+ * overwrite, dry_run and ranks, which concern this call only. To be followed by unroll_config_resolve.
  *
  * @param[in] file  as resolved, which is what a run file holds
  *

@@ -27,9 +27,9 @@ static void print_range(int low, int high, const char *what)
 static void print_places(const placement *p)
 {
   (void)fprintf(stderr, "%d rank%s x ", p->ranks, p->ranks == 1 ? "" : "s");
-  print_range(p->threads_low, p->threads_high, "thread");
+  print_range(p->threads_min, p->threads_max, "thread");
   (void)fprintf(stderr, ", ");
-  print_range(p->cores_low, p->cores_high, "core");
+  print_range(p->cores_min, p->cores_max, "core");
   (void)fprintf(stderr, " for each rank, %d host%s: %s\n", p->n_hosts, p->n_hosts == 1 ? "" : "s",
                 p->hosts);
 }

@@ -48,7 +48,7 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow
 
 /* The option --json of all commands that have it, but its offset. */
 #define CLI_JSON                                                                                   \
-  .name = "json", .type = OPTION_FLAG, .fallback = "no", .heading = "Output",                      \
+  .name = "json", .type = OPTION_FLAG, .default_text = "no", .heading = "Output",                  \
   .help = "print one JSON object with stable keys"
 
 /** Print a JSON object, which is taken over; `bad`: there was no memory for all of it. Rank 0. */

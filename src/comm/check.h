@@ -2,8 +2,7 @@
 #define COMM_CHECK_H
 
 /*
- * What the files of this folder share, and no other folder sees: the inside of
- * the communicator and the check of an MPI call.
+ * Private to this folder: the members of the communicator, and the check of an MPI call.
  */
 #include "base/check.h"
 #include "comm/watchdog.h"
@@ -16,40 +15,39 @@
 #define COMM_LINE 4096
 
 struct unroll_comm {
-  MPI_Comm
-      handle; /* a duplicate: own messages, errors are returned; ranks of a host are neighbours */
+  MPI_Comm handle; /* a duplicate that returns errors; the ranks of a host are consecutive */
   int rank, size;
-  MPI_Comm host;          /* the ranks of this host, in the same order */
-  int parent_rank;        /* as launchers and people count; not `rank` where hosts took turns */
+  MPI_Comm host;   /* the ranks of this host, in the same order */
+  int parent_rank; /* in the caller's communicator, as in messages; not `rank` where ranks were placed cyclically */
   char agreed[COMM_LINE]; /* the line of the last failure that all ranks agreed on */
 };
 
 /*
  * [elements] Longest message. MPI counts are int; this is far below INT_MAX,
- * costs nothing in speed, and is short enough that tests pass through the cut.
+ * costs nothing in speed, and is short enough that tests need several messages.
  */
-#define COMM_PIECE ((size_t)1 << 22)
+#define COMM_MESSAGE_MAX ((size_t)1 << 22)
 
-/* Of the next message, when so many are left. */
-static inline int comm_piece(size_t left)
+/* Elements of the next message, of `left` still to send. */
+static inline int comm_message_count(size_t left)
 {
-  return (int)(left < COMM_PIECE ? left : COMM_PIECE);
+  return (int)(left < COMM_MESSAGE_MAX ? left : COMM_MESSAGE_MAX);
 }
 
-/* To begin to wait in a collective that has a root: the root waits for any of the others, they for the root. */
-static inline void comm_begin_rooted(const unroll_comm *comm, int root, const char *what)
+/* watchdog_wait_begin for a collective with a root: the root waits for any of the others, they for the root. */
+static inline void comm_wait_begin_rooted(const unroll_comm *comm, int root, const char *what)
 {
   if (comm->rank == root) {
-    watchdog_begin_all(what);
+    watchdog_wait_begin_any(what);
   } else {
-    watchdog_begin(root, what);
+    watchdog_wait_begin(root, what);
   }
 }
 
 /* Tag of all messages: exchanges have communicators of their own. */
 #define COMM_TAG 0
 
-/** Record the failure of an MPI call, with the library's own words, and return UNROLL_ERR_MPI. */
+/** Record the failure of an MPI call, with the library's message, and return UNROLL_ERR_MPI. */
 unroll_status unroll_fail_mpi(int code, const char *call, const char *file, int line);
 
 /* Expects `unroll_status st` and a label `cleanup` in the calling function. */

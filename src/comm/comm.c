@@ -8,10 +8,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A size_t travels as MPI_UINT64_T. */
+/* A size_t is sent as MPI_UINT64_T. */
 _Static_assert(sizeof(size_t) == sizeof(uint64_t), "sizes are 64-bit");
 
-/* Messages that the root of a gather expects at a time; few enough that tests pass through the wait. */
+/* Receives that the root of a gather posts at a time; few enough that tests need several rounds. */
 #define GATHER_AT_ONCE 8
 
 /* What comm_agree sends: the status and the line of the rank that failed. */
@@ -42,7 +42,7 @@ cleanup:
   return st;
 }
 
-/* The ranks of this host: those that can share memory, or those of the same made-up host >= 0. */
+/* The ranks of this host: those that can share memory, or those of the same simulated host >= 0. */
 static unroll_status find_host(unroll_comm *comm, int host)
 {
   unroll_status st = UNROLL_OK;
@@ -59,8 +59,8 @@ cleanup:
 }
 
 /*
- * Make the ranks of each host neighbours: hosts in the order of their lowest ranks, inside a host the order of
- * before. Nothing changes where they are neighbours already.
+ * Renumber the ranks so that those of each host are consecutive: hosts ordered by their lowest rank, within a host the
+ * order is kept. Nothing changes where they are consecutive already.
  */
 static unroll_status order_by_host(unroll_comm *comm)
 {
@@ -143,13 +143,13 @@ unroll_status unroll_fail_mpi(int code, const char *call, const char *file, int 
 
 /* ---------------------------------------------------------------- agreement */
 
-/* Did it fail here, while other ranks may be well? Then the place is worth knowing. */
+/* May it fail on this rank alone? Then the line names the rank and its host. */
 static bool is_of_one_rank(unroll_status status)
 {
   return status == UNROLL_ERR_MEMORY || status == UNROLL_ERR_IO;
 }
 
-/* The line of this rank, with its place; a line that was agreed on before has one. */
+/* The line of this rank, with rank and host; a line that was agreed on before has them already. */
 static void write_line(const unroll_comm *comm, unroll_status mine, char line[COMM_LINE])
 {
   char host[256] = "", place[300] = "";
@@ -168,7 +168,7 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
   int first = mine == UNROLL_OK ? comm->size : comm->rank;
   verdict v = {.status = (int)mine};
 
-  watchdog_begin_all("agreement of all ranks");
+  watchdog_wait_begin_any("agreement of all ranks");
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm->handle));
   if (first < comm->size) {
     if (first == comm->rank) { write_line(comm, mine, v.line); }
@@ -178,7 +178,7 @@ unroll_status comm_agree(unroll_comm *comm, unroll_status mine)
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -189,32 +189,32 @@ unroll_status comm_broadcast(unroll_comm *comm, void *bytes, size_t n, int root)
   unroll_status st = UNROLL_OK;
   char *at = bytes;
 
-  for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = comm_piece(n - i);
-    comm_begin_rooted(comm, root, "broadcast to all ranks");
+  for (size_t i = 0; i < n; i += COMM_MESSAGE_MAX) {
+    int count = comm_message_count(n - i);
+    comm_wait_begin_rooted(comm, root, "broadcast to all ranks");
     UNROLL_TRY_MPI(MPI_Bcast(at + i, count, MPI_BYTE, root, comm->handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
-/* Reduce in place, for operations whose order does not matter. */
+/* Allreduce in place, where the order of the operations does not matter. */
 static unroll_status reduce(unroll_comm *comm, void *x, size_t n, MPI_Datatype type, size_t width,
                             MPI_Op op)
 {
   unroll_status st = UNROLL_OK;
   char *at = x;
 
-  for (size_t i = 0; i < n; i += COMM_PIECE) {
-    int count = comm_piece(n - i);
-    watchdog_begin_all("sum over all ranks");
+  for (size_t i = 0; i < n; i += COMM_MESSAGE_MAX) {
+    int count = comm_message_count(n - i);
+    watchdog_wait_begin_any("sum over all ranks");
     UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, at + i * width, count, type, op, comm->handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -251,7 +251,7 @@ unroll_status comm_sum_double(unroll_comm *comm, double *x, size_t n)
 
 /* ------------------------------------------------------------------- gather */
 
-/* Receive what comm_send of the other ranks sends, each block of sizes[rank] bytes, beside one's own. */
+/* Receive a block of sizes[rank] bytes from comm_send of each other rank; copy the own one. */
 static unroll_status receive_blocks(unroll_comm *comm, const void *own, const size_t *sizes,
                                     char *blocks)
 {
@@ -263,10 +263,10 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
 
   for (int r = 0; r < comm->size; blocks += sizes[r], ++r) {
     if (r == comm->rank && sizes[r] > 0) { memcpy(blocks, own, sizes[r]); }
-    for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_PIECE) {
-      int count = comm_piece(sizes[r] - i);
+    for (size_t i = 0; r != comm->rank && i < sizes[r]; i += COMM_MESSAGE_MAX) {
+      int count = comm_message_count(sizes[r] - i);
       if (n == GATHER_AT_ONCE) {
-        watchdog_begin_all("gathering from all ranks");
+        watchdog_wait_begin_any("gathering from all ranks");
         UNROLL_TRY_MPI(MPI_Waitall(n, under_way, statuses));
         n = 0;
       }
@@ -275,11 +275,11 @@ static unroll_status receive_blocks(unroll_comm *comm, const void *own, const si
       n += 1;
     }
   }
-  watchdog_begin_all("gathering from all ranks");
+  watchdog_wait_begin_any("gathering from all ranks");
   UNROLL_TRY_MPI(MPI_Waitall(n, under_way, statuses));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -300,13 +300,13 @@ unroll_status comm_gather_bytes(unroll_comm *comm, const void *bytes, size_t n, 
     st = memory_new((size_t)comm->size, sizeof *each, "sizes of the gathered blocks", &each);
   }
   UNROLL_TRY(comm_agree(comm, st));
-  watchdog_begin_all("gathering from all ranks");
+  watchdog_wait_begin_any("gathering from all ranks");
   if (root < 0) {
     UNROLL_TRY_MPI(MPI_Allgather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, comm->handle));
   } else {
     UNROLL_TRY_MPI(MPI_Gather(&n, 1, MPI_UINT64_T, each, 1, MPI_UINT64_T, root, comm->handle));
   }
-  watchdog_end();
+  watchdog_wait_end();
   for (int r = 0; receives && r < comm->size; ++r) { total += each[r]; }
   if (receives) { st = memory_new(total, 1, "gathered blocks", &blocks); }
   UNROLL_TRY(comm_agree(comm, st));

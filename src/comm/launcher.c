@@ -13,9 +13,9 @@
 static const struct {
   launcher_kind kind;
   const char *name;
-  const char *sign; /* it is this launcher where this variable is set */
+  const char *detect; /* it is this launcher where this variable is set */
   const char *size, *rank;
-} marks[] = {
+} launchers[] = {
     {LAUNCHER_OPENMPI, "mpirun of Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_SIZE",
      "OMPI_COMM_WORLD_RANK"},
     {LAUNCHER_HYDRA, "mpiexec of MPICH or Intel MPI", "MPI_LOCALNRANKS", "PMI_SIZE", "PMI_RANK"},
@@ -26,7 +26,7 @@ static const struct {
     {LAUNCHER_OTHER, "a launcher that speaks PMI", "PMI_SIZE", "PMI_SIZE", "PMI_RANK"},
     {LAUNCHER_OTHER, "a launcher that speaks PMIx", "PMIX_RANK", NULL, "PMIX_RANK"},
 };
-#define N_MARKS (sizeof marks / sizeof marks[0])
+#define N_LAUNCHERS (sizeof launchers / sizeof launchers[0])
 
 static bool is_open_mpi(void)
 {
@@ -42,16 +42,18 @@ launcher launcher_find(void)
   size_t k = 0;
 
   /* That of this library first: a process of another's job may have called it. */
-  while (k < N_MARKS && (marks[k].kind != own || getenv(marks[k].sign) == NULL)) { k += 1; }
-  if (k == N_MARKS) { k = 0; }
-  while (k < N_MARKS && getenv(marks[k].sign) == NULL) { k += 1; }
-  if (k == N_MARKS) { return by; }
+  while (k < N_LAUNCHERS && (launchers[k].kind != own || getenv(launchers[k].detect) == NULL)) {
+    k += 1;
+  }
+  if (k == N_LAUNCHERS) { k = 0; }
+  while (k < N_LAUNCHERS && getenv(launchers[k].detect) == NULL) { k += 1; }
+  if (k == N_LAUNCHERS) { return by; }
 
-  const char *size = marks[k].size != NULL ? getenv(marks[k].size) : NULL;
-  const char *rank = getenv(marks[k].rank);
-  by.kind = marks[k].kind;
-  by.name = marks[k].name;
-  by.mark = size != NULL ? marks[k].size : NULL;
+  const char *size = launchers[k].size != NULL ? getenv(launchers[k].size) : NULL;
+  const char *rank = getenv(launchers[k].rank);
+  by.kind = launchers[k].kind;
+  by.name = launchers[k].name;
+  by.size_variable = size != NULL ? launchers[k].size : NULL;
   by.processes = size != NULL ? strtol(size, NULL, 10) : 1;
   by.first = rank == NULL || strcmp(rank, "0") == 0;
   return by;
@@ -84,5 +86,5 @@ unroll_status launcher_check(const unroll_comm *comm)
       "%s started %ld processes (%s), but to MPI each is alone: this program is built "
       "with %s; start it with the mpirun or mpiexec of that, or with srun --mpi=%s "
       "(srun --mpi=list shows what there is)",
-      by.name, by.processes, by.mark, library, is_open_mpi() ? "pmix" : "pmi2");
+      by.name, by.processes, by.size_variable, library, is_open_mpi() ? "pmix" : "pmi2");
 }

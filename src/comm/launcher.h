@@ -2,9 +2,9 @@
 #define COMM_LAUNCHER_H
 
 /*
- * The program that started this process, mpirun, mpiexec or srun, as far as its marks in the environment
- * tell: the only place that knows such marks. They are looked at for what MPI cannot say: who may speak
- * before MPI starts, whether MPI has found all the processes that were started, and which flags to advise.
+ * The program that started this process (mpirun, mpiexec, srun), as its environment variables show. Only this file
+ * knows these variables. They answer what MPI cannot: which process may print before MPI_Init, whether MPI has
+ * found all the processes that were started, and which flags to advise.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,10 +21,10 @@ typedef enum launcher_kind {
 
 typedef struct launcher {
   launcher_kind kind;
-  const char *name; /* in words */
-  const char *mark; /* the variable that holds the number of processes; NULL: there is none */
-  long processes;   /* that it started, on this host at least; 1 where it does not say */
-  bool first;       /* this is the first of them */
+  const char *name;          /* in words */
+  const char *size_variable; /* name of the one that holds the number of processes; NULL: none */
+  long processes;            /* that it started, on this host at least; 1 if unknown */
+  bool first;                /* this is the first of them */
 } launcher;
 
 /** The innermost launcher: mpirun within a Slurm job starts its helpers with srun. */
@@ -34,8 +34,8 @@ launcher launcher_find(void);
 void launcher_mpi_library(size_t size, char *out);
 
 /**
- * Refuse to run as one of several processes that know nothing of each other: the launcher says that it
- * started more than one, but MPI, being another than the launcher is made for, sees one rank.
+ * Refuse to run as several independent singletons: the launcher started more than one process, but MPI, which is not
+ * the one that the launcher belongs to, sees one rank.
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG with the way to start this program
  *

@@ -17,41 +17,41 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Sets of 1024 cores each in a mask: 8192 is the most that Linux for x86-64 knows. */
+/* cpu_set_t of 1024 cores each in a mask: 8192 is the maximum of Linux for x86-64. */
 #define MASK_SETS 8
 
 /* Hosts whose names are kept; of more only the number. */
 #define HOSTS_NAMED 32
 
-/* What ranks wait for here. */
+/* What the watchdog says that ranks wait for here. */
 static const char places[] = "places of the ranks";
 
 /* [bytes] of the name of a host */
 #define HOST_NAME 256
 
-/* What one rank knows of itself. */
+/* What one rank knows about itself. */
 typedef struct fact {
   int threads;
-  int given;      /* cores that srun gave it, INT_MAX: it does not say */
-  int host_cores; /* of the host, as far as the job was given them */
+  int given;      /* cores by srun --cpus-per-task; INT_MAX: not set */
+  int host_cores; /* of the host that the job may use */
   int quota;      /* cores' worth of CPU time of its control group; 0: no limit */
   uint64_t group; /* that group: ranks with the same number share the quota */
   cpu_set_t mask[MASK_SETS];
 } fact;
 
-/* The ranks of this host, this one at `me`. */
+/* The ranks of this host; this one has index `me`. */
 typedef struct neighbours {
   const fact *facts;
   int n, me;
 } neighbours;
 
-static int least(int a, int b)
+static int min_int(int a, int b)
 {
   return a < b ? a : b;
 }
 
-/* At least one, where that is all there is to be had. */
-static int share_of(int cores, int ranks)
+/* At least one. */
+static int cores_per_rank(int cores, int ranks)
 {
   return cores > ranks ? cores / ranks : 1;
 }
@@ -61,8 +61,8 @@ static int cores_of(const fact *f)
   return CPU_COUNT_S(sizeof f->mask, f->mask);
 }
 
-/* May `inner` use no core but those of `outer`, on the same host? */
-static bool lies_within(const fact *inner, const fact *outer)
+/* Is the mask of `inner` a subset of that of `outer`, on the same host? */
+static bool is_subset(const fact *inner, const fact *outer)
 {
   cpu_set_t both[MASK_SETS];
   CPU_AND_S(sizeof both, both, inner->mask, outer->mask);
@@ -71,22 +71,22 @@ static bool lies_within(const fact *inner, const fact *outer)
 
 /* -------------------------------------------------------------- this rank */
 
-/* A whole number from 1 in the environment, or `other`. */
-static int number(const char *name, int other)
+/* An environment variable that is a positive number below `other`, else `other`. */
+static int env_count(const char *name, int other)
 {
   const char *text = getenv(name);
   long value = text != NULL ? strtol(text, NULL, 10) : 0;
   return value > 0 && value < other ? (int)value : other;
 }
 
-static void look_around(fact *f)
+static void read_own_facts(fact *f)
 {
   memset(f, 0, sizeof *f);
   f->threads = omp_get_max_threads();
-  f->host_cores = number("SLURM_CPUS_ON_NODE", (int)sysconf(_SC_NPROCESSORS_ONLN));
-  /* In a batch script and under mpirun it is there too, but says nothing of the ranks. */
+  f->host_cores = env_count("SLURM_CPUS_ON_NODE", (int)sysconf(_SC_NPROCESSORS_ONLN));
+  /* In a batch script and under mpirun the variable is set too, but does not concern the ranks. */
   f->given =
-      launcher_find().kind == LAUNCHER_SLURM ? number("SLURM_CPUS_PER_TASK", INT_MAX) : INT_MAX;
+      launcher_find().kind == LAUNCHER_SLURM ? env_count("SLURM_CPUS_PER_TASK", INT_MAX) : INT_MAX;
   f->quota = cpu_quota("/proc/self/cgroup", "/sys/fs/cgroup", &f->group);
   if (sched_getaffinity(0, sizeof f->mask, f->mask) != 0) {
     CPU_ZERO_S(sizeof f->mask, f->mask);
@@ -105,14 +105,14 @@ static unroll_status gather_neighbours(unroll_comm *comm, neighbours *host, fact
   UNROLL_TRY_MPI(MPI_Comm_rank(comm->host, &host->me));
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &host->n));
   UNROLL_TRY(comm_agree(comm, memory_new((size_t)host->n, sizeof **all, "places of ranks", all)));
-  look_around(&mine);
-  watchdog_begin_all(places);
+  read_own_facts(&mine);
+  watchdog_wait_begin_any(places);
   UNROLL_TRY_MPI(MPI_Allgather(&mine, (int)sizeof mine, MPI_BYTE, *all, (int)sizeof mine, MPI_BYTE,
                                comm->host));
   host->facts = *all;
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -130,8 +130,8 @@ static int quota_ranks(const neighbours *host, const fact *f)
 static int granted(const neighbours *host, int r)
 {
   const fact *f = &host->facts[r];
-  int cores = least(cores_of(f), f->given);
-  return f->quota > 0 ? least(cores, share_of(f->quota, quota_ranks(host, f))) : cores;
+  int cores = min_int(cores_of(f), f->given);
+  return f->quota > 0 ? min_int(cores, cores_per_rank(f->quota, quota_ranks(host, f))) : cores;
 }
 
 /* Cores of the host that the job may use. */
@@ -143,24 +143,25 @@ static int host_cores(const neighbours *host)
   return cores < f->host_cores ? (int)cores : f->host_cores;
 }
 
-/* The part of rank r when ranks that may use the very same cores divide them. */
-static int part_of(const neighbours *host, int r)
+/* Cores of rank r when ranks with the same mask divide its cores. */
+static int fair_cores(const neighbours *host, int r)
 {
   const fact *f = &host->facts[r];
   int same = 0;
   for (int q = 0; q < host->n; ++q) {
     same += CPU_EQUAL_S(sizeof f->mask, f->mask, host->facts[q].mask) != 0;
   }
-  return least(granted(host, r), share_of(cores_of(f), same));
+  return min_int(granted(host, r), cores_per_rank(cores_of(f), same));
 }
 
-/* Threads that this rank should run: as many as its part, and all ranks together no more than the host has. */
+/* Threads that this rank should run: one for each of its cores, and over all ranks no more than the cores of the
+ * host. */
 static int fair_threads(const neighbours *host)
 {
   long sum = 0;
-  for (int r = 0; r < host->n; ++r) { sum += part_of(host, r); }
-  const int mine = part_of(host, host->me);
-  return sum > host_cores(host) ? least(mine, share_of(host_cores(host), host->n)) : mine;
+  for (int r = 0; r < host->n; ++r) { sum += fair_cores(host, r); }
+  const int mine = fair_cores(host, host->me);
+  return sum > host_cores(host) ? min_int(mine, cores_per_rank(host_cores(host), host->n)) : mine;
 }
 
 unroll_status placement_set_threads(unroll_comm *comm)
@@ -178,19 +179,19 @@ cleanup:
   return st;
 }
 
-/* Ranks with more threads together than cores. */
-typedef struct crowd {
+/* Ranks with more threads than cores. */
+typedef struct oversubscription {
   int rank; /* the first of them, as the parent counts */
   int ranks, threads, cores;
   int host_ranks, host_cores, host_threads; /* of their host */
-} crowd;
+} oversubscription;
 
 /*
- * Is this rank one of too many? It alone on what it was granted of its mask; those that must live on the cores
- * of its mask; or all of the host. Masks are equal, nested or disjoint wherever a launcher made
- * them: then no other set of cores can be short unless the one of some rank is.
+ * Are there more threads than cores? Checked are this rank alone on its granted cores; the ranks whose masks are
+ * subsets of its mask, on the cores of that mask; and all ranks of the host. Masks set by launchers are equal, nested
+ * or disjoint: if any set of cores is oversubscribed, then the mask of some rank is.
  */
-static bool is_crowded(const neighbours *host, crowd *c)
+static bool is_oversubscribed(const neighbours *host, oversubscription *c)
 {
   const fact *f = &host->facts[host->me];
   const int alone = granted(host, host->me);
@@ -201,7 +202,7 @@ static bool is_crowded(const neighbours *host, crowd *c)
   c->host_threads = 0;
   for (int q = 0; q < host->n; ++q) {
     c->host_threads += host->facts[q].threads;
-    if (lies_within(&host->facts[q], f)) {
+    if (is_subset(&host->facts[q], f)) {
       ranks += 1;
       threads += host->facts[q].threads;
     }
@@ -223,7 +224,7 @@ static bool is_crowded(const neighbours *host, crowd *c)
 
 /* -------------------------------------------------------------- all ranks */
 
-/* Names of the hosts in rank order, of the first HOSTS_NAMED and of more their number; on every rank. */
+/* Names of the first HOSTS_NAMED hosts in rank order, and the number of the others; on every rank. */
 static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_host)
 {
   unroll_status st = UNROLL_OK;
@@ -232,11 +233,11 @@ static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_h
   size_t *sizes = NULL;
   void *all = NULL;
 
-  watchdog_begin_all(places);
+  watchdog_wait_begin_any(places);
   UNROLL_TRY_MPI(MPI_Exscan(&count, &before, 1, MPI_INT, MPI_SUM, comm->handle));
   if (comm->rank == 0) { before = 0; } /* MPI leaves it undefined */
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &count, 1, MPI_INT, MPI_SUM, comm->handle));
-  watchdog_end();
+  watchdog_wait_end();
   p->n_hosts = count;
 
   if (gethostname(own, sizeof own - 1) != 0) { (void)snprintf(own, sizeof own, "unknown"); }
@@ -256,40 +257,40 @@ static unroll_status name_hosts(unroll_comm *comm, placement *p, bool first_of_h
   UNROLL_TRY(comm_agree(comm, memory_string(text, &p->hosts)));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   memory_free(&all);
   memory_free(&sizes);
   return st;
 }
 
-/* Least and most of all ranks, and the lowest crowded rank with what it knows. */
-static unroll_status sum_up(unroll_comm *comm, const neighbours *host, placement *p)
+/* Minimum and maximum over all ranks, and the facts of the lowest oversubscribed rank. */
+static unroll_status reduce_facts(unroll_comm *comm, const neighbours *host, placement *p)
 {
   unroll_status st = UNROLL_OK;
   const int threads = host->facts[host->me].threads, cores = granted(host, host->me);
-  crowd c = {.rank = comm->parent_rank};
-  const int crowded = is_crowded(host, &c) ? comm->rank : INT_MAX;
-  int low[5] = {threads, -threads, cores, -cores, crowded};
+  oversubscription c = {.rank = comm->parent_rank};
+  const int oversubscribed = is_oversubscribed(host, &c) ? comm->rank : INT_MAX;
+  int low[5] = {threads, -threads, cores, -cores, oversubscribed};
 
-  watchdog_begin_all(places);
+  watchdog_wait_begin_any(places);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, low, 5, MPI_INT, MPI_MIN, comm->handle));
   p->ranks = comm->size;
-  p->threads_low = low[0];
-  p->threads_high = -low[1];
-  p->cores_low = low[2];
-  p->cores_high = -low[3];
-  p->crowded = low[4] < INT_MAX;
-  UNROLL_TRY(comm_broadcast(comm, &c, sizeof c, p->crowded ? low[4] : 0));
-  p->crowded_rank = c.rank;
-  p->crowded_ranks = c.ranks;
-  p->crowded_threads = c.threads;
-  p->crowded_cores = c.cores;
+  p->threads_min = low[0];
+  p->threads_max = -low[1];
+  p->cores_min = low[2];
+  p->cores_max = -low[3];
+  p->oversubscribed = low[4] < INT_MAX;
+  UNROLL_TRY(comm_broadcast(comm, &c, sizeof c, p->oversubscribed ? low[4] : 0));
+  p->oversubscribed_rank = c.rank;
+  p->oversubscribed_ranks = c.ranks;
+  p->oversubscribed_threads = c.threads;
+  p->oversubscribed_cores = c.cores;
   p->host_ranks = c.host_ranks;
   p->host_cores = c.host_cores;
   p->host_threads = c.host_threads;
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
@@ -302,7 +303,7 @@ unroll_status placement_new(unroll_comm *comm, placement **out)
 
   UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *p, "the placement of the ranks", &p)));
   UNROLL_TRY(gather_neighbours(comm, &host, &all));
-  UNROLL_TRY(sum_up(comm, &host, p));
+  UNROLL_TRY(reduce_facts(comm, &host, p));
   UNROLL_TRY(name_hosts(comm, p, host.me == 0));
   *out = p;
   p = NULL;
@@ -332,14 +333,14 @@ static bool can_bind(launcher_kind by)
 static void describe(const placement *p, size_t size, char *out)
 {
   char who[64];
-  if (p->crowded_ranks == 1) {
-    (void)snprintf(who, sizeof who, "rank %d runs", p->crowded_rank);
+  if (p->oversubscribed_ranks == 1) {
+    (void)snprintf(who, sizeof who, "rank %d runs", p->oversubscribed_rank);
   } else {
-    (void)snprintf(who, sizeof who, "%d ranks (the first is rank %d) run", p->crowded_ranks,
-                   p->crowded_rank);
+    (void)snprintf(who, sizeof who, "%d ranks (the first is rank %d) run", p->oversubscribed_ranks,
+                   p->oversubscribed_rank);
   }
-  (void)snprintf(out, size, "%s %d threads on %d core%s", who, p->crowded_threads, p->crowded_cores,
-                 p->crowded_cores == 1 ? "" : "s");
+  (void)snprintf(out, size, "%s %d threads on %d core%s", who, p->oversubscribed_threads,
+                 p->oversubscribed_cores, p->oversubscribed_cores == 1 ? "" : "s");
 }
 
 /* More ranks than cores: no number of threads helps. */
@@ -356,13 +357,13 @@ static void advise_ranks(const placement *p, launcher_kind by, int most, size_t 
     (void)snprintf(flag, sizeof flag, " (mpirun -n %d)", most);
   }
   (void)snprintf(out, size, "start at most %d rank%s on such a host%s%s", most,
-                 most == 1 ? "" : "s", flag, p->threads_high > 1 ? ", with OMP_NUM_THREADS=1" : "");
+                 most == 1 ? "" : "s", flag, p->threads_max > 1 ? ", with OMP_NUM_THREADS=1" : "");
 }
 
 /*
- * Ranks bound to fewer cores than their host has for them: `threads` a rank
- * would have room on the host, `fit` have it where the ranks are. The latter is
- * named too, as it helps even where the cores are all that this job may use.
+ * Ranks bound to fewer cores than their host has for them: `threads` per rank
+ * fit on the host, `fit` on the cores that the ranks are bound to. The latter is
+ * named too: it helps even where the job may use no other cores.
  */
 static void advise_binding(launcher_kind by, int threads, int fit, bool fewer, size_t size,
                            char *out)
@@ -387,8 +388,8 @@ static void advise_binding(launcher_kind by, int threads, int fit, bool fewer, s
 }
 
 /*
- * Cores that nobody uses because each rank is bound to fewer than its share: what Open MPI does with two
- * ranks or fewer, and OpenMP then starts one thread. A number of threads that was asked for is respected.
+ * Idle cores, because each rank is bound to fewer than its share: Open MPI binds to one core with two
+ * ranks or fewer, and OpenMP then starts one thread. No advice where OMP_NUM_THREADS is set.
  */
 static void advise_idle(const placement *p, size_t size, char *out)
 {
@@ -396,18 +397,18 @@ static void advise_idle(const placement *p, size_t size, char *out)
   const int share = p->host_ranks > 0 ? p->host_cores / p->host_ranks : 0;
   char remedy[200];
 
-  if (!can_bind(by) || getenv("OMP_NUM_THREADS") != NULL || p->cores_high >= share) { return; }
+  if (!can_bind(by) || getenv("OMP_NUM_THREADS") != NULL || p->cores_max >= share) { return; }
   advise_binding(by, share, 0, by == LAUNCHER_OPENMPI, sizeof remedy, remedy);
   (void)snprintf(out, size, "%d thread%s on the %d cores of a host: %s", p->host_threads,
                  p->host_threads == 1 ? "" : "s", p->host_cores, remedy);
 }
 
-/* Fewer threads; or of srun more cores, where it gave a rank less than the host has. */
+/* Fewer threads; or more cores from srun, where one rank was given fewer than its threads need. */
 static void advise_fewer(const placement *p, launcher_kind by, int fit, int has, size_t size,
                          char *out)
 {
   char more[64] = "";
-  if (by == LAUNCHER_SLURM && p->crowded_ranks == 1) {
+  if (by == LAUNCHER_SLURM && p->oversubscribed_ranks == 1) {
     (void)snprintf(more, sizeof more, ", or start with srun --cpus-per-task=%d", has);
   } else if (by == LAUNCHER_OPENMPI) {
     (void)snprintf(more, sizeof more, " (to all hosts: mpirun -x OMP_NUM_THREADS)");
@@ -421,25 +422,27 @@ void placement_advice(const placement *p, size_t size, char *out)
   char remedy[200];
 
   (void)snprintf(out, size, "%s", "");
-  if (!p->crowded) {
+  if (!p->oversubscribed) {
     advise_idle(p, size, out);
     return;
   }
 
-  /* Threads a rank has, could have on these cores, and could have on the whole host. */
-  const int has = (p->crowded_threads + p->crowded_ranks - 1) / p->crowded_ranks;
-  const int fit = p->crowded_cores / p->crowded_ranks;
+  /* Threads that a rank has, that fit on its cores, and on the whole host. */
+  const int has =
+      (p->oversubscribed_threads + p->oversubscribed_ranks - 1) / p->oversubscribed_ranks;
+  const int fit = p->oversubscribed_cores / p->oversubscribed_ranks;
   const int share = p->host_cores / p->host_ranks;
   const int reach = has < share ? has : share;
   const launcher_kind by = launcher_find().kind;
-  const bool bound = can_bind(by) && p->crowded_cores < p->host_cores;
+  const bool bound = can_bind(by) && p->oversubscribed_cores < p->host_cores;
 
   if (bound && reach > fit) {
     advise_binding(by, reach, fit, reach < has, sizeof remedy, remedy);
   } else if (fit > 0) {
     advise_fewer(p, by, fit, has, sizeof remedy, remedy);
   } else {
-    advise_ranks(p, by, share == 0 ? p->host_cores : p->crowded_cores, sizeof remedy, remedy);
+    advise_ranks(p, by, share == 0 ? p->host_cores : p->oversubscribed_cores, sizeof remedy,
+                 remedy);
   }
   describe(p, sizeof fact_line, fact_line);
   (void)snprintf(out, size, "%s: %s", fact_line, remedy);

@@ -9,8 +9,8 @@
  * gave it, no more than its share of the CPU time of its control group (containers, Kubernetes).
  * The cores of a host: those it has, no more than SLURM_CPUS_ON_NODE and that CPU time.
  *
- * Only ranks of one host look at each other, and no rank holds anything for all ranks, but rank 0 for a moment 8 bytes
- * of each.
+ * Only ranks of one host exchange facts, so that memory does not grow with the number of ranks, except for 8 bytes per
+ * rank on rank 0 for a moment.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,17 +19,18 @@
 
 typedef struct placement {
   int ranks;
-  int threads_low, threads_high; /* OpenMP threads per rank: least and most over the ranks */
-  int cores_low, cores_high;     /* cores a rank may use */
-  int n_hosts;                   /* groups of ranks that can share memory */
+  int threads_min, threads_max; /* OpenMP threads per rank, over the ranks */
+  int cores_min, cores_max;     /* cores a rank may use */
+  int n_hosts;                  /* groups of ranks that can share memory */
   char *hosts; /* names, in rank order, separated by commas, of more than 32 "and 61 more"; owned */
-  bool crowded;      /* some rank has more threads than cores, or ranks that may use the
+  bool oversubscribed;      /* some rank has more threads than cores, or ranks that may use the
                         same cores have more threads together than those cores, or all of a host */
-  int crowded_rank;  /* the lowest such rank, as unroll_comm_new's parent counts; this and
-                        the next three are meaningful when crowded */
-  int crowded_ranks; /* ranks that may use no core but its cores, itself included */
-  int crowded_threads, crowded_cores;       /* the threads of these together; those cores */
-  int host_ranks, host_cores, host_threads; /* of the whole host of crowded_rank, or of rank 0 */
+  int oversubscribed_rank;  /* the lowest such rank, as unroll_comm_new's parent counts; this and
+                        the next three are meaningful when oversubscribed */
+  int oversubscribed_ranks; /* ranks that may use no core but its cores, itself included */
+  int oversubscribed_threads, oversubscribed_cores; /* the threads of these together; those cores */
+  int host_ranks, host_cores,
+      host_threads; /* of the whole host of oversubscribed_rank, or of rank 0 */
 } placement;
 
 /**

@@ -14,15 +14,15 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Names tried for the shared memory: others belong to jobs in other containers, or were left by a kill. */
-#define NAMES 1000
+/* Names tried for the shared memory: some may belong to jobs in other containers, or to a killed job. */
+#define NAMES_TRIED 1000
 
-/* What ranks wait for here; the pages of a large model take their time. */
+/* What the watchdog says that ranks wait for here; allocating the pages of a large model takes time. */
 static const char forming[] = "forming the teams";
 
-/* ----------------------------------------------------------------- who */
+/* ------------------------------------------------------------ communicators */
 
-/* Most ranks of a team that the environment allows. */
+/* Ranks of a team at most, by the environment. */
 static unroll_status read_limit(int *limit)
 {
   const char *text = getenv("UNROLL_TEAM");
@@ -55,7 +55,7 @@ static int largest_team(int size, int limit, int rank, int first, int last)
   return team;
 }
 
-/* The size that suits every rank. The ranks of a host are neighbours, in its order. */
+/* The largest size that is possible for every rank. The ranks of a host are consecutive. */
 static unroll_status find_size(unroll_comm *comm, int limit, int *size)
 {
   unroll_status st = UNROLL_OK;
@@ -65,44 +65,44 @@ static unroll_status find_size(unroll_comm *comm, int limit, int *size)
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &n));
   *size =
       largest_team(comm->size, limit, comm->rank, comm->rank - place, comm->rank - place + n - 1);
-  watchdog_begin_all(forming);
+  watchdog_wait_begin_any(forming);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, size, 1, MPI_INT, MPI_MIN, comm->handle));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
-static unroll_status part(const unroll_comm *comm, int color, MPI_Comm *out)
+static unroll_status split(const unroll_comm *comm, int color, MPI_Comm *out)
 {
   unroll_status st = UNROLL_OK;
-  watchdog_begin_all(forming);
+  watchdog_wait_begin_any(forming);
   UNROLL_TRY_MPI(MPI_Comm_split(comm->handle, color, comm->rank, out));
   UNROLL_TRY_MPI(MPI_Comm_set_errhandler(*out, MPI_ERRORS_RETURN));
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }
 
-static unroll_status form(comm_team *team, const unroll_comm *comm, int size)
+static unroll_status split_communicators(comm_team *team, const unroll_comm *comm, int size)
 {
   unroll_status st = UNROLL_OK;
   int of_host = 0;
 
   UNROLL_TRY_MPI(MPI_Comm_size(comm->host, &of_host));
-  team->wires = of_host < comm->size;
+  team->multi_host = of_host < comm->size;
   team->size = size;
   team->rank = comm->rank % size;
   team->first = comm->rank - team->rank;
-  UNROLL_TRY(part(comm, comm->rank / size, &team->handle));
-  UNROLL_TRY(part(comm, team->rank, &team->across));
+  UNROLL_TRY(split(comm, comm->rank / size, &team->handle));
+  UNROLL_TRY(split(comm, team->rank, &team->across));
 
 cleanup:
   return st;
 }
 
-static void part_ways(comm_team *team)
+static void free_communicators(comm_team *team)
 {
   if (team->across != MPI_COMM_NULL) { (void)MPI_Comm_free(&team->across); }
   if (team->handle != MPI_COMM_NULL) { (void)MPI_Comm_free(&team->handle); }
@@ -110,16 +110,16 @@ static void part_ways(comm_team *team)
 
 /* -------------------------------------------------------------- memory */
 
-static size_t whole_pages(size_t bytes)
+static size_t round_up_to_pages(size_t bytes)
 {
   size_t page = (size_t)sysconf(_SC_PAGESIZE);
   return (bytes + page - 1) / page * page;
 }
 
-/* Shared memory of a name that nobody has, or -1. */
-static int create(char *name, size_t size_of_name, size_t bytes)
+/* New shared memory under an unused name, or -1. */
+static int create_shared(char *name, size_t size_of_name, size_t bytes)
 {
-  for (int k = 0; k < NAMES; ++k) {
+  for (int k = 0; k < NAMES_TRIED; ++k) {
     (void)snprintf(name, size_of_name, "/unroll.%ld.%d", (long)getpid(), k);
     int file = shm_open(name, O_RDWR | O_CREAT | O_EXCL, S_IRUSR | S_IWUSR);
     if (file >= 0 && ftruncate(file, (off_t)bytes) == 0) { return file; }
@@ -134,7 +134,7 @@ static int create(char *name, size_t size_of_name, size_t bytes)
   return -1;
 }
 
-/* Get the pages now, from this rank's side of the machine: without room, writing to them would kill the job. */
+/* Allocate the pages now, on this rank's NUMA node: where there is no room, a later write would raise SIGBUS. */
 static bool reserve(int file, size_t begin, size_t end)
 {
   int error = 0;
@@ -144,49 +144,50 @@ static bool reserve(int file, size_t begin, size_t end)
   return error == 0;
 }
 
-static size_t bytes_of_marks(const comm_team *team)
+static size_t bytes_of_arrivals(const comm_team *team)
 {
-  return whole_pages((size_t)team->size * sizeof(watchdog_mark));
+  return round_up_to_pages((size_t)team->size * sizeof(watchdog_arrivals));
 }
 
-static watchdog_mark *marks_of(const comm_team *team)
+static watchdog_arrivals *arrivals_of(const comm_team *team)
 {
-  return (watchdog_mark *)(void *)(team->memory + team->bytes - bytes_of_marks(team));
+  return (watchdog_arrivals *)(void *)(team->memory + team->total_bytes - bytes_of_arrivals(team));
 }
 
 static bool map(comm_team *team, int file)
 {
   int flags = file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
-  void *at = mmap(NULL, team->bytes, PROT_READ | PROT_WRITE, flags, file, 0);
+  void *at = mmap(NULL, team->total_bytes, PROT_READ | PROT_WRITE, flags, file, 0);
   team->memory = at == MAP_FAILED ? NULL : at;
-  team->marks = at == MAP_FAILED ? NULL : marks_of(team);
+  team->arrivals = at == MAP_FAILED ? NULL : arrivals_of(team);
   if (at != MAP_FAILED) {
-    (void)madvise(at, team->bytes, MADV_HUGEPAGE);
+    (void)madvise(at, team->total_bytes, MADV_HUGEPAGE);
   } /* no harm where it is refused */
   return team->memory != NULL;
 }
 
 static void unmap(comm_team *team)
 {
-  if (team->memory != NULL) { (void)munmap(team->memory, team->bytes); }
+  if (team->memory != NULL) { (void)munmap(team->memory, team->total_bytes); }
   team->memory = NULL;
 }
 
 /*
- * Memory that the whole team sees. MPI_Win_allocate_shared would do the same, but Open MPI 4.1 hangs where
- * there is no room for it. *ok: all ranks of all teams have theirs. It loses its name before it is filled:
- * whoever is killed then, for want of memory above all, leaves nothing behind.
+ * Memory shared by the team. MPI_Win_allocate_shared would do the same, but Open MPI 4.1 hangs where
+ * there is no room for it. *ok: all ranks of all teams have theirs. The name is unlinked before pages are
+ * allocated: a rank that is killed then (out of memory) leaves nothing in /dev/shm.
  */
 static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
 {
   unroll_status st = UNROLL_OK;
   char name[64] = "";
-  const size_t parts = (size_t)team->size * team->each, mine = (size_t)team->rank * team->each;
+  const size_t parts = (size_t)team->size * team->segment_bytes,
+               mine = (size_t)team->rank * team->segment_bytes;
   size_t begin = 0, end = 0;
   int file = -1, good = 0;
 
-  watchdog_begin_all(forming);
-  if (team->rank == 0) { file = create(name, sizeof name, team->bytes); }
+  watchdog_wait_begin_any(forming);
+  if (team->rank == 0) { file = create_shared(name, sizeof name, team->total_bytes); }
   UNROLL_TRY_MPI(MPI_Bcast(name, (int)sizeof name, MPI_CHAR, 0, team->handle));
   if (team->rank > 0 && name[0] != '\0') { file = shm_open(name, O_RDWR, 0); }
   UNROLL_TRY_MPI(MPI_Barrier(team->handle)); /* all have opened it */
@@ -194,14 +195,14 @@ static unroll_status map_shared(unroll_comm *comm, comm_team *team, bool *ok)
   name[0] = '\0';
   UNROLL_TRY_MPI(MPI_Barrier(team->handle)); /* it has no name now */
 
-  comm_team_share(team, team->bytes - parts, whole_pages(1), &begin, &end);
-  good = file >= 0 && reserve(file, mine, mine + team->each) &&
+  comm_team_owned_range(team, team->total_bytes - parts, round_up_to_pages(1), &begin, &end);
+  good = file >= 0 && reserve(file, mine, mine + team->segment_bytes) &&
          reserve(file, parts + begin, parts + end) && map(team, file);
   UNROLL_TRY_MPI(MPI_Allreduce(MPI_IN_PLACE, &good, 1, MPI_INT, MPI_MIN, comm->handle));
   *ok = good != 0;
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   if (team->rank == 0 && name[0] != '\0') { (void)shm_unlink(name); }
   if (file >= 0) { (void)close(file); }
   return st;
@@ -211,31 +212,32 @@ static unroll_status map_private(comm_team *team)
 {
   if (map(team, -1)) { return UNROLL_OK; }
   return unroll_fail(UNROLL_ERR_MEMORY, "parameters and gradient: no memory for %zu bytes",
-                     team->bytes);
+                     team->total_bytes);
 }
 
 /* ---------------------------------------------------------- create, free */
 
-static unroll_status size_memory(comm_team *team, size_t each, size_t common)
+static unroll_status size_memory(comm_team *team, size_t segment, size_t common)
 {
-  size_t most = PTRDIFF_MAX / 2;
-  if (each > most / (size_t)team->size || common > most - each * (size_t)team->size) {
+  size_t max = PTRDIFF_MAX / 2;
+  if (segment > max / (size_t)team->size || common > max - segment * (size_t)team->size) {
     return unroll_fail(UNROLL_ERR_MEMORY,
                        "parameters and gradients of %d ranks are more than a machine can address",
                        team->size);
   }
-  team->each = whole_pages(each);
-  team->bytes = (size_t)team->size * team->each + whole_pages(common + 1) + bytes_of_marks(team);
+  team->segment_bytes = round_up_to_pages(segment);
+  team->total_bytes = (size_t)team->size * team->segment_bytes + round_up_to_pages(common + 1) +
+                      bytes_of_arrivals(team);
   return UNROLL_OK;
 }
 
-/* Teams of this size with their memory. *ok: there is room for it; else nothing is left of them. */
-static unroll_status make(unroll_comm *comm, comm_team *team, int size, size_t each, size_t common,
-                          bool *ok)
+/* Teams of this size with their memory. *ok: there is room for it; else they are freed again. */
+static unroll_status make(unroll_comm *comm, comm_team *team, int size, size_t segment,
+                          size_t common, bool *ok)
 {
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(form(team, comm, size));
-  UNROLL_TRY(comm_agree(comm, size_memory(team, each, common)));
+  UNROLL_TRY(split_communicators(team, comm, size));
+  UNROLL_TRY(comm_agree(comm, size_memory(team, segment, common)));
   if (size == 1) {
     UNROLL_TRY(comm_agree(comm, map_private(team)));
     *ok = true;
@@ -244,14 +246,14 @@ static unroll_status make(unroll_comm *comm, comm_team *team, int size, size_t e
   }
   if (!*ok) {
     unmap(team);
-    part_ways(team);
+    free_communicators(team);
   }
 
 cleanup:
   return st;
 }
 
-unroll_status comm_team_new(unroll_comm *comm, size_t each, size_t common, comm_team **out)
+unroll_status comm_team_new(unroll_comm *comm, size_t segment, size_t common, comm_team **out)
 {
   unroll_status st = UNROLL_OK;
   comm_team *team = NULL;
@@ -262,8 +264,8 @@ unroll_status comm_team_new(unroll_comm *comm, size_t each, size_t common, comm_
   UNROLL_TRY(comm_agree(comm, memory_new(1, sizeof *team, "a team", &team)));
   team->handle = team->across = MPI_COMM_NULL;
   UNROLL_TRY(find_size(comm, limit, &size));
-  UNROLL_TRY(make(comm, team, size, each, common, &ok));
-  if (!ok) { UNROLL_TRY(make(comm, team, 1, each, common, &ok)); }
+  UNROLL_TRY(make(comm, team, size, segment, common, &ok));
+  if (!ok) { UNROLL_TRY(make(comm, team, 1, segment, common, &ok)); }
   *out = team;
   team = NULL;
 
@@ -276,23 +278,24 @@ void comm_team_free(comm_team **team)
 {
   if (*team == NULL) { return; }
   unmap(*team);
-  part_ways(*team);
+  free_communicators(*team);
   memory_free(team);
 }
 
-/* ---------------------------------------------------------------- work */
+/* -------------------------------------------------------------------- use */
 
-void *comm_team_part(const comm_team *team, int rank)
+void *comm_team_segment(const comm_team *team, int rank)
 {
-  return team->memory + (size_t)rank * team->each;
+  return team->memory + (size_t)rank * team->segment_bytes;
 }
 
 void *comm_team_common(const comm_team *team)
 {
-  return comm_team_part(team, team->size);
+  return comm_team_segment(team, team->size);
 }
 
-void comm_team_share(const comm_team *team, size_t n, size_t grain, size_t *begin, size_t *end)
+void comm_team_owned_range(const comm_team *team, size_t n, size_t grain, size_t *begin,
+                           size_t *end)
 {
   size_t rank = (size_t)team->rank, size = (size_t)team->size, grains = (n + grain - 1) / grain;
   size_t first = grains * rank / size * grain, last = grains * (rank + 1) / size * grain;
@@ -304,12 +307,12 @@ unroll_status comm_team_fence(const comm_team *team)
 {
   unroll_status st = UNROLL_OK;
   if (team->size > 1) {
-    watchdog_begin_team(team->first, team->size, team->rank, team->marks,
-                        "shared memory of the host");
+    watchdog_wait_begin_team(team->first, team->size, team->rank, team->arrivals,
+                             "shared memory of the host");
     UNROLL_TRY_MPI(MPI_Barrier(team->handle));
   }
 
 cleanup:
-  watchdog_end();
+  watchdog_wait_end();
   return st;
 }

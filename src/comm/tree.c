@@ -18,7 +18,7 @@ static const unroll_real *sum_of(int P, const unroll_real *const *terms, int fir
 {
   const unroll_real *a = NULL, *b = NULL;
   if (count == 1) {
-    int folded = first + tree_core(P);
+    int folded = first + tree_floor_pow2(P);
     a = terms[first] + at;
     if (folded >= P) { return a; }
     b = terms[folded] + at;
@@ -36,7 +36,7 @@ void tree_sum(int P, const unroll_real *const *terms, size_t n, unroll_real *out
   for (size_t at = 0; at < n; at += BLOCK) {
     unroll_real sums[DEPTH][BLOCK];
     size_t here = n - at < BLOCK ? n - at : BLOCK;
-    const unroll_real *sum = sum_of(P, terms, 0, tree_core(P), at, here, sums);
+    const unroll_real *sum = sum_of(P, terms, 0, tree_floor_pow2(P), at, here, sums);
     for (size_t i = 0; i < here; ++i) { out[at + i] = sum[i]; }
   }
 }

@@ -7,20 +7,20 @@
  *
  *   P = 4   (0 + 1) + (2 + 3)           P = 6   ((0 + 4) + (1 + 5)) + (2 + 3)
  *
- * Whoever adds the terms, and wherever they come from, gets the same bits.
+ * The bits depend neither on which rank adds the terms nor on how they were sent.
  */
 #include <stddef.h>
 #include <unroll/real.h>
 
 /** Largest power of two that is at most P, P >= 1. */
-static inline int tree_core(int P)
+static inline int tree_floor_pow2(int P)
 {
-  int core = 1;
-  while (core <= P / 2) { core *= 2; }
-  return core;
+  int pow2 = 1;
+  while (pow2 <= P / 2) { pow2 *= 2; }
+  return pow2;
 }
 
-/* Terms at most; a power of two. */
+/* Largest number of terms; a power of two. */
 #define TREE_TERMS_MAX 2048
 
 /** out[i] = the sum over k < P of terms[k][i], i < n. `out` may be one of the terms. Threads: safe. */

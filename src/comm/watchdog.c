@@ -15,78 +15,80 @@
 #include <time.h>
 #include <unistd.h>
 
-/* [seconds] between two looks. */
+/* [seconds] between two checks. */
 #define TICK 0.25
 
-/* [seconds] A look counts at most so much: more passes only while the whole process is stopped. */
-#define TICK_MOST 1.0
+/* [seconds] counted per check at most: more passes only while the whole process is stopped. */
+#define TICK_MAX 1.0
 
-/* A wait of so many times the longest step is no matter of unequal work. */
-#define STEPS 3
+/* A wait below this many times the longest step may be due to unequal work: no line before. */
+#define STEP_FACTOR 3
 
 /* Ranks named one by one in a line. */
-#define NAMED_MOST 8
+#define NAMED_MAX 8
 
-/* Who a rank is: one slot of the table. */
-typedef struct resident {
+/* Where a rank runs. */
+typedef struct identity {
   char host[56];
   int32_t process, rank; /* as the launcher counts */
-} resident;
-_Static_assert(sizeof(resident) == 64, "what watchdog_start says it holds");
+} identity;
+_Static_assert(sizeof(identity) == 64, "what watchdog_start says it holds");
 
 /* ------------------------------------------------------------------ record */
 
 /*
- * Written by the main thread, read by the watchdog's. `turn` is odd during a wait and another number for each; what
- * is read is whole when `turn` was the same before and after.
+ * A seqlock: written by the main thread, read by the watchdog's. `sequence` is odd during a wait and different for each
+ * wait; what was read is consistent when `sequence` was the same before and after.
  */
 static struct {
-  atomic_uint_least64_t turn;
+  atomic_uint_least64_t sequence;
   _Atomic(const char *) what;
   atomic_int first, count; /* ranks waited for; count 0: some of all the others */
-  atomic_int mine;         /* this rank among them, where there are marks */
-  _Atomic(const watchdog_mark *) marks;
+  atomic_int mine;         /* this rank among them, where `arrivals` is not NULL */
+  _Atomic(const watchdog_arrivals *) arrivals;
 } record;
 
 static _Atomic(const char *) phase;
 static atomic_uint_least64_t steps_done; /* UNKNOWN before the first */
-static _Atomic double last_limit;
+static _Atomic double abort_limit;
 
 #define UNKNOWN UINT64_MAX
 
-static void begin(int first, int count, int mine, const watchdog_mark *marks, const char *what)
+static void begin(int first, int count, int mine, const watchdog_arrivals *arrivals,
+                  const char *what)
 {
-  const uint64_t turn = atomic_load_explicit(&record.turn, memory_order_relaxed);
-  atomic_store_explicit(&record.turn, (turn + 1) & ~UINT64_C(1), memory_order_relaxed);
+  const uint64_t sequence = atomic_load_explicit(&record.sequence, memory_order_relaxed);
+  atomic_store_explicit(&record.sequence, (sequence + 1) & ~UINT64_C(1), memory_order_relaxed);
   atomic_thread_fence(memory_order_release);
   atomic_store_explicit(&record.what, what, memory_order_relaxed);
   atomic_store_explicit(&record.first, first, memory_order_relaxed);
   atomic_store_explicit(&record.count, count, memory_order_relaxed);
   atomic_store_explicit(&record.mine, mine, memory_order_relaxed);
-  atomic_store_explicit(&record.marks, marks, memory_order_relaxed);
-  atomic_store_explicit(&record.turn, (turn + 1) | 1, memory_order_release);
+  atomic_store_explicit(&record.arrivals, arrivals, memory_order_relaxed);
+  atomic_store_explicit(&record.sequence, (sequence + 1) | 1, memory_order_release);
 }
 
-void watchdog_begin(int rank, const char *what)
+void watchdog_wait_begin(int rank, const char *what)
 {
   begin(rank, 1, 0, NULL, what);
 }
 
-void watchdog_begin_all(const char *what)
+void watchdog_wait_begin_any(const char *what)
 {
   begin(0, 0, 0, NULL, what);
 }
 
-void watchdog_begin_team(int first, int count, int mine, watchdog_mark *marks, const char *what)
+void watchdog_wait_begin_team(int first, int count, int mine, watchdog_arrivals *arrivals,
+                              const char *what)
 {
-  atomic_fetch_add_explicit(&marks[mine].times, 1, memory_order_relaxed);
-  begin(first, count, mine, marks, what);
+  atomic_fetch_add_explicit(&arrivals[mine].count, 1, memory_order_relaxed);
+  begin(first, count, mine, arrivals, what);
 }
 
-void watchdog_end(void)
+void watchdog_wait_end(void)
 {
-  const uint64_t turn = atomic_load_explicit(&record.turn, memory_order_relaxed);
-  atomic_store_explicit(&record.turn, (turn + 1) & ~UINT64_C(1), memory_order_release);
+  const uint64_t sequence = atomic_load_explicit(&record.sequence, memory_order_relaxed);
+  atomic_store_explicit(&record.sequence, (sequence + 1) & ~UINT64_C(1), memory_order_release);
 }
 
 void watchdog_step(uint64_t done)
@@ -100,9 +102,9 @@ void watchdog_phase(const char *what)
   atomic_store_explicit(&phase, what, memory_order_relaxed);
 }
 
-void watchdog_last(double seconds)
+void watchdog_set_limit(double seconds)
 {
-  atomic_store_explicit(&last_limit, seconds > 0.0 ? seconds : INFINITY, memory_order_relaxed);
+  atomic_store_explicit(&abort_limit, seconds > 0.0 ? seconds : INFINITY, memory_order_relaxed);
 }
 
 /* ------------------------------------------------------------------- thread */
@@ -114,22 +116,22 @@ static struct {
   pthread_cond_t wake;
   bool stop; /* under the lock */
   int rank;
-  double first;
-  resident *residents; /* (size) */
-  void (*tell)(void *context, const char *line, bool over);
+  double warn_after;
+  identity *identities; /* (size) */
+  void (*report)(void *context, const char *line, bool over);
   void *context;
-} dog;
+} watchdog;
 
-/* What the thread remembers from one look to the next. */
-typedef struct sight {
-  uint64_t turn;
-  double waited; /* [seconds] in this turn */
-  int lines;     /* said about it */
-  uint64_t done;
+/* What the thread keeps from one check to the next. */
+typedef struct wait_state {
+  uint64_t sequence;
+  double waited;  /* [seconds] in this wait */
+  int lines;      /* reported about it */
+  uint64_t done;  /* steps */
   double since;   /* [seconds] since `done` changed */
   bool mixed;     /* there was a phase since then */
-  double longest; /* [seconds] step without a phase */
-} sight;
+  double longest; /* [seconds] longest step without a phase */
+} wait_state;
 
 /* Append to a line that is cut off where it would not fit. */
 #define APPEND(line, size, ...)                                                                    \
@@ -141,47 +143,65 @@ typedef struct sight {
 /* "rank 3 on h2 (process 4711)" */
 static void name_one(int rank, size_t size, char *line)
 {
-  const resident *r = &dog.residents[rank];
+  const identity *r = &watchdog.identities[rank];
   APPEND(line, size, "rank %" PRId32 " on %s (process %" PRId32 ")", r->rank, r->host, r->process);
 }
 
-/* "rank 1 on h1 (process 12), rank 3 on h1 (process 14)": those of a team that are late. */
-static void name_team(int first, int count, int mine, const watchdog_mark *marks, size_t size,
-                      char *line)
+/* The same of one more rank of a list, unless the list is long enough. */
+static void name_next(int rank, int named, size_t size, char *line)
 {
-  const uint64_t times = atomic_load_explicit(&marks[mine].times, memory_order_relaxed);
-  int late = 0;
-  for (int k = 0; k < count; ++k) {
-    if (atomic_load_explicit(&marks[k].times, memory_order_relaxed) >= times) { continue; }
-    late += 1;
-    if (late > NAMED_MOST) { continue; }
-    if (late > 1) { APPEND(line, size, ", "); }
-    name_one(first + k, size, line);
-  }
-  if (late > NAMED_MOST) { APPEND(line, size, " and %d more", late - NAMED_MOST); }
-  if (late == 0) { APPEND(line, size, "nobody, as all have come: a fault of the MPI library?"); }
+  if (named >= NAMED_MAX) { return; }
+  if (named > 0) { APPEND(line, size, ", "); }
+  name_one(rank, size, line);
 }
 
-/* What the main thread waits for. False: not in this turn any more. */
-static bool describe(const sight *s, size_t size, char *line)
+/*
+ * "rank 1 on h1 (process 12), rank 3 on h1 (process 14)": those of a team that have not reached the fence. Where all
+ * have, one of them is stuck inside it, and which cannot be known from here: the others are named.
+ */
+static void name_team(int first, int count, int mine, const watchdog_arrivals *arrivals,
+                      size_t size, char *line)
+{
+  const uint64_t own = atomic_load_explicit(&arrivals[mine].count, memory_order_relaxed);
+  int named = 0;
+  for (int k = 0; k < count; ++k) {
+    if (atomic_load_explicit(&arrivals[k].count, memory_order_relaxed) < own) {
+      name_next(first + k, named++, size, line);
+    }
+  }
+  const bool all_arrived = named == 0;
+  if (all_arrived) {
+    APPEND(line, size, "MPI_Barrier to return, which was entered by ");
+    for (int k = 0; k < count; ++k) {
+      if (k != mine) { name_next(first + k, named++, size, line); }
+    }
+  }
+  if (named > NAMED_MAX) { APPEND(line, size, " and %d more", named - NAMED_MAX); }
+  if (all_arrived) {
+    APPEND(line, size, " too; ps and gdb -p show which process is stopped or hangs in it");
+  }
+}
+
+/* What the main thread waits for. False: that wait is over. */
+static bool describe(const wait_state *s, size_t size, char *line)
 {
   const int first = atomic_load_explicit(&record.first, memory_order_relaxed);
   const int count = atomic_load_explicit(&record.count, memory_order_relaxed);
   const int mine = atomic_load_explicit(&record.mine, memory_order_relaxed);
-  const watchdog_mark *marks = atomic_load_explicit(&record.marks, memory_order_relaxed);
+  const watchdog_arrivals *arrivals = atomic_load_explicit(&record.arrivals, memory_order_relaxed);
   const char *what = atomic_load_explicit(&record.what, memory_order_relaxed);
   const char *during = atomic_load_explicit(&phase, memory_order_relaxed);
   const uint64_t done = atomic_load_explicit(&steps_done, memory_order_relaxed);
   atomic_thread_fence(memory_order_acquire);
-  if (atomic_load_explicit(&record.turn, memory_order_relaxed) != s->turn) { return false; }
+  if (atomic_load_explicit(&record.sequence, memory_order_relaxed) != s->sequence) { return false; }
 
   line[0] = '\0';
-  name_one(dog.rank, size, line);
+  name_one(watchdog.rank, size, line);
   APPEND(line, size, " has waited %.0f s for ", s->waited);
   if (count == 0) {
     APPEND(line, size, "others, it cannot know for which");
-  } else if (marks != NULL) {
-    name_team(first, count, mine, marks, size, line);
+  } else if (arrivals != NULL) {
+    name_team(first, count, mine, arrivals, size, line);
   } else {
     name_one(first, size, line);
   }
@@ -195,10 +215,10 @@ static bool describe(const sight *s, size_t size, char *line)
   return true;
 }
 
-static void look(sight *s, double elapsed)
+static void check(wait_state *s, double elapsed)
 {
   const uint64_t done = atomic_load_explicit(&steps_done, memory_order_relaxed);
-  const uint64_t turn = atomic_load_explicit(&record.turn, memory_order_acquire);
+  const uint64_t sequence = atomic_load_explicit(&record.sequence, memory_order_acquire);
   const bool patient = atomic_load_explicit(&phase, memory_order_relaxed) != NULL;
 
   s->since += elapsed;
@@ -210,21 +230,21 @@ static void look(sight *s, double elapsed)
   }
   s->mixed |= patient;
 
-  if (turn != s->turn || turn % 2 == 0) {
-    s->turn = turn;
+  if (sequence != s->sequence || sequence % 2 == 0) {
+    s->sequence = sequence;
     s->waited = 0.0;
     s->lines = 0;
     return;
   }
   s->waited += elapsed;
-  const double least = STEPS * s->longest, scale = patient ? WATCHDOG_PATIENCE : 1.0;
-  const double next = ldexp(fmax(dog.first, least) * scale, s->lines);
-  const double last = fmax(atomic_load_explicit(&last_limit, memory_order_relaxed), least) * scale;
+  const double least = STEP_FACTOR * s->longest, scale = patient ? WATCHDOG_PHASE_FACTOR : 1.0;
+  const double warn = ldexp(fmax(watchdog.warn_after, least) * scale, s->lines);
+  const double over = fmax(atomic_load_explicit(&abort_limit, memory_order_relaxed), least) * scale;
   char line[1024];
 
-  if ((s->waited >= next || s->waited >= last) && describe(s, sizeof line, line)) {
+  if ((s->waited >= warn || s->waited >= over) && describe(s, sizeof line, line)) {
     s->lines += 1;
-    dog.tell(dog.context, line, s->waited >= last);
+    watchdog.report(watchdog.context, line, s->waited >= over);
   }
 }
 
@@ -237,21 +257,21 @@ static double now(void)
 
 static void *watch(void *unused)
 {
-  sight s = {.done = UNKNOWN};
+  wait_state s = {.done = UNKNOWN};
   double before = now();
   (void)unused;
 
-  (void)pthread_mutex_lock(&dog.lock);
-  while (!dog.stop) {
+  (void)pthread_mutex_lock(&watchdog.lock);
+  while (!watchdog.stop) {
     const double until = now() + TICK;
     const struct timespec t = {.tv_sec = (time_t)until,
                                .tv_nsec = (long)((until - floor(until)) * 1e9)};
-    if (pthread_cond_timedwait(&dog.wake, &dog.lock, &t) != ETIMEDOUT) { continue; }
+    if (pthread_cond_timedwait(&watchdog.wake, &watchdog.lock, &t) != ETIMEDOUT) { continue; }
     const double at = now();
-    look(&s, fmin(at - before, TICK_MOST));
+    check(&s, fmin(at - before, TICK_MAX));
     before = at;
   }
-  (void)pthread_mutex_unlock(&dog.lock);
+  (void)pthread_mutex_unlock(&watchdog.lock);
   return NULL;
 }
 
@@ -264,35 +284,35 @@ static bool start_thread(void)
   if (!ok) { return false; }
 
   ok = pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0 &&
-       pthread_cond_init(&dog.wake, &monotonic) == 0;
+       pthread_cond_init(&watchdog.wake, &monotonic) == 0;
   (void)pthread_condattr_destroy(&monotonic);
   if (!ok) { return false; }
-  if (pthread_mutex_init(&dog.lock, NULL) != 0) {
-    (void)pthread_cond_destroy(&dog.wake);
+  if (pthread_mutex_init(&watchdog.lock, NULL) != 0) {
+    (void)pthread_cond_destroy(&watchdog.wake);
     return false;
   }
   (void)sigfillset(&all);
   (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-  dog.running = pthread_create(&dog.thread, NULL, watch, NULL) == 0;
+  watchdog.running = pthread_create(&watchdog.thread, NULL, watch, NULL) == 0;
   (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-  if (!dog.running) {
-    (void)pthread_mutex_destroy(&dog.lock);
-    (void)pthread_cond_destroy(&dog.wake);
+  if (!watchdog.running) {
+    (void)pthread_mutex_destroy(&watchdog.lock);
+    (void)pthread_cond_destroy(&watchdog.wake);
   }
-  return dog.running;
+  return watchdog.running;
 }
 
 /* -------------------------------------------------------------- start, stop */
 
-static unroll_status meet(unroll_comm *comm)
+static unroll_status gather_identities(unroll_comm *comm)
 {
   unroll_status st = UNROLL_OK;
-  resident *all = NULL;
+  identity *all = NULL;
 
-  UNROLL_TRY(comm_agree(
-      comm, memory_new((size_t)comm->size, sizeof *all, "hosts of the ranks", &dog.residents)));
-  all = dog.residents;
-  resident *self = &all[comm->rank];
+  UNROLL_TRY(comm_agree(comm, memory_new((size_t)comm->size, sizeof *all, "hosts of the ranks",
+                                         &watchdog.identities)));
+  all = watchdog.identities;
+  identity *self = &all[comm->rank];
   if (gethostname(self->host, sizeof self->host) != 0) {
     (void)snprintf(self->host, sizeof self->host, "unknown");
   }
@@ -306,24 +326,24 @@ cleanup:
   return st;
 }
 
-unroll_status watchdog_start(unroll_comm *comm, double first, double last,
-                             void (*tell)(void *context, const char *line, bool over),
+unroll_status watchdog_start(unroll_comm *comm, double warn_after, double abort_after,
+                             void (*report)(void *context, const char *line, bool over),
                              void *context)
 {
   unroll_status st = UNROLL_OK;
-  assert(!dog.running && first > 0.0);
-  if (comm->size == 1 || tell == NULL) { goto cleanup; }
+  assert(!watchdog.running && warn_after > 0.0);
+  if (comm->size == 1 || report == NULL) { goto cleanup; }
 
-  dog.stop = false;
-  dog.rank = comm->rank;
-  dog.first = first;
-  dog.tell = tell;
-  dog.context = context;
-  watchdog_end();
+  watchdog.stop = false;
+  watchdog.rank = comm->rank;
+  watchdog.warn_after = warn_after;
+  watchdog.report = report;
+  watchdog.context = context;
+  watchdog_wait_end();
   watchdog_step(UNKNOWN);
   watchdog_phase("reading the text and setting up");
-  watchdog_last(last);
-  UNROLL_TRY(meet(comm));
+  watchdog_set_limit(abort_after);
+  UNROLL_TRY(gather_identities(comm));
   if (!start_thread()) { st = unroll_fail(UNROLL_ERR_MEMORY, "no thread for the watchdog"); }
   UNROLL_TRY(comm_agree(comm, st));
 
@@ -334,15 +354,15 @@ cleanup:
 
 void watchdog_stop(void)
 {
-  if (dog.running) {
-    (void)pthread_mutex_lock(&dog.lock);
-    dog.stop = true;
-    (void)pthread_cond_signal(&dog.wake);
-    (void)pthread_mutex_unlock(&dog.lock);
-    (void)pthread_join(dog.thread, NULL);
-    (void)pthread_mutex_destroy(&dog.lock);
-    (void)pthread_cond_destroy(&dog.wake);
-    dog.running = false;
+  if (watchdog.running) {
+    (void)pthread_mutex_lock(&watchdog.lock);
+    watchdog.stop = true;
+    (void)pthread_cond_signal(&watchdog.wake);
+    (void)pthread_mutex_unlock(&watchdog.lock);
+    (void)pthread_join(watchdog.thread, NULL);
+    (void)pthread_mutex_destroy(&watchdog.lock);
+    (void)pthread_cond_destroy(&watchdog.wake);
+    watchdog.running = false;
   }
-  memory_free(&dog.residents);
+  memory_free(&watchdog.identities);
 }

@@ -2,25 +2,27 @@
 #define COMM_WATCHDOG_H
 
 /*
- * Says who waits for whom when a rank is stuck, and ends a wait that has no end.
+ * Reports which rank waits for which when one is stuck, and ends a wait that is too long.
  *
- * A rank that waits is blocked inside MPI, so a thread looks after it: four times a second it reads a record
+ * A rank that waits is blocked inside MPI, so a thread watches it: four times a second it reads a record
  * of what the main thread waits for. The thread calls no MPI (MPI_THREAD_FUNNELED) and prints nothing:
- * it hands a line to the caller of watchdog_start, which may print it and end the process.
+ * it passes a line to the callback of watchdog_start, which may print it and end the process.
  *
- * Whoever blocks in MPI writes the record, whether the watchdog runs or not; it costs a few stores:
+ * Code that blocks in MPI writes the record, whether the watchdog runs or not; it costs a few stores:
  *
- *   watchdog_begin(partner, "sum of the gradient");
+ *   watchdog_wait_begin(partner, "sum of the gradient");
  *   UNROLL_TRY_MPI(MPI_Waitsome(...));
  * cleanup:
- *   watchdog_end();
+ *   watchdog_wait_end();
  *
- * Each begin starts the time anew, so a wait in a loop that moves along is none. An end without a begin is
+ * Each begin restarts the time, so a loop of short waits counts as many waits, not as one. An end without a begin is
  * legal. Only the main thread calls these functions. Ranks are those of the communicator of watchdog_start.
  *
- * When a line comes: after max(first, 3 longest) seconds of one wait, `longest` being the longest step so far; then
- * again each time that the wait is twice as long. When it ends: after max(last, 3 longest). Both are
- * WATCHDOG_PATIENCE times longer in a phase in which ranks are expected to wait for others. Time in
+ *   line   after max(warn_after, 3 longest) seconds of one wait, `longest` being the longest step so far; then
+ *          again each time that the wait is twice as long
+ *   end    after max(abort_after, 3 longest)
+ *
+ * Both take WATCHDOG_PHASE_FACTOR times longer in a phase in which ranks are expected to wait for others. Time in
  * which the whole process was stopped (a suspended job) does not count.
  */
 #include <stdatomic.h>
@@ -29,63 +31,62 @@
 #include <unroll/comm.h>
 #include <unroll/status.h>
 
-/* [seconds] `first` of a training: longer than any step or hiccup of a network should be. */
-#define WATCHDOG_FIRST 5.0
+/* [seconds] `warn_after` of a training: longer than any step or hiccup of a network should be. */
+#define WATCHDOG_WARN_AFTER 5.0
 
-/* In a phase limits are so many times longer: a first line after a minute. */
-#define WATCHDOG_PATIENCE 12
+/* Factor on both limits in a phase: a first line after a minute. */
+#define WATCHDOG_PHASE_FACTOR 12
 
 /* ---------------------------------------------------------------- waiting */
 
-/* The main thread begins to wait for one rank; for any of all the others. `what`: a string constant. */
-void watchdog_begin(int rank, const char *what);
-void watchdog_begin_all(const char *what);
+/* The main thread begins to wait for one rank; for any of the others. `what`: a string constant. */
+void watchdog_wait_begin(int rank, const char *what);
+void watchdog_wait_begin_any(const char *what);
+
+/* How often a rank has reached a fence of its team; a cache line each, zero at first, in the team's shared memory. */
+typedef struct watchdog_arrivals {
+  _Alignas(64) atomic_uint_least64_t count;
+} watchdog_arrivals;
 
 /*
- * How often a rank has come to the meeting of its team; a cache line each, zero at first, in memory that
- * all of the team see.
+ * Rank first + mine reaches a fence of ranks first .. first + count - 1 and waits for those that have reached fewer:
+ * they are named. Adds 1 to its own count. arrivals (count) must stay valid until watchdog_stop, or the next begin.
  */
-typedef struct watchdog_mark {
-  _Alignas(64) atomic_uint_least64_t times;
-} watchdog_mark;
+void watchdog_wait_begin_team(int first, int count, int mine, watchdog_arrivals *arrivals,
+                              const char *what);
 
-/*
- * Rank first + mine begins to wait for those of ranks first .. first + count - 1 that came less often than
- * itself: they are named. marks (count) must stay until watchdog_stop, or the next begin.
- */
-void watchdog_begin_team(int first, int count, int mine, watchdog_mark *marks, const char *what);
-
-void watchdog_end(void);
+void watchdog_wait_end(void);
 
 /* ---------------------------------------------------- steps, phases, limits */
 
-/** So many steps are done; the phase is over. The start is a phase: it ends with the first such call. */
+/** `done` steps are done; the phase is over. The time before the first such call is a phase. */
 void watchdog_step(uint64_t done);
 
 /** A phase begins in which some ranks may wait long for others: "rank 0 writes a checkpoint", a string constant. */
 void watchdog_phase(const char *what);
 
-/** [seconds] A new `last`. */
-void watchdog_last(double seconds);
+/** [seconds] A new abort_after. */
+void watchdog_set_limit(double seconds);
 
 /* ------------------------------------------------------------- start, stop */
 
 /**
- * Start to look after this rank. Does nothing with one rank, or without `tell`.
+ * Start to watch this rank. Does nothing with one rank, or where `report` is NULL.
  *
  * Holds 64 bytes for every rank: its host and process (4 MB with 65,536 ranks).
  *
- * @param[in] first    [seconds] of a wait before the first line, > 0
- * @param[in] last     [seconds] of a wait before the end; 0: never
- * @param[in] tell     called by the watchdog's own thread with a line without its end; `over`: the wait has lasted
- *                     `last`, and the callee should end the process, by _exit: MPI is the main thread's
+ * @param[in] warn_after   [seconds] of a wait before the first line, > 0
+ * @param[in] abort_after  [seconds] of a wait before the end; 0: never
+ * @param[in] report       called by the watchdog's own thread with a line, without a newline; `over`: the wait has
+ *                         lasted abort_after, and the callee should end the process with _exit: MPI must be called by
+ *                         the main thread only
  *
  * @return UNROLL_OK, or UNROLL_ERR_MEMORY, the same on every rank
  *
  * Collective
  */
-unroll_status watchdog_start(unroll_comm *comm, double first, double last,
-                             void (*tell)(void *context, const char *line, bool over),
+unroll_status watchdog_start(unroll_comm *comm, double warn_after, double abort_after,
+                             void (*report)(void *context, const char *line, bool over),
                              void *context);
 
 /** Twice is safe. Not collective. */

@@ -2,35 +2,35 @@
 #define KERNELS_CELL_H
 
 /*
- * The cells as data: what design.md section 1 says of each, in blocks of H units.
+ * The cells of design.md section 1 as a table, in blocks of H units.
  *
  *   a_t = W_xh x_t + W_hh h_{t-1} + b_h     pre-activations, block by block
  *
- *   inputs     blocks of W_xh and b_h
- *   recurrent  blocks of W_hh; 0: the step has no product
- *   kept       blocks that the forward pass keeps for the backward pass, which puts the deltas, the gradients of the
- *              pre-activations, in their place; 0: nothing but h, and the one delta replaces dL/dh
- *   from       the first delta that W_hh has made; those of W_xh are the first ones
- *   memory     there is a second state, c
- *   bypass     some of dL/dh_t reaches h_{t-1} past the product
- *   gates      a letter for each block of W_hh in the file; "": it is one matrix, or there is none
+ *   inputs            blocks of W_xh and b_h
+ *   recurrent         blocks of W_hh; 0: the step has no product
+ *   kept              blocks that the forward pass saves for the backward pass, which overwrites them with the deltas,
+ *                     the gradients of the pre-activations; 0: only h is saved, and the one delta overwrites dL/dh
+ *   first_recurrent   index of the first delta that belongs to W_hh; those of W_xh begin at 0
+ *   memory            there is a second state, c
+ *   bypass            part of dL/dh_t reaches h_{t-1} without the product with W_hh (gru, mingru)
+ *   gates             a letter for each block of W_hh in the file; "": it is one matrix, or there is none
  *
  *            kept, then deltas    W_xh and b_h    W_hh
  *   lstm     i f g o              i f g o         i f g o
  *   gru      n r z q              n r z           r z q       q = W_hn h_{t-1} + b_hn, which r multiplies
  *   mingru   z n                  z n             -
  *
- * In the file the blocks of a gru are in PyTorch's order r z n; in memory those of W_xh are turned round, so that what
- * each product takes lies beside each other.
+ * In the file the blocks of a gru are in PyTorch's order r z n; in memory those of W_xh are rotated to n r z, so that
+ * the deltas of each product are contiguous.
  *
  * A cell is a line here and two functions on vectors, forward_NAME and backward_NAME (cell_functions.inc): without
- * them the tables of the instruction sets do not compile.
+ * them the kernels do not compile.
  */
 #include <stdbool.h>
 #include <stddef.h>
 #include <unroll/config.h>
 
-/* name, inputs, recurrent, kept, from, memory, bypass, gates */
+/* name, inputs, recurrent, kept, first_recurrent, memory, bypass, gates */
 #define CELLS(X)                                                                                   \
   X(tanh, 1, 1, 0, 0, 0, 0, "")                                                                    \
   X(relu, 1, 1, 0, 0, 0, 0, "")                                                                    \
@@ -38,7 +38,7 @@
   X(gru, 3, 3, 4, 1, 0, 1, "rzn")                                                                  \
   X(mingru, 2, 0, 2, 0, 0, 1, "")
 
-/* The most of any number of blocks. */
+/* Largest number of blocks. */
 #define CELL_BLOCKS 4
 
 typedef enum cell_id {
@@ -50,24 +50,24 @@ typedef enum cell_id {
 
 typedef struct cell {
   cell_id id;
-  size_t inputs, recurrent, kept, from;
+  size_t inputs, recurrent, kept, first_recurrent;
   bool memory, bypass;
   const char *gates;
 } cell;
 
-/** The one cell of these options. */
+/** The cell of these options. */
 const cell *cell_of(unroll_cell kind, unroll_activation activation);
 
-/** Blocks of deltas: one at least. */
+/** Number of delta blocks, at least one. */
 static inline size_t cell_deltas(const cell *c)
 {
   return c->kept > 0 ? c->kept : 1;
 }
 
-/** Are the deltas of b_h those of W_hh, so that one product has both gradients? */
+/** Are the deltas of b_h those of W_hh, so that one product computes both gradients? */
 static inline bool cell_shares_bias(const cell *c)
 {
-  return c->from == 0 && c->recurrent == c->inputs;
+  return c->first_recurrent == 0 && c->recurrent == c->inputs;
 }
 
 #endif

@@ -47,11 +47,6 @@ static size_t most(size_t a, size_t b)
   return a > b ? a : b;
 }
 
-static size_t ceil_div(size_t n, size_t by)
-{
-  return (n + by - 1) / by;
-}
-
 /* Tokens of a chunk: whole shards, at least one. */
 static size_t chunk_tokens(size_t shard_tokens)
 {

@@ -57,7 +57,8 @@ static inline size_t kernels_ld(size_t n)
  */
 typedef struct rows_product {
   size_t M, K, N;
-  size_t block_K; /* of K at a time: so much of the rows of A stays in the cache while all panels pass */
+  size_t
+      block_K; /* of K at a time: so much of the rows of A stays in the cache while all panels pass */
   const unroll_real *A;
   size_t lda;
   const unroll_real *panels;
@@ -126,7 +127,7 @@ typedef struct cell_back {
  */
 typedef struct panels_product {
   size_t M, K;
-  size_t block_K; /* of K at a time: the chains continue through C */
+  size_t block_K;       /* of K at a time: the chains continue through C */
   const unroll_real *W; /* element (m, k) at m * row_stride + k * col_stride */
   size_t row_stride, col_stride;
   size_t n_panels;

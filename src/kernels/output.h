@@ -9,8 +9,8 @@
  *   O = W_qh H + b_q,  nll = -log softmax(O)[y],  dO = scale * (softmax(O) - onehot(y))
  *   dH = W_qh^T dO
  *
- * Tokens are ordered shard by shard, within a shard by (t, b); a shard begins a
- * new panel, so that dO is at once the operand of the weight gradient.
+ * Tokens are ordered shard by shard, within a shard by (t, b); each shard begins a
+ * new panel, so that dO is the operand of the weight gradient as it is.
  */
 #include "kernels/kernels.h"
 

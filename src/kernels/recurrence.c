@@ -23,13 +23,13 @@ size_t panel_width(size_t n, size_t panel)
   return left < k->nr ? left : k->nr;
 }
 
-/* Every `every`-th panel of the result is one of W; see weights_pack. */
+/* weights_pack, with the panels of W at every `stride_panels`-th panel of the result. */
 static void pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
-                 size_t every, unroll_real *panels)
+                 size_t stride_panels, unroll_real *panels)
 {
   const kernel_table *k = kernels();
   size_t n = transposed ? rows : cols, summed = transposed ? cols : rows;
-  size_t count = panel_count(n), stride = every * k->nr * kernels_pad(summed);
+  size_t count = panel_count(n), stride = stride_panels * k->nr * kernels_pad(summed);
 
 #pragma omp parallel for default(none) schedule(static)                                            \
     shared(k, n, summed, count, stride, rows, W, ld, transposed, panels)
@@ -79,30 +79,25 @@ void weights_scale(size_t n, double factor, unroll_real *panels)
  */
 #define LONG_K 512
 
-/* Multiply-adds that one thread does while a region starts and ends: no region for fewer. */
+/* Multiply-adds that take one thread as long as starting and ending a region: no region for fewer. */
 #define REGION_WORK 100000
 
-/* The threads as a grid over the result, `down` times `across`. */
+/* The threads as a two-dimensional grid over the result. */
 typedef struct grid {
-  size_t down, across;
+  size_t row_blocks, column_blocks;
 } grid;
 
-static size_t part(size_t n, size_t parts)
-{
-  return (n + parts - 1) / parts;
-}
-
-/* Equal work first; then the squarest shares, which read least of both operands. */
-static grid grid_of(size_t rows, size_t panels, size_t threads)
+/* The grid with the least work of a thread; then the squarest blocks, which read least of both operands. */
+static grid choose_grid(size_t rows, size_t panels, size_t threads)
 {
   const size_t nr = kernels()->nr;
-  grid best = {.down = threads, .across = 1};
+  grid best = {.row_blocks = threads, .column_blocks = 1};
   size_t least_work = SIZE_MAX, least_reads = SIZE_MAX;
-  for (size_t across = 1; across <= threads; ++across) {
-    if (threads % across != 0) { continue; }
-    size_t m = part(rows, threads / across), n = part(panels, across) * nr;
+  for (size_t column_blocks = 1; column_blocks <= threads; ++column_blocks) {
+    if (threads % column_blocks != 0) { continue; }
+    size_t m = ceil_div(rows, threads / column_blocks), n = ceil_div(panels, column_blocks) * nr;
     if (m * n < least_work || (m * n == least_work && m + n < least_reads)) {
-      best = (grid){.down = threads / across, .across = across};
+      best = (grid){.row_blocks = threads / column_blocks, .column_blocks = column_blocks};
       least_work = m * n;
       least_reads = m + n;
     }
@@ -110,19 +105,19 @@ static grid grid_of(size_t rows, size_t panels, size_t threads)
   return best;
 }
 
-/* Share number `i` of a grid, in nearly equal blocks of rows. */
-static void linear_share(const rows_product *whole, grid g, size_t i)
+/* Block `i` of a grid, by one thread, in nearly equal slices of rows. */
+static void linear_block(const rows_product *whole, grid g, size_t i)
 {
-  const size_t row = i / g.across, column = i % g.across, panels = whole->last;
-  size_t m = whole->M * row / g.down, end = whole->M * (row + 1) / g.down;
+  const size_t row = i / g.column_blocks, column = i % g.column_blocks, panels = whole->last;
+  size_t m = whole->M * row / g.row_blocks, end = whole->M * (row + 1) / g.row_blocks;
   rows_product p = *whole;
   p.block_K = LONG_K;
-  const size_t most = kernels_blocks()->block / (p.K < LONG_K ? p.K : LONG_K);
-  const size_t block = most < kernels()->mr ? kernels()->mr : most;
-  p.first = panels * column / g.across;
-  p.last = panels * (column + 1) / g.across;
+  const size_t fit = kernels_blocks()->block / (p.K < LONG_K ? p.K : LONG_K);
+  const size_t most = fit < kernels()->mr ? kernels()->mr : fit;
+  p.first = panels * column / g.column_blocks;
+  p.last = panels * (column + 1) / g.column_blocks;
   for (; m < end; m += p.M) {
-    p.M = part(end - m, part(end - m, block));
+    p.M = ceil_div(end - m, ceil_div(end - m, most));
     p.A = whole->A + m * p.lda;
     p.C = whole->C + m * p.ldc;
     kernels()->rows(&p);
@@ -143,38 +138,38 @@ void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
                               .C = C,
                               .ldc = ldc};
   if (M * N * K < REGION_WORK) {
-    linear_share(&whole, (grid){1, 1}, 0);
+    linear_block(&whole, (grid){1, 1}, 0);
     return;
   }
 #pragma omp parallel default(none) shared(whole)
   {
-    grid g = grid_of(whole.M, whole.last, (size_t)omp_get_num_threads());
-    linear_share(&whole, g, (size_t)omp_get_thread_num());
+    grid g = choose_grid(whole.M, whole.last, (size_t)omp_get_num_threads());
+    linear_block(&whole, g, (size_t)omp_get_thread_num());
   }
 }
 
 /* ---------------------------------------------------------------- the split */
 
 /*
- * A thread takes rows (sequences), then no thread ever waits for another
- * between time steps; or columns (hidden units) of all rows, with a barrier
- * after every step, but only its share of W_hh, which then fits its second-level
- * cache. Columns where a thread's rows would not fill a register tile, or where
+ * Either each thread has some rows (sequences), and there is no barrier between
+ * time steps; or some columns (hidden units) of all rows, with a barrier
+ * after every step: then it reads only these columns of W_hh, which fit its second-level
+ * cache. By columns where a thread's rows would not fill a register tile, or where
  * the whole of W_hh is too large for that cache.
  */
-typedef struct share {
+typedef struct thread_range {
   size_t row, rows;   /* of this thread */
   size_t first, last; /* panels of this thread */
-  int in_step;        /* all threads move from step to step together */
-} share;
+  int lockstep;       /* split by columns: a barrier after every step */
+} thread_range;
 
-static share share_of(const recurrence *r, size_t thread, size_t threads)
+static thread_range thread_range_of(const recurrence *r, size_t thread, size_t threads)
 {
   const kernel_table *k = kernels();
   const size_t B = r->B, H = r->H, panels = panel_count(H);
   const int fits = r->cell->recurrent * H * H <= kernels_blocks()->whole;
   int by_columns = threads > 1 && panels >= threads && (B < threads * k->mr || !fits);
-  share s = {.row = 0, .rows = B, .first = 0, .last = panels, .in_step = by_columns};
+  thread_range s = {.row = 0, .rows = B, .first = 0, .last = panels, .lockstep = by_columns};
   if (by_columns) {
     s.first = panels * thread / threads;
     s.last = panels * (thread + 1) / threads;
@@ -196,8 +191,8 @@ size_t state_panels_size(size_t T, size_t B, size_t H)
   return panel_count(H) * state_panels_stride(T, B);
 }
 
-/* This thread's part of slot 0, which no time step computes. */
-static void copy_carried(const recurrence *r, const share *s)
+/* This thread's rows and columns of slot 0, which no time step computes, into the state panels. */
+static void copy_slot_0(const recurrence *r, const thread_range *s)
 {
   for (size_t p = s->first; p < s->last; ++p) {
     size_t width = panel_width(r->H, p), column = p * kernels()->nr;
@@ -218,7 +213,8 @@ void recurrence_forward(const recurrence *r)
 
 #pragma omp parallel default(none) shared(k, r, in_shard)
   {
-    const share s = share_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    const thread_range s =
+        thread_range_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     cell_step p = {.M = s.rows,
                    .H = r->H,
                    .first = s.first,
@@ -230,11 +226,11 @@ void recurrence_forward(const recurrence *r)
                    .hidden_bias = r->hidden_bias,
                    .ld_gates = r->ld_deltas};
     if (r->state_panels != NULL) {
-      copy_carried(r, &s);
+      copy_slot_0(r, &s);
       p.copy_panel = state_panels_stride(r->panel_T, r->B);
       p.copy_row = r->panel_row + s.row;
     }
-    for (size_t t = 0; t < r->T && (s.rows > 0 || s.in_step); ++t) {
+    for (size_t t = 0; t < r->T && (s.rows > 0 || s.lockstep); ++t) {
       const size_t row = t * r->B + s.row;
       p.h_before = r->h + row * r->ld;
       p.h = r->h + (row + r->B) * r->ld;
@@ -248,14 +244,14 @@ void recurrence_forward(const recurrence *r)
       p.copy = r->state_panels;
       p.copy_first = (t + 1) * in_shard;
       k->forward[r->cell->id](&p);
-      if (s.in_step) {
+      if (s.lockstep) {
 #pragma omp barrier
       }
     }
   }
 }
 
-void recurrence_clear(const recurrence *r, size_t slot, size_t b)
+void recurrence_zero_state(const recurrence *r, size_t slot, size_t b)
 {
   const size_t in_shard = r->B / r->shards;
   const size_t at = (slot * r->B + b) * r->ld, bytes = kernels_pad(r->H) * sizeof *r->h;
@@ -272,14 +268,14 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
 {
   const kernel_table *k = kernels();
   const cell *c = r->cell;
-  const size_t flow =
-      r->B * r->ld * sizeof *r->dh; /* bytes that cross the edge of a step past the product */
+  const size_t flow = r->B * r->ld * sizeof *r->dh; /* [bytes] of dc and bypass */
   if (r->after == NULL && c->memory) { memset(r->dc, 0, flow); }
   if (r->after == NULL && c->bypass) { memset(r->bypass, 0, flow); }
 
 #pragma omp parallel default(none) shared(k, r, c, poll)
   {
-    const share s = share_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
+    const thread_range s =
+        thread_range_of(r, (size_t)omp_get_thread_num(), (size_t)omp_get_num_threads());
     const size_t first = s.row * r->ld;
     cell_back p = {.M = s.rows,
                    .H = r->H,
@@ -291,13 +287,13 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
                    .dc = c->memory ? r->dc + first : NULL,
                    .bypass = c->bypass ? r->bypass + first : NULL,
                    .xi = (unroll_real)r->xi};
-    for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.in_step);) {
+    for (size_t t = r->T; t-- > 0 && (s.rows > 0 || s.lockstep);) {
       const size_t row = t * r->B + s.row, at = row * r->ld, next = at + r->B * r->ld;
       const unroll_real *after = r->after != NULL ? r->after + s.row * r->ld_deltas : NULL;
       p.deltas = r->deltas + row * r->ld_deltas;
       if (t + 1 < r->T) { after = p.deltas + r->B * r->ld_deltas; }
       p.K = after != NULL && c->recurrent > 0 ? blocks_size(c->recurrent, r->H) : 0;
-      p.after = p.K > 0 ? after + c->from * kernels_pad(r->H) : p.deltas;
+      p.after = p.K > 0 ? after + c->first_recurrent * kernels_pad(r->H) : p.deltas;
       p.dh = r->dh + at;
       p.h_before = r->h + at;
       p.h = r->h + next;
@@ -306,7 +302,7 @@ void recurrence_backward(const recurrence *r, kernel_poll poll)
         p.c = r->c + next;
       }
       k->backward[c->id](&p);
-      if (s.in_step) {
+      if (s.lockstep) {
 #pragma omp barrier
       }
       if (poll.call != NULL && omp_get_thread_num() == 0) { poll.call(poll.context); }

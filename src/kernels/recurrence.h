@@ -9,20 +9,21 @@
  *   H_t = cell(X_t + H_{t-1} W_hh^T + b_h)              a batch's rows are sequences
  *   dA_t from dH_t + dA_{t+1} W_hh                      by the cell (cell.h)
  *
- * What has blocks, one for each gate, has them kernels_pad(H) elements (or rows) apart; one block alone is H.
+ * Blocks, one for each gate, have a stride of kernels_pad(H) elements (or rows); a single block has H.
  *
  * A row never depends on another row, so any split over threads gives the same
  * bits. Weights are packed once per update (weights_pack).
  */
 #include "kernels/kernels.h"
 
-/* Called by the main thread between time steps, or tiles of a gradient, to move an exchange along. */
+/* Called by the main thread between time steps, or tiles of a gradient, to progress an exchange. */
 typedef struct kernel_poll {
   void (*call)(void *context); /* NULL: nothing to do */
   void *context;
 } kernel_poll;
 
-/** Panels of n columns, and the columns stored of one: nr, or one vector where that holds the rest. */
+/** Number of panels of n columns; columns stored of a panel: nr, or in the last one a single vector where that is
+ * enough. */
 size_t panel_count(size_t n);
 size_t panel_width(size_t n, size_t panel);
 
@@ -36,15 +37,15 @@ size_t weights_packed_size(size_t n, size_t k);
 void weights_pack(size_t rows, size_t cols, const unroll_real *W, size_t ld, int transposed,
                   unroll_real *panels);
 
-/** Rows of a matrix in memory, or elements of a row of activations, of so many blocks of H. */
+/** Rows in memory of a matrix, or elements of a row of activations, that consist of `blocks` blocks of H. */
 static inline size_t blocks_size(size_t blocks, size_t H)
 {
   return blocks == 1 ? H : blocks * kernels_pad(H);
 }
 
 /**
- * Pack W_hh (blocks, H; H) for the step forward: panels of W_hh^T, those of all blocks of the same units behind each
- * other. The step backward takes weights_pack(blocks_size(...), H, W, ld, 0, ...).
+ * Pack W_hh (blocks, H; H) for the forward step: panels of W_hh^T, interleaved: the panels of all blocks for the same
+ * units are contiguous. The backward step takes weights_pack(blocks_size(...), H, W, ld, 0, ...).
  */
 void recurrent_pack(size_t blocks, size_t H, const unroll_real *W, size_t ld, unroll_real *panels);
 
@@ -56,13 +57,13 @@ void linear(size_t M, size_t K, size_t N, const unroll_real *A, size_t lda,
             const unroll_real *panels, unroll_real *C, size_t ldc);
 
 /*
- * State panels: the hidden states once more, as the weight gradients read them. Panel p holds columns
+ * State panels: a copy of the hidden states in the layout that the weight gradients read. Panel p holds columns
  * [p * nr, p * nr + nr) (one vector in the last panel where that is enough); its rows are, shard after
  * shard, the slots 0..T of the shard's sequences: row (s, t, b) = (s * (T + 1) + t) * (B / shards) + b.
  * So the states before a step (slots 0..T-1) and after it (1..T) are both contiguous in a shard.
  */
 
-/** Elements of the state panels of one layer, and from one panel to the next. */
+/** Elements of the state panels of one layer; stride of a panel. */
 size_t state_panels_size(size_t T, size_t B, size_t H);
 size_t state_panels_stride(size_t T, size_t B);
 
@@ -77,13 +78,13 @@ typedef struct recurrence {
   size_t ld_deltas;
   const unroll_real *forward;  /* recurrent_pack */
   const unroll_real *backward; /* packed W_hh, times xi */
-  double xi;                   /* factor of what flows to the step before past the product, too */
-  const unroll_real *input;    /* rows to add: table of W_xh^T with `index`, or (T, B, ld_input) */
+  double xi;                /* factor on the gradient from step t to t - 1: here on dc and bypass */
+  const unroll_real *input; /* rows to add: table of W_xh^T with `index`, or (T, B, ld_input) */
   size_t ld_input;
   const int32_t *index;           /* (T, B) tokens, or NULL */
   const unroll_real *bias;        /* (inputs, H) padded */
   const unroll_real *hidden_bias; /* (H) padded, of a gru */
-  unroll_real *state_panels;      /* filled by the forward pass; NULL: not wanted */
+  unroll_real *state_panels;      /* filled by the forward pass; NULL: not needed */
   size_t panel_T;                 /* their T, which may be more than this window's */
   size_t shards;                  /* their shards */
   uint32_t *panel_row;            /* (B) scratch */
@@ -98,8 +99,8 @@ typedef struct recurrence {
 /** Slots 1..T of h from slot 0. Opens a region. */
 void recurrence_forward(const recurrence *r);
 
-/** Set one sequence's states of a slot to zero, wherever recurrence_forward has put them. */
-void recurrence_clear(const recurrence *r, size_t slot, size_t b);
+/** Set the states of one sequence in a slot to zero, in h, c and the state panels. */
+void recurrence_zero_state(const recurrence *r, size_t slot, size_t b);
 
 /** dL/da of all steps, from dL/dh of the layers above alone, from the last step to the first. Opens a region. */
 void recurrence_backward(const recurrence *r, kernel_poll poll);

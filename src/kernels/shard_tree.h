@@ -4,8 +4,8 @@
 /*
  * The balanced binary tree over S shards (design.md section 5).
  *
- * S = group * 2^q with `group` odd. Below the tree, `group` neighbouring shards
- * are added one after the other; above, neighbours in pairs, q levels. A rank
+ * S = group * 2^q with `group` odd. The leaves of the tree are sums of `group` neighbouring
+ * shards, added in order; above them q levels add neighbours in pairs. A rank
  * that owns S/P shards, P a power of two that divides S, computes a whole
  * subtree, and the exchange between ranks is the rest of the same tree:
  *

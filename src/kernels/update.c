@@ -27,31 +27,32 @@ double update_norm(size_t count, double *blocks)
   return sqrt(blocks[0]);
 }
 
-/* Blocks [begin, end) of which squares are needed become `wanted`, the others 0. */
-static void want(size_t begin, size_t end, const sparse_rows *rows, double wanted, double *blocks)
+/* Set blocks [begin, end) to `marked` where they may hold non-zero elements, else to 0. */
+static void mark_blocks(size_t begin, size_t end, const sparse_rows *rows, double marked,
+                        double *blocks)
 {
   size_t dense = rows == NULL ? end : update_norm_blocks(rows->begin);
-  for (size_t i = begin; i < end; ++i) { blocks[i] = i < dense ? wanted : 0.0; }
+  for (size_t i = begin; i < end; ++i) { blocks[i] = i < dense ? marked : 0.0; }
   for (size_t r = 0; rows != NULL && r < rows->n_rows; ++r) {
     size_t at = rows->begin + rows->row[r] * rows->ld;
     size_t first = at / KERNELS_NORM_BLOCK, last = (at + rows->ld - 1) / KERNELS_NORM_BLOCK;
     for (size_t i = first > begin ? first : begin; i <= last && i < end; ++i) {
-      blocks[i] = wanted;
+      blocks[i] = marked;
     }
   }
 }
 
-void update_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
-                    size_t end, double *blocks)
+void update_sum_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
+                        size_t end, double *blocks)
 {
   const kernel_table *k = kernels();
-  const double wanted = -1.0;
+  const double marked = -1.0;
   assert(n % KERNELS_PAD == 0 && end <= update_norm_blocks(n));
 
-  want(begin, end, rows, wanted, blocks);
-#pragma omp parallel for default(none) shared(k, n, g, begin, end, blocks, wanted) schedule(static)
+  mark_blocks(begin, end, rows, marked, blocks);
+#pragma omp parallel for default(none) shared(k, n, g, begin, end, blocks, marked) schedule(static)
   for (size_t i = begin; i < end; ++i) {
-    if (blocks[i] == wanted) {
+    if (blocks[i] == marked) {
       blocks[i] = k->sum_squares(block_size(n, i), g + i * KERNELS_NORM_BLOCK);
     }
   }

@@ -6,8 +6,8 @@
 #include "kernels/kernels.h"
 
 /*
- * A gradient whose end, from `begin` on, is a table of rows of ld elements of which only the rows named
- * can be non-zero, ascending. What is left out would have added zeros: the results are the same bits.
+ * A gradient whose end, from `begin` on, is a table of rows of ld elements, of which only the rows in `row` (ascending)
+ * can be non-zero. Skipping the others leaves out zeros: the results have the same bits.
  */
 typedef struct sparse_rows {
   size_t begin, ld;
@@ -16,24 +16,24 @@ typedef struct sparse_rows {
 } sparse_rows;
 
 /*
- * Euclidean norm: squares in double, in blocks of KERNELS_NORM_BLOCK, the blocks added as a balanced
- * tree; the same bits for any number of threads, and whoever computes which blocks.
+ * Euclidean norm: sums of squares in double over blocks of KERNELS_NORM_BLOCK, added as a balanced
+ * tree; the same bits for any number of threads, and for any distribution of the blocks over ranks.
  */
 size_t update_norm_blocks(size_t n);
 
 /**
- * The squares of blocks [begin, end).
+ * The sums of squares of blocks [begin, end).
  *
  * @param[in]  rows    what of g can be non-zero; NULL: everything
  * @param[out] blocks  (update_norm_blocks(n)) of which [begin, end) are written
  */
-void update_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
-                    size_t end, double *blocks);
+void update_sum_squares(size_t n, const unroll_real *g, const sparse_rows *rows, size_t begin,
+                        size_t end, double *blocks);
 
-/** The norm from the squares of all blocks, which it overwrites. */
+/** The norm from the sums of all blocks, which it overwrites. */
 double update_norm(size_t count, double *blocks);
 
-/* g is scaled by `scale` (clipping) on its way into the update. Equations: train/optimizer.h. */
+/* Updates with scale * g (clipping). Equations: train/optimizer.h. */
 void update_sgd(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w);
 void update_sgd_rows(double scale, double eta, const unroll_real *g, const sparse_rows *rows,
                      unroll_real *w); /* these rows of the table alone */

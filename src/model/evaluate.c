@@ -13,23 +13,23 @@
 /* Steps of a scoring window: enough rows for the matrix products of the output layer. */
 #define SCORE_STEPS 256
 
-/* Lines of the text as its tokens go by: a line ends with its line-end token. */
-typedef struct line_teller {
-  void (*tell)(void *context, const unroll_line_score *line);
+/* Sums the losses of each line and passes them to on_line; a line ends with its line-end token. */
+typedef struct line_reporter {
+  void (*on_line)(void *context, const unroll_line_score *line);
   void *context;
   int32_t line_end; /* token */
   unroll_line_score line;
-} line_teller;
+} line_reporter;
 
-static void end_line(line_teller *lines)
+static void end_line(line_reporter *lines)
 {
-  lines->tell(lines->context, &lines->line);
+  lines->on_line(lines->context, &lines->line);
   lines->line = (unroll_line_score){.line = lines->line.line + 1};
 }
 
-/* The first token of a stream is not scored. Where it is a line end, it is all there is of the first line. */
-static unroll_status tell_empty_line(line_teller *lines, const corpus *text,
-                                     const unroll_vocab *vocab, const corpus_part *part)
+/* The first token of a stream is not scored. Where it is a line end, the first line is empty: report it. */
+static unroll_status report_empty_line(line_reporter *lines, const corpus *text,
+                                       const unroll_vocab *vocab, const corpus_part *part)
 {
   const size_t width = corpus_token_width(unroll_vocab_size(vocab));
   int32_t token = 0; /* room for any width */
@@ -38,9 +38,9 @@ static unroll_status tell_empty_line(line_teller *lines, const corpus *text,
   return st;
 }
 
-static void tell_lines(void *context, size_t T, const int32_t *y, const double *nll)
+static void report_lines(void *context, size_t T, const int32_t *y, const double *nll)
 {
-  line_teller *lines = context;
+  line_reporter *lines = context;
   for (size_t t = 0; t < T; ++t) {
     lines->line.tokens += 1;
     lines->line.nats += nll[t];
@@ -48,8 +48,8 @@ static void tell_lines(void *context, size_t T, const int32_t *y, const double *
   }
 }
 
-/* Score this rank's rows of the text; sums gets the loss of each. */
-static unroll_status score_mine(unroll_model *model, const text_source *text,
+/* Score this rank's rows of the text: sums (count) [nats] of each row. */
+static unroll_status score_rows(unroll_model *model, const text_source *text,
                                 score_listener listener, double *sums)
 {
   unroll_status st = UNROLL_OK;
@@ -70,16 +70,16 @@ cleanup:
 
 unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
                                     const char *const *texts, size_t n_streams,
-                                    void (*tell)(void *context, const unroll_line_score *line),
+                                    void (*on_line)(void *context, const unroll_line_score *line),
                                     void *context, unroll_score *score)
 {
   unroll_status st = UNROLL_OK;
   const unroll_vocab *vocab = model->run->vocab;
   corpus *text = NULL;
   corpus_part part = {0}, none = {0};
-  text_source *mine = NULL;
+  text_source *own = NULL;
   double *sums = NULL;
-  line_teller lines = {.tell = tell, .context = context, .line = {.line = 1}};
+  line_reporter lines = {.on_line = on_line, .context = context, .line = {.line = 1}};
   score_listener listener = {0};
   const size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
   text_cut cut = {.kind = model->run->config.sequences,
@@ -91,19 +91,19 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
                   .what = "the"};
   cut.count = n_streams * (rank + 1) / P - cut.first;
 
-  if (n_streams < 1 || (tell != NULL && n_streams != 1)) {
+  if (n_streams < 1 || (on_line != NULL && n_streams != 1)) {
     st = unroll_fail(UNROLL_ERR_ARG,
                      "%zu streams: legal is 1 or more, and 1 where lines are scored", n_streams);
     goto cleanup;
   }
-  if (tell != NULL) {
+  if (on_line != NULL) {
     lines.line_end = vocab_line_end(vocab);
     if (lines.line_end < 0) {
       st = unroll_fail(UNROLL_ERR_ARG,
                        "lines cannot be told apart: the model's vocabulary has no line end");
       goto cleanup;
     }
-    if (rank == 0) { listener = (score_listener){.call = tell_lines, .context = &lines}; }
+    if (rank == 0) { listener = (score_listener){.call = report_lines, .context = &lines}; }
     cut.partition = UNROLL_PARTITION_SEQUENTIAL;
     cut.first = 0;
     cut.count = rank == 0 ? 1 : 0;
@@ -112,23 +112,23 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(corpus_open(comm, n_texts, texts, &text));
   UNROLL_TRY(comm_agree(comm, corpus_split(text, unroll_vocab_rules(vocab), 0.0, &part, &none)));
   UNROLL_TRY(corpus_count(comm, text, vocab, &part));
-  UNROLL_TRY(text_source_new(comm, text, vocab, &part, &cut, &mine));
+  UNROLL_TRY(text_source_new(comm, text, vocab, &part, &cut, &own));
   UNROLL_TRY(comm_agree(comm, memory_new(n_streams, sizeof *sums, "losses", &sums)));
 
   if (listener.call != NULL && model->run->config.sequences == UNROLL_SEQUENCES_STREAM) {
-    st = tell_empty_line(&lines, text, vocab, &part);
+    st = report_empty_line(&lines, text, vocab, &part);
   }
   UNROLL_TRY(comm_agree(comm, st));
 
   double begin = clock_seconds();
-  UNROLL_TRY(comm_agree(comm, score_mine(model, mine, listener, sums + cut.first)));
+  UNROLL_TRY(comm_agree(comm, score_rows(model, own, listener, sums + cut.first)));
   UNROLL_TRY(comm_sum_double(comm, sums, n_streams)); /* one rank's value and zeros: exact */
   double seconds = clock_seconds() - begin;
-  if (listener.call != NULL && lines.line.tokens > 0) { tell(context, &lines.line); }
+  if (listener.call != NULL && lines.line.tokens > 0) { on_line(context, &lines.line); }
 
   double nats = 0.0;
   for (size_t i = 0; i < n_streams; ++i) { nats += sums[i]; }
-  const uint64_t tokens = mine->total;
+  const uint64_t tokens = own->total;
   double per_token = (double)part.tokens / (double)part.characters;
   *score = (unroll_score){.tokens = tokens,
                           .characters = part.characters,
@@ -140,7 +140,7 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
 
 cleanup:
   memory_free(&sums);
-  text_source_free(&mine);
+  text_source_free(&own);
   corpus_part_free(&none);
   corpus_part_free(&part);
   corpus_free(&text);

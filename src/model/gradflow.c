@@ -17,8 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A gradient of which less than this is left has vanished; one that has grown by its inverse explodes. */
-#define LEFT 0.01
+/* A gradient has vanished below this fraction of its norm at lag 0, and explodes above the inverse. */
+#define VANISHED 0.01
 
 /* ------------------------------------------------------------- create and free */
 
@@ -107,7 +107,7 @@ static int ascending(const void *a, const void *b)
   return (*x > *y) - (*x < *y);
 }
 
-/* Quantile q of n ascending logarithms, between neighbours along the line of the numbers themselves. */
+/* Quantile q of the numbers whose ascending logarithms are given, interpolated linearly between the numbers. */
 static double quantile(size_t n, const double *logs, double q)
 {
   double place = q * (double)(n - 1);
@@ -132,17 +132,18 @@ static double mean(size_t n, const double *x)
   return sum / (double)n;
 }
 
-/* First lag at which the mean norm is `part` of lag 0's or less, but for rounding; -1 without one. */
-static int64_t lag_of(size_t n, const double *log_means, double part)
+/* First lag at which the mean norm is at most `fraction` of lag 0's, up to rounding; -1 without one. */
+static int64_t lag_of(size_t n, const double *log_means, double fraction)
 {
   for (size_t k = 0; k < n; ++k) {
-    if (log_means[k] - log_means[0] <= log(part) + 1e-9) { return (int64_t)k; }
+    if (log_means[k] - log_means[0] <= log(fraction) + 1e-9) { return (int64_t)k; }
   }
   return -1;
 }
 
-/* Of the norms of the whole state: the logarithm of their mean, and the mean of their logarithms [log10]. */
-static void judge(unroll_gradflow *f, size_t l, const double *log_means, const double *logs)
+/* Growth, lags and verdict from the norms of the whole state at each lag: log_means the ln of their mean, logs the mean
+ * of their log10. */
+static void classify(unroll_gradflow *f, size_t l, const double *log_means, const double *logs)
 {
   const size_t K = (size_t)f->lags, half = K / 2;
   double change = log_means[K] - log_means[0];
@@ -150,10 +151,10 @@ static void judge(unroll_gradflow *f, size_t l, const double *log_means, const d
   f->growth[l] =
       logs[K] == -INFINITY ? 0.0 : exp((logs[K] - logs[half]) * LN10 / (double)(K - half));
   f->half_lag[l] = lag_of(K + 1, log_means, 0.5);
-  f->percent_lag[l] = lag_of(K + 1, log_means, LEFT);
-  f->verdict[l] = log_means[0] == -INFINITY || change < log(LEFT) ? UNROLL_FLOW_VANISHING
-                  : change > -log(LEFT)                           ? UNROLL_FLOW_EXPLODING
-                                                                  : UNROLL_FLOW_STABLE;
+  f->percent_lag[l] = lag_of(K + 1, log_means, VANISHED);
+  f->verdict[l] = log_means[0] == -INFINITY || change < log(VANISHED) ? UNROLL_FLOW_VANISHING
+                  : change > -log(VANISHED)                           ? UNROLL_FLOW_EXPLODING
+                                                                      : UNROLL_FLOW_STABLE;
 }
 
 static size_t states_of(const unroll_gradflow *f)
@@ -178,8 +179,8 @@ static unroll_status check_finite(const unroll_gradflow *f, const double *record
 }
 
 /* Number k of the records of layer l at all positions. */
-static void take(const unroll_gradflow *f, const double *records, size_t l, size_t k,
-                 double *column)
+static void gather_column(const unroll_gradflow *f, const double *records, size_t l, size_t k,
+                          double *column)
 {
   const size_t one = LAGS_RECORD(states_of(f), 1, (size_t)f->lags);
   for (size_t i = 0; i < (size_t)f->positions; ++i) {
@@ -228,23 +229,23 @@ unroll_status gradflow_summarize(const double *records, unroll_gradflow *f)
   for (size_t l = 0; l < f->L; ++l) {
     for (size_t k = 0; k <= K; ++k) {
       const size_t at = l * (K + 1) + k;
-      take(f, records, l, k, column);
+      gather_column(f, records, l, k, column);
       memcpy(whole, column, n * sizeof *whole);
       log_means[k] = summarize(n, column, of_h, at);
       logs[k] = f->norm_log10[at];
       if (!f->memory) { continue; }
-      take(f, records, l, LAGS_MEMORY(K) + k, column);
+      gather_column(f, records, l, LAGS_MEMORY(K) + k, column);
       for (size_t i = 0; i < n; ++i) { whole[i] = log_hypot(whole[i], column[i]); }
       (void)summarize(n, column, of_c, at);
       logs[k] = mean(n, whole) / LN10;
       qsort(whole, n, sizeof *whole, ascending);
       log_means[k] = log_of_mean(n, whole);
     }
-    take(f, records, l, LAGS_TANGENT(K), column);
+    gather_column(f, records, l, LAGS_TANGENT(K), column);
     f->lyapunov[l] = mean(n, column) / (double)K;
-    take(f, records, l, LAGS_DERIVATIVE(K), column);
+    gather_column(f, records, l, LAGS_DERIVATIVE(K), column);
     f->derivative[l] = mean(n, column);
-    judge(f, l, log_means, logs);
+    classify(f, l, log_means, logs);
   }
 
 cleanup:
@@ -294,8 +295,9 @@ uint64_t gradflow_window(uint64_t tokens, size_t T, uint64_t n, uint64_t i)
 }
 
 /* The records of windows [first, first + n). */
-static unroll_status measure_mine(const unroll_params *params, size_t T, size_t K, uint64_t first,
-                                  size_t n, const int32_t *tokens, double **records)
+static unroll_status measure_windows(const unroll_params *params, size_t T, size_t K,
+                                     uint64_t first, size_t n, const int32_t *tokens,
+                                     double **records)
 {
   unroll_status st = UNROLL_OK;
   UNROLL_TRY(memory_new(n,
@@ -315,7 +317,7 @@ unroll_status gradflow_measure(unroll_comm *comm, const unroll_params *params, s
   double *mine = NULL, *records = NULL;
   size_t *sizes = NULL;
 
-  UNROLL_TRY(comm_agree(comm, measure_mine(params, T, K, first, n, tokens, &mine)));
+  UNROLL_TRY(comm_agree(comm, measure_windows(params, T, K, first, n, tokens, &mine)));
   UNROLL_TRY(comm_gather_bytes(
       comm, mine, n * LAGS_RECORD(params_states(params), params->shape.L, K) * sizeof *mine, -1,
       &sizes, (void **)&records));

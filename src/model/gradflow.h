@@ -1,12 +1,12 @@
 #ifndef MODEL_GRADFLOW_H
 #define MODEL_GRADFLOW_H
 
-/* From windows of text to what is reported of them; between lie their records (lags.h). */
+/* Gradient flow: windows of text -> their records (lags.h) -> the statistics that are reported. */
 #include <unroll/comm.h>
 #include <unroll/gradflow.h>
 #include <unroll/params.h>
 
-/** A result for such models with all arrays of its sizes, zero. */
+/** A result for models of this shape, its arrays allocated and zero. */
 unroll_status gradflow_new(const unroll_shape *shape, uint64_t positions, uint64_t lags,
                            unroll_gradflow **out);
 
@@ -25,10 +25,10 @@ unroll_status gradflow_summarize(const double *records, unroll_gradflow *flow);
 uint64_t gradflow_window(uint64_t tokens, size_t T, uint64_t n, uint64_t i);
 
 /**
- * Measure windows that the ranks share out in their order, and fill in all but tokens, unknown and step.
+ * Measure this rank's windows, gather those of all ranks, and fill in all but tokens, unknown and step.
  *
  * @param[in]     T       steps of a window, > flow->lags
- * @param[in]     first   index of this rank's first window; n of flow->positions are its own, or none
+ * @param[in]     first   index of this rank's first window; it has n of flow->positions, 0 or more
  * @param[in]     tokens  (n, T + 1)
  * @param[in,out] flow    new, of the same sizes on every rank
  *

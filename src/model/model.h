@@ -1,7 +1,7 @@
 #ifndef MODEL_MODEL_H
 #define MODEL_MODEL_H
 
-/* The inside of unroll_model, shared by the files that load, score and sample. */
+/* The members of unroll_model, for the files that load, score and sample. */
 #include "runfile/runfile.h"
 #include <unroll/model.h>
 

@@ -99,7 +99,7 @@ static bool ends_within_line(const char *text)
 }
 
 unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *how,
-                                  void (*tell)(void *context, const char *text, size_t n),
+                                  void (*on_text)(void *context, const char *text, size_t n),
                                   void *context)
 {
   unroll_status st = UNROLL_OK;
@@ -147,8 +147,8 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
     logits_of(params, net, o);
     size_t token = draw(how, i, first, V, o, index, weight), bytes = 0;
     const char *text = unroll_vocab_text_view(vocab, token, &bytes);
-    if (level == UNROLL_LEVEL_WORD && within_line && text[0] != '\n') { tell(context, " ", 1); }
-    tell(context, text, bytes);
+    if (level == UNROLL_LEVEL_WORD && within_line && text[0] != '\n') { on_text(context, " ", 1); }
+    on_text(context, text, bytes);
     if (how->stop != NULL && how->stop(context)) { break; }
     within_line = text[0] != '\n';
     net->x[0] = (int32_t)token;

@@ -10,17 +10,18 @@ bool embedding_is_sparse(const unroll_params *params, size_t window)
   return params->shape.V > window;
 }
 
-unroll_status embedding_start(const unroll_params *params, const network_size *size, embedding *e)
+unroll_status embedding_init(const unroll_params *params, const network_size *size, embedding *e)
 {
   unroll_status st = UNROLL_OK;
 
   *e = (embedding){.params = params,
-                   .table = params_table(params),
+                   .table = params_input_table(params),
                    .size = *size,
-                   .sparse = size_trains(size) && embedding_is_sparse(params, size->window),
+                   .sparse = size_has_backward(size) && embedding_is_sparse(params, size->window),
                    .rows = size->rows};
   if (e->sparse) {
-    UNROLL_TRY(memory_new(embedding_seen_words(e), sizeof *e->seen, "tokens seen", &e->seen));
+    UNROLL_TRY(
+        memory_new(embedding_mask_words(e), sizeof *e->token_mask, "tokens seen", &e->token_mask));
     UNROLL_TRY(memory_new(size->window, sizeof *e->touched, "rows touched", &e->touched));
   }
 
@@ -28,10 +29,10 @@ cleanup:
   return st;
 }
 
-void embedding_end(embedding *e)
+void embedding_destroy(embedding *e)
 {
   memory_free(&e->touched);
-  memory_free(&e->seen);
+  memory_free(&e->token_mask);
 }
 
 layer_input embedding_forward(const embedding *e, const int32_t *x)
@@ -39,51 +40,51 @@ layer_input embedding_forward(const embedding *e, const int32_t *x)
   return (layer_input){e->params->values + e->table->offset, e->table->ld, x};
 }
 
-size_t embedding_seen_words(const embedding *e)
+size_t embedding_mask_words(const embedding *e)
 {
   return (e->params->shape.V + 63) / 64;
 }
 
-void embedding_note(embedding *e, size_t n, const int32_t *x, bool first)
+void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first)
 {
-  if (first) { memset(e->seen, 0, embedding_seen_words(e) * sizeof *e->seen); }
+  if (first) { memset(e->token_mask, 0, embedding_mask_words(e) * sizeof *e->token_mask); }
   for (size_t i = 0; i < n; ++i) {
-    e->seen[(size_t)x[i] / 64] |= UINT64_C(1) << ((size_t)x[i] % 64);
+    e->token_mask[(size_t)x[i] / 64] |= UINT64_C(1) << ((size_t)x[i] % 64);
   }
 }
 
-/* Where row i of those touched begins in a gradient. */
-static size_t touched_at(const embedding *e, size_t i)
+/* Offset of touched row i in a gradient. */
+static size_t touched_offset(const embedding *e, size_t i)
 {
   return e->table->offset + e->touched[i] * e->table->ld;
 }
 
-void embedding_touch(embedding *e, unroll_real *gradient)
+void embedding_set_touched_rows(embedding *e, unroll_real *gradient)
 {
   const size_t bytes = e->table->ld * sizeof *gradient;
-  for (size_t i = 0; i < e->n_touched; ++i) { memset(gradient + touched_at(e, i), 0, bytes); }
+  for (size_t i = 0; i < e->n_touched; ++i) { memset(gradient + touched_offset(e, i), 0, bytes); }
   e->n_touched = 0;
-  for (size_t word = 0; word < embedding_seen_words(e); ++word) {
-    for (uint64_t bits = e->seen[word], bit = 0; bits != 0; bits >>= 1, ++bit) {
+  for (size_t word = 0; word < embedding_mask_words(e); ++word) {
+    for (uint64_t bits = e->token_mask[word], bit = 0; bits != 0; bits >>= 1, ++bit) {
       if (bits & 1) { e->touched[e->n_touched++] = (uint32_t)(word * 64 + bit); }
     }
   }
 }
 
-void embedding_rows_out(const embedding *e, const unroll_real *gradient)
+void embedding_gather_rows(const embedding *e, const unroll_real *gradient)
 {
   const size_t ld = e->table->ld;
   for (size_t i = 0; i < e->n_touched; ++i) {
-    memcpy(e->rows + i * ld, gradient + touched_at(e, i), ld * sizeof *e->rows);
+    memcpy(e->rows + i * ld, gradient + touched_offset(e, i), ld * sizeof *e->rows);
   }
 }
 
-void embedding_rows_in(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
-                       unroll_real *gradient)
+void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
+                            unroll_real *gradient)
 {
   const size_t ld = e->table->ld;
   for (size_t i = begin; i < end; ++i) {
-    memcpy(gradient + touched_at(e, i), rows + i * ld, ld * sizeof *rows);
+    memcpy(gradient + touched_offset(e, i), rows + i * ld, ld * sizeof *rows);
   }
 }
 
@@ -114,6 +115,6 @@ unroll_status embedding_notify(const embedding *e, const gradient_sink *sink)
 {
   if (!e->sparse) { return sink_notify(sink, e->table->offset, e->table->cols * e->table->ld); }
   if (e->rows == NULL || sink->ready == NULL) { return UNROLL_OK; }
-  embedding_rows_out(e, sink->gradient);
+  embedding_gather_rows(e, sink->gradient);
   return sink_notify(sink, e->params->n, e->n_touched * e->table->ld);
 }

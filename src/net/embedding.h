@@ -2,15 +2,22 @@
 #define NET_EMBEDDING_H
 
 /*
- * The input of the first layer: a one-hot token times W_xh is a row of its table, gathered and never multiplied; its
- * gradient is a scatter-add of the tokens seen.
+ * The input of the first layer: a one-hot token times W_xh is a row of a table, gathered instead of multiplied; the
+ * gradient of the table is a scatter-add over the tokens.
  *
- * Only the rows of the tokens of the window, on any rank, can be non-zero in that gradient. With a vocabulary larger
- * than the global window (`sparse`) only these are summed over the ranks, measured and updated; the others stay zero.
+ * Only the rows of tokens in the window, on any rank, can be non-zero in that gradient: the touched rows. With a
+ * vocabulary larger than the global window (`sparse`) only these are exchanged, enter the norm and are updated; the
+ * others stay zero. A step with a sparse table:
+ *
+ *   embedding_mark_tokens        token_mask of this rank's tokens; the caller then unites it with those of other ranks
+ *   embedding_set_touched_rows   token_mask -> touched
+ *   embedding_backward           the gradient of the table
+ *   embedding_notify             touched rows gathered to `rows`, whose exchange can start
+ *   embedding_scatter_rows       their sum over the ranks, back into the gradient
  */
 #include "net/sink.h"
 
-/* Rows added to the product of a layer: those of a table by `index`, or (T, B) of them. */
+/* Rows added to the product of a layer: row index[t, b] of a table, or row (t, b). */
 typedef struct layer_input {
   const unroll_real *rows;
   size_t ld;
@@ -22,44 +29,42 @@ typedef struct embedding {
   const unroll_tensor *table;
   network_size size;
   bool sparse;
-  uint64_t *seen;    /* (V bits) tokens of the window */
-  uint32_t *touched; /* (n_touched) rows, ascending */
+  uint64_t *token_mask; /* (V bits) set for tokens of the window */
+  uint32_t *touched;    /* (n_touched) rows, ascending */
   size_t n_touched;
-  unroll_real *rows; /* (n_touched, ld of the table) the touched rows beside each other, or NULL */
+  unroll_real *rows; /* (n_touched, ld of the table) the touched rows, contiguous; NULL: one rank */
 } embedding;
 
-/** Are few of a large vocabulary's tokens in a global window of so many, so that its rows go apart from the rest? */
+/** Is the vocabulary larger than a global window of so many tokens, so that only touched rows are exchanged? */
 bool embedding_is_sparse(const unroll_params *params, size_t window);
 
-/** Of memory for a backward pass, where size has one. Frees nothing on error: embedding_end is safe then. */
-unroll_status embedding_start(const unroll_params *params, const network_size *size, embedding *e);
-void embedding_end(embedding *e);
+/** Allocates for a backward pass where size has one. Frees nothing on error: embedding_destroy is safe then. */
+unroll_status embedding_init(const unroll_params *params, const network_size *size, embedding *e);
+void embedding_destroy(embedding *e);
 
-/** What the tokens x add in the first layer. */
+/** The input of the first layer for tokens x. */
 layer_input embedding_forward(const embedding *e, const int32_t *x);
 
-/**
- * Note the n tokens x in `seen`, beside those noted before unless `first`: the first of two steps, between which
- * ranks may unite theirs.
- */
-void embedding_note(embedding *e, size_t n, const int32_t *x, bool first);
+/** Set the bits of n tokens x in token_mask; `first`: clear it before. */
+void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first);
 
-/** The rows that `seen` names become the touched ones; those of `gradient` touched before become zero. */
-void embedding_touch(embedding *e, unroll_real *gradient);
+/** The touched rows become those set in token_mask; first those of `gradient` touched before are set to zero. */
+void embedding_set_touched_rows(embedding *e, unroll_real *gradient);
 
-/** Words of `seen`. */
-size_t embedding_seen_words(const embedding *e);
+/** Words of token_mask. */
+size_t embedding_mask_words(const embedding *e);
 
-/** The touched rows of the gradient to e->rows, and rows [begin, end) of a sum of these into `gradient`. */
-void embedding_rows_out(const embedding *e, const unroll_real *gradient);
-void embedding_rows_in(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
-                       unroll_real *gradient);
+/** Gather the touched rows of `gradient` into e->rows; scatter `rows`, [begin, end) of the touched ones, into
+ * `gradient`. */
+void embedding_gather_rows(const embedding *e, const unroll_real *gradient);
+void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
+                            unroll_real *gradient);
 
 /** The gradient of the table: x (T, B), the first layer's deltas (T, B, ld). */
 void embedding_backward(const embedding *e, size_t T, const int32_t *x, const unroll_real *deltas,
                         size_t ld, const gradient_sink *sink);
 
-/** It, or its touched rows, are complete. */
+/** Notify the sink that the gradient of the table, or of its touched rows, is complete. */
 unroll_status embedding_notify(const embedding *e, const gradient_sink *sink);
 
 #endif

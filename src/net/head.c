@@ -8,7 +8,7 @@
 #include <omp.h>
 #include <string.h>
 
-unroll_status head_start(const unroll_params *params, const network_size *size, head *o)
+unroll_status head_init(const unroll_params *params, const network_size *size, head *o)
 {
   unroll_status st = UNROLL_OK;
   const size_t V = params->shape.V, tokens = size->chunk * size->B;
@@ -26,7 +26,7 @@ cleanup:
   return st;
 }
 
-void head_end(head *o)
+void head_destroy(head *o)
 {
   memory_free(&o->scratch);
   memory_free(&o->O);

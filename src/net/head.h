@@ -7,15 +7,15 @@
 typedef struct head {
   const unroll_params *params; /* borrowed */
   network_size size;
-  double *nll;    /* [nats] of the steps that head_forward last had: shard by shard, by (t, b) */
+  double *nll; /* [nats] of the scored steps of the last head_forward: shard by shard, by (t, b) */
   unroll_real *O; /* token panels (kernels/output.h): logits, then their gradient */
   unroll_real *scratch;
   int32_t *y_panel;
 } head;
 
-/** Frees nothing on error: head_end is safe then. */
-unroll_status head_start(const unroll_params *params, const network_size *size, head *o);
-void head_end(head *o);
+/** Frees nothing on error: head_destroy is safe then. */
+unroll_status head_init(const unroll_params *params, const network_size *size, head *o);
+void head_destroy(head *o);
 
 /**
  * Losses of the scored steps of a span, for targets y (T, B) of the window.

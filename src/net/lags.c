@@ -10,7 +10,7 @@
 #include <math.h>
 #include <string.h>
 
-/* One unit in double, as the functions of the cells want a vector. A product and a sum are two roundings. */
+/* The vector type of cell_functions.inc: one unit in double. A product and a sum are two roundings. */
 typedef double vec;
 #define INLINE static inline
 
@@ -46,14 +46,14 @@ INLINE vec vec_sigmoid(vec x)
 
 #include "kernels/cell_functions.inc"
 
-/* Windows that one thread takes back together: each row of a weight matrix is read once for all. */
+/* Windows that one thread propagates together: each row of a weight matrix is read once for all. */
 #define GROUP 4
 
-/* Windows that run forward together: enough rows for the matrix products. */
-#define MOST_WINDOWS 64
+/* Windows of a batch at most: enough rows for the matrix products of the forward pass. */
+#define MAX_WINDOWS 64
 
-/* Most coefficients kept at a time: a quarter of a gigabyte. */
-#define MOST_KEPT ((size_t)1 << 25)
+/* Coefficients stored at a time, at most: a quarter of a gigabyte. */
+#define MAX_COEFFICIENTS ((size_t)1 << 25)
 
 /* ------------------------------------------------------- rows with exponents */
 
@@ -64,28 +64,28 @@ typedef struct rows {
   long e[GROUP];
 } rows;
 
-/* Exponent of a row of zeros: below any other, and the difference of two still fits. */
-#define NOTHING (-(1L << 40))
+/* Exponent of a row of zeros: below any other, and differences do not overflow. */
+#define ZERO_EXPONENT (-(1L << 40))
 
 /* 2^e for e <= 0, and 0 where that is below the normal numbers. */
-static double power_of_two(long e)
+static double exp2_or_zero(long e)
 {
   return e < -1000 ? 0.0 : ldexp(1.0, (int)e);
 }
 
-static void set_nothing(rows *a)
+static void set_zero(rows *a)
 {
   memset(a->m, 0, GROUP * a->n * sizeof *a->m);
-  for (size_t r = 0; r < GROUP; ++r) { a->e[r] = NOTHING; }
+  for (size_t r = 0; r < GROUP; ++r) { a->e[r] = ZERO_EXPONENT; }
 }
 
-/* W (H, H), or `blocks` of it, `block` rows apart; rows are ld elements apart. */
+/* `blocks` matrices W (H, H) with leading dimension ld and a stride of `block` rows. */
 typedef struct matrix {
   const unroll_real *W;
   size_t ld, blocks, block;
 } matrix;
 
-/* Elements c, GROUP rows ldc apart, += a W: W (H, H) with rows ld apart, summed over the rows of W ascending. */
+/* c (GROUP, H) += a (GROUP, H) W (H, H) with leading dimensions ldc, lda, ld; summed over the rows of W ascending. */
 static void multiply(size_t H, const double *a, size_t lda, const unroll_real *W, size_t ld,
                      double *c, size_t ldc)
 {
@@ -111,7 +111,7 @@ static void multiply(size_t H, const double *a, size_t lda, const unroll_real *W
   }
 }
 
-/* c = sum_k a_k W_k over the blocks of W, those of a from `from` on. */
+/* c = sum_k a_{from + k} W_k over the blocks k of W. */
 static void multiply_back(size_t H, const rows *a, size_t from, matrix W, rows *c)
 {
   memset(c->m, 0, GROUP * H * sizeof *c->m);
@@ -126,7 +126,7 @@ static void add(const rows *a, rows *c)
 {
   for (size_t r = 0; r < GROUP; ++r) {
     long e = a->e[r] > c->e[r] ? a->e[r] : c->e[r];
-    double of_a = power_of_two(a->e[r] - e), of_c = power_of_two(c->e[r] - e);
+    double of_a = exp2_or_zero(a->e[r] - e), of_c = exp2_or_zero(c->e[r] - e);
     for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) {
       c->m[j] = of_c * c->m[j] + of_a * a->m[j];
     }
@@ -134,12 +134,12 @@ static void add(const rows *a, rows *c)
   }
 }
 
-/* Bring each row of c to the exponent of a's, which must not be the smaller one. */
+/* Give each row of c the exponent of a's, which must not be smaller. */
 static void align(const rows *a, rows *c)
 {
   for (size_t r = 0; r < GROUP; ++r) {
     assert(a->e[r] >= c->e[r]);
-    double of_c = power_of_two(c->e[r] - a->e[r]);
+    double of_c = exp2_or_zero(c->e[r] - a->e[r]);
     for (size_t j = r * c->n; j < (r + 1) * c->n; ++j) { c->m[j] *= of_c; }
     c->e[r] = a->e[r];
   }
@@ -164,35 +164,35 @@ static void normalize(rows *a)
   for (size_t r = 0; r < GROUP; ++r) {
     int e = 0;
     double size = norm(a->n, a->m + r * a->n);
-    if (!isfinite(size)) { continue; } /* to be seen in the result */
+    if (!isfinite(size)) { continue; } /* stays, so that the result shows it */
     (void)frexp(size, &e);
     for (size_t j = r * a->n; j < (r + 1) * a->n; ++j) { a->m[j] = ldexp(a->m[j], -e); }
-    a->e[r] = size == 0.0 ? NOTHING : a->e[r] + e;
+    a->e[r] = size == 0.0 ? ZERO_EXPONENT : a->e[r] + e;
   }
 }
 
 /* ------------------------------------------------------------------- a batch */
 
 /*
- * What leaves a step backwards are `ways` blocks of H: the deltas, then what reaches c of the step before, then what
- * reaches its h past the product. Each is linear in the gradients of the states, unit by unit: way x of dh by
- * coefficient x, of dc by coefficient ways + x.
+ * The gradient leaves a step backwards along `n_paths` paths of H units each: the deltas, then dc of the step before,
+ * then the bypass to its h (cell.h). Each is linear in the gradients of the states, unit by unit: path x has
+ * coefficient x for dh and coefficient n_paths + x for dc.
  *
- * B windows are on their way; groups of them are the threads' work.
+ * A batch has B windows; the threads work on groups of GROUP.
  */
 typedef struct batch {
   network *net; /* of one step */
   const unroll_params *params;
   const cell *cell;
-  size_t B, H, L, V, K, groups, states, ways;
-  double *coefficients;    /* (L, K + 1, B, states, ways, H): of step t - k */
+  size_t B, H, L, V, K, groups, states, n_paths;
+  double *coefficients;    /* (L, K + 1, B, states, n_paths, H): of step t - k */
   unroll_real *transposed; /* (L, recurrent, H, H) W_hh^T */
   double *mantissas;       /* of all rows below */
   rows *tangent;           /* (groups, L) of states */
-  rows *left;              /* (groups, L) of ways: the last lag's */
-  rows *through;           /* (groups) of ways: of a tangent */
-  rows *dh, *dc, *own; /* (groups) G of h and c, and its part from the future of the own layer */
-  double *logits;      /* (groups, V) */
+  rows *outgoing; /* (groups, L) of n_paths: gradients that leave the step of the last lag */
+  rows *tangent_outgoing; /* (groups) of n_paths: scratch of tangent_step */
+  rows *dh, *dc, *own;    /* (groups) G of h and c; scratch of add_from_future */
+  double *logits;         /* (groups, V) */
 } batch;
 
 static void batch_free(batch *b)
@@ -201,8 +201,8 @@ static void batch_free(batch *b)
   memory_free(&b->own);
   memory_free(&b->dc);
   memory_free(&b->dh);
-  memory_free(&b->through);
-  memory_free(&b->left);
+  memory_free(&b->tangent_outgoing);
+  memory_free(&b->outgoing);
   memory_free(&b->tangent);
   memory_free(&b->mantissas);
   memory_free(&b->transposed);
@@ -242,9 +242,9 @@ static unroll_status batch_start(const unroll_params *params, size_t n, size_t K
   unroll_status st = UNROLL_OK;
   const cell *c = params_cell(params);
   const size_t H = params->shape.H, L = params->shape.L, states = params_states(params);
-  const size_t ways = cell_deltas(c) + c->memory + c->bypass;
+  const size_t n_paths = cell_deltas(c) + c->memory + c->bypass;
   const size_t matrices = c->recurrent * H * H,
-               most = MOST_KEPT / (L * (K + 1) * states * ways * H);
+               max = MAX_COEFFICIENTS / (L * (K + 1) * states * n_paths * H);
   double *mantissas = NULL;
 
   *b = (batch){.params = params,
@@ -254,26 +254,26 @@ static unroll_status batch_start(const unroll_params *params, size_t n, size_t K
                .V = params->shape.V,
                .K = K,
                .states = states,
-               .ways = ways};
-  b->B = most < 1 ? 1 : most < MOST_WINDOWS ? most : MOST_WINDOWS;
+               .n_paths = n_paths};
+  b->B = max < 1 ? 1 : max < MAX_WINDOWS ? max : MAX_WINDOWS;
   b->B = n < b->B ? n : b->B;
   b->groups = (b->B + GROUP - 1) / GROUP;
   const network_size size = {
       .T = 1, .chunk = 1, .B = b->B, .shards = 1, .group = 1, .keep_gates = true};
   UNROLL_TRY(network_new(params, &size, &b->net));
   network_pack(b->net);
-  UNROLL_TRY(memory_new(L * (K + 1), b->B * states * ways * H * sizeof *b->coefficients,
+  UNROLL_TRY(memory_new(L * (K + 1), b->B * states * n_paths * H * sizeof *b->coefficients,
                         "coefficients", &b->coefficients));
   UNROLL_TRY(memory_new(L, matrices * sizeof *b->transposed, "weights", &b->transposed));
   for (size_t l = 0; l < L; ++l) {
     transpose(H, matrix_of(params, l, PARAMS_W_HH), b->transposed + l * matrices);
   }
-  UNROLL_TRY(memory_new(b->groups * (L * (states + ways) + ways + 3),
+  UNROLL_TRY(memory_new(b->groups * (L * (states + n_paths) + n_paths + 3),
                         GROUP * H * sizeof *b->mantissas, "gradients", &b->mantissas));
   mantissas = b->mantissas;
   UNROLL_TRY(new_rows(b->groups * L, states * H, &mantissas, &b->tangent));
-  UNROLL_TRY(new_rows(b->groups * L, ways * H, &mantissas, &b->left));
-  UNROLL_TRY(new_rows(b->groups, ways * H, &mantissas, &b->through));
+  UNROLL_TRY(new_rows(b->groups * L, n_paths * H, &mantissas, &b->outgoing));
+  UNROLL_TRY(new_rows(b->groups, n_paths * H, &mantissas, &b->tangent_outgoing));
   UNROLL_TRY(new_rows(b->groups, H, &mantissas, &b->dh));
   UNROLL_TRY(new_rows(b->groups, H, &mantissas, &b->dc));
   UNROLL_TRY(new_rows(b->groups, H, &mantissas, &b->own));
@@ -292,12 +292,12 @@ static size_t window_of(const batch *b, size_t group, size_t r)
 
 static double *coefficients_of(const batch *b, size_t l, size_t lag, size_t window)
 {
-  return b->coefficients + ((l * (b->K + 1) + lag) * b->B + window) * b->states * b->ways * b->H;
+  return b->coefficients + ((l * (b->K + 1) + lag) * b->B + window) * b->states * b->n_paths * b->H;
 }
 
-/* Of dh (state 0) or dc (state 1) of the step that the network has just made. */
-static void find_coefficients(const batch *b, const layer *l, size_t window, size_t state,
-                              double *out)
+/* The coefficients for dh (state 0) or dc (state 1) of the step that network_forward has just computed. */
+static void set_coefficients(const batch *b, const layer *l, size_t window, size_t state,
+                             double *out)
 {
   const cell *c = b->cell;
   const size_t H = b->H, block = kernels_pad(H), before = window * l->ld,
@@ -315,15 +315,16 @@ static void find_coefficients(const batch *b, const layer *l, size_t window, siz
       v.delta[k] = (double)l->deltas[window * l->ld_deltas + k * block + j];
     }
     backward_of(c->id, &v);
-    size_t way = 0;
-    for (size_t k = 0; k < cell_deltas(c); ++k) { out[way++ * H + j] = v.delta[k]; }
-    if (c->memory) { out[way++ * H + j] = v.dc; }
-    if (c->bypass) { out[way++ * H + j] = v.bypass; }
+    size_t path = 0;
+    for (size_t k = 0; k < cell_deltas(c); ++k) { out[path++ * H + j] = v.delta[k]; }
+    if (c->memory) { out[path++ * H + j] = v.dc; }
+    if (c->bypass) { out[path++ * H + j] = v.bypass; }
   }
 }
 
-/* out (H) = coefficients * in, or is added to. */
-static void apply(size_t H, const double *coefficients, const double *in, bool first, double *out)
+/* out (H) = coefficients * in unit by unit; unless `first`, added to out. */
+static void multiply_units(size_t H, const double *coefficients, const double *in, bool first,
+                           double *out)
 {
   for (size_t j = 0; j < H; ++j) {
     double x = coefficients[j] * in[j];
@@ -350,47 +351,48 @@ static void tangents_start(batch *b, uint64_t first)
   }
 }
 
-/* u <- J_t u of a layer, the ways backwards walked forwards: first each way, then what it makes of the states. */
+/* u <- J_t u of a layer, the transpose of the backward step: first the value of each path, then the states from
+ * these. */
 static void tangent_step(batch *b, size_t group, size_t l, size_t lag)
 {
   const cell *c = b->cell;
   const size_t H = b->H, deltas = cell_deltas(c);
-  rows *u = &b->tangent[group * b->L + l], *z = &b->through[group];
+  rows *u = &b->tangent[group * b->L + l], *z = &b->tangent_outgoing[group];
 
   memset(z->m, 0, GROUP * z->n * sizeof *z->m);
   for (size_t k = 0; k < c->recurrent; ++k) {
     multiply(H, u->m, u->n, b->transposed + (l * c->recurrent + k) * H * H, H,
-             z->m + (c->from + k) * H, z->n);
+             z->m + (c->first_recurrent + k) * H, z->n);
   }
   for (size_t r = 0; r < GROUP; ++r) {
     const double *in = u->m + r * u->n;
-    double *way = z->m + r * z->n + deltas * H;
+    double *path = z->m + r * z->n + deltas * H;
     if (c->memory) {
-      memcpy(way, in + H, H * sizeof *way);
-      way += H;
+      memcpy(path, in + H, H * sizeof *path);
+      path += H;
     }
-    if (c->bypass) { memcpy(way, in, H * sizeof *way); }
+    if (c->bypass) { memcpy(path, in, H * sizeof *path); }
   }
   for (size_t r = 0; r < GROUP; ++r) {
     const double *coefficients = coefficients_of(b, l, lag, window_of(b, group, r));
     for (size_t s = 0; s < b->states; ++s) {
-      for (size_t x = 0; x < b->ways; ++x) {
-        apply(H, coefficients + (s * b->ways + x) * H, z->m + r * z->n + x * H, x == 0,
-              u->m + r * u->n + s * H);
+      for (size_t x = 0; x < b->n_paths; ++x) {
+        multiply_units(H, coefficients + (s * b->n_paths + x) * H, z->m + r * z->n + x * H, x == 0,
+                       u->m + r * u->n + s * H);
       }
     }
   }
   normalize(u);
 }
 
-/* Where the numbers of a layer of a window go. */
+/* The record of a layer of a window. */
 static double *record_of(const batch *b, double *out, size_t window, size_t l)
 {
   return out + (window * b->L + l) * LAGS_RECORD(b->states, 1, b->K);
 }
 
-/* The tangents' size when the last K steps begin; at their end, how it has grown. */
-static void tangents_note(const batch *b, size_t group, bool end, double *out)
+/* Record the size of the tangents before the last K steps; at the end, the growth since. */
+static void record_tangents(const batch *b, size_t group, bool end, double *out)
 {
   for (size_t l = 0; l < b->L; ++l) {
     for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
@@ -418,13 +420,13 @@ static void forward(batch *b, size_t T, const int32_t *tokens, double *out)
         for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
           double *coefficients = coefficients_of(b, l, slot, group * GROUP + r);
           for (size_t s = 0; s < b->states; ++s) {
-            find_coefficients(b, &b->net->layers[l], group * GROUP + r, s,
-                              coefficients + s * b->ways * b->H);
+            set_coefficients(b, &b->net->layers[l], group * GROUP + r, s,
+                             coefficients + s * b->n_paths * b->H);
           }
         }
         tangent_step(b, group, l, slot);
       }
-      if (lag == b->K || lag == 0) { tangents_note(b, group, lag == 0, out); }
+      if (lag == b->K || lag == 0) { record_tangents(b, group, lag == 0, out); }
     }
     network_carry(b->net, 1);
   }
@@ -458,60 +460,62 @@ static void output_gradient(const batch *b, const unroll_real *h, int32_t y, dou
   }
 }
 
-/* What the steps after have for the states of a layer: dh += W_hh^T deltas, and past the product; dc. */
-static void receive(const batch *b, size_t group, size_t l, rows *dh, rows *dc)
+/* The gradient from the next step in time to the states of a layer: dh += W_hh^T deltas + bypass; dc. */
+static void add_from_future(const batch *b, size_t group, size_t l, rows *dh, rows *dc)
 {
   const cell *c = b->cell;
   const size_t H = b->H;
-  const rows *left = &b->left[group * b->L + l];
+  const rows *outgoing = &b->outgoing[group * b->L + l];
   rows *own = &b->own[group];
 
-  multiply_back(H, left, c->from, matrix_of(b->params, l, PARAMS_W_HH), own);
+  multiply_back(H, outgoing, c->first_recurrent, matrix_of(b->params, l, PARAMS_W_HH), own);
   for (size_t r = 0; r < GROUP; ++r) {
-    const double *way = left->m + r * left->n + cell_deltas(c) * H;
+    const double *path = outgoing->m + r * outgoing->n + cell_deltas(c) * H;
     if (c->memory) {
-      memcpy(dc->m + r * H, way, H * sizeof *way);
-      dc->e[r] = left->e[r];
-      way += H;
+      memcpy(dc->m + r * H, path, H * sizeof *path);
+      dc->e[r] = outgoing->e[r];
+      path += H;
     }
-    for (size_t j = 0; j < H && c->bypass; ++j) { own->m[r * H + j] += way[j]; }
+    for (size_t j = 0; j < H && c->bypass; ++j) { own->m[r * H + j] += path[j]; }
   }
   add(own, dh);
 }
 
-/* What leaves the step of that lag, from the gradients of its states. */
-static void send(const batch *b, size_t group, size_t l, size_t lag, const rows *dh, rows *dc)
+/* The gradients that leave the step of this lag, from those of its states. */
+static void step_back(const batch *b, size_t group, size_t l, size_t lag, const rows *dh, rows *dc)
 {
   const size_t H = b->H;
-  rows *left = &b->left[group * b->L + l];
+  rows *outgoing = &b->outgoing[group * b->L + l];
 
-  /* receive has given dh what came with dc, and its exponent, or a larger one. */
+  /* dh has the exponent of dc or a larger one: add_from_future added gradients of that exponent to it. */
   if (b->states > 1) { align(dh, dc); }
-  memcpy(left->e, dh->e, sizeof left->e);
+  memcpy(outgoing->e, dh->e, sizeof outgoing->e);
   for (size_t r = 0; r < GROUP; ++r) {
     const double *coefficients = coefficients_of(b, l, lag, window_of(b, group, r));
-    for (size_t x = 0; x < b->ways; ++x) {
-      double *way = left->m + r * left->n + x * H;
-      apply(H, coefficients + x * H, dh->m + r * H, true, way);
-      if (b->states > 1) { apply(H, coefficients + (b->ways + x) * H, dc->m + r * H, false, way); }
+    for (size_t x = 0; x < b->n_paths; ++x) {
+      double *path = outgoing->m + r * outgoing->n + x * H;
+      multiply_units(H, coefficients + x * H, dh->m + r * H, true, path);
+      if (b->states > 1) {
+        multiply_units(H, coefficients + (b->n_paths + x) * H, dc->m + r * H, false, path);
+      }
     }
   }
-  normalize(left);
+  normalize(outgoing);
 }
 
-/* What the state hands on to itself past all products: the coefficient c to c, else h to h, else phi'. */
+/* The factor from the state to itself without products: c to c (lstm), else h to h (bypass), else phi'. */
 static double sum_derivative(const batch *b, size_t l, size_t lag, size_t window)
 {
-  const size_t way = b->cell->memory   ? b->ways + cell_deltas(b->cell)
-                     : b->cell->bypass ? cell_deltas(b->cell)
-                                       : 0;
-  const double *slope = coefficients_of(b, l, lag, window) + way * b->H;
+  const size_t path = b->cell->memory   ? b->n_paths + cell_deltas(b->cell)
+                      : b->cell->bypass ? cell_deltas(b->cell)
+                                        : 0;
+  const double *slope = coefficients_of(b, l, lag, window) + path * b->H;
   double sum = 0.0;
   for (size_t j = 0; j < b->H; ++j) { sum += slope[j]; }
   return sum;
 }
 
-static void note(const batch *b, size_t group, size_t l, size_t lag, double *out)
+static void record_norms(const batch *b, size_t group, size_t l, size_t lag, double *out)
 {
   for (size_t r = 0; r < GROUP && group * GROUP + r < b->B; ++r) {
     double *record = record_of(b, out, group * GROUP + r, l),
@@ -530,7 +534,7 @@ static void backward(batch *b, size_t group, size_t T, const int32_t *tokens, do
   rows *dh = &b->dh[group], *dc = &b->dc[group];
 
   for (size_t lag = 0; lag <= b->K; ++lag) {
-    set_nothing(dh);
+    set_zero(dh);
     for (size_t r = 0; r < GROUP && lag == 0; ++r) {
       size_t window = window_of(b, group, r); /* slot 1 has the last state */
       output_gradient(b, top->h + (b->B + window) * top->ld, tokens[window * (T + 1) + T],
@@ -538,12 +542,12 @@ static void backward(batch *b, size_t group, size_t T, const int32_t *tokens, do
       dh->e[r] = 0;
     }
     for (size_t l = b->L; l-- > 0;) {
-      set_nothing(dc);
-      if (lag > 0) { receive(b, group, l, dh, dc); }
-      note(b, group, l, lag, out);
-      send(b, group, l, lag, dh, dc);
+      set_zero(dc);
+      if (lag > 0) { add_from_future(b, group, l, dh, dc); }
+      record_norms(b, group, l, lag, out);
+      step_back(b, group, l, lag, dh, dc);
       if (l > 0) { /* dh of the layer below: W_xh^T deltas */
-        multiply_back(b->H, &b->left[group * b->L + l], 0, matrix_of(b->params, l, PARAMS_W_XH),
+        multiply_back(b->H, &b->outgoing[group * b->L + l], 0, matrix_of(b->params, l, PARAMS_W_XH),
                       dh);
       }
     }

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-/* Rows of W_xh and of W_hh in memory, blocks and all. */
+/* Rows of W_xh and of W_hh in memory, all blocks together. */
 static size_t input_rows(const layer *l)
 {
   return blocks_size(l->cell->inputs, l->params->shape.H);
@@ -21,51 +21,51 @@ static unroll_status start_weights(layer *l)
 {
   unroll_status st = UNROLL_OK;
   const size_t H = l->params->shape.H, blocks = l->cell->recurrent;
-  const bool trains = size_trains(&l->size);
+  const bool trains = size_has_backward(&l->size);
 
   if (blocks > 0) {
     UNROLL_TRY(
-        memory_reals(blocks * weights_packed_size(H, H), "packed weights", &l->recur_forward));
+        memory_new_reals(blocks * weights_packed_size(H, H), "packed weights", &l->recur_forward));
   }
   if (blocks > 0 && trains) {
-    UNROLL_TRY(memory_reals(weights_packed_size(H, recurrent_rows(l)), "packed weights",
-                            &l->recur_backward));
+    UNROLL_TRY(memory_new_reals(weights_packed_size(H, recurrent_rows(l)), "packed weights",
+                                &l->recur_backward));
   }
   if (l->number > 0) {
-    UNROLL_TRY(
-        memory_reals(weights_packed_size(input_rows(l), H), "packed weights", &l->below_forward));
+    UNROLL_TRY(memory_new_reals(weights_packed_size(input_rows(l), H), "packed weights",
+                                &l->below_forward));
   }
   if (l->number > 0 && trains) {
-    UNROLL_TRY(
-        memory_reals(weights_packed_size(H, input_rows(l)), "packed weights", &l->below_backward));
+    UNROLL_TRY(memory_new_reals(weights_packed_size(H, input_rows(l)), "packed weights",
+                                &l->below_backward));
   }
 
 cleanup:
   return st;
 }
 
-/* What the backward pass needs beside what inference has. */
+/* Memory for the backward pass. */
 static unroll_status start_backward(layer *l)
 {
   unroll_status st = UNROLL_OK;
   const network_size *size = &l->size;
-  const size_t edge = size->B * l->ld;
+  const size_t state = size->B * l->ld;
 
-  UNROLL_TRY(memory_reals(state_panels_size(size->T, size->B, l->params->shape.H), "hidden states",
-                          &l->state_panels));
+  UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, l->params->shape.H),
+                              "hidden states", &l->state_panels));
   UNROLL_TRY(memory_new(size->B, sizeof *l->panel_row, "panel rows", &l->panel_row));
   if (size->per_shard) {
-    UNROLL_TRY(memory_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
+    UNROLL_TRY(memory_new_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
   }
-  if (l->cell->memory) { UNROLL_TRY(memory_reals(edge, "hidden gradients", &l->dc)); }
-  if (l->cell->bypass) { UNROLL_TRY(memory_reals(edge, "hidden gradients", &l->bypass)); }
+  if (l->cell->memory) { UNROLL_TRY(memory_new_reals(state, "hidden gradients", &l->dc)); }
+  if (l->cell->bypass) { UNROLL_TRY(memory_new_reals(state, "hidden gradients", &l->bypass)); }
 
 cleanup:
   return st;
 }
 
-unroll_status layer_start(const unroll_params *params, size_t number, const network_size *size,
-                          layer *l)
+unroll_status layer_init(const unroll_params *params, size_t number, const network_size *size,
+                         layer *l)
 {
   unroll_status st = UNROLL_OK;
   const size_t H = params->shape.H;
@@ -80,18 +80,19 @@ unroll_status layer_start(const unroll_params *params, size_t number, const netw
   const size_t states = (size->T + 1) * size->B * l->ld;
 
   UNROLL_TRY(start_weights(l));
-  UNROLL_TRY(memory_reals(states, "hidden states", &l->h));
-  if (l->cell->memory) { UNROLL_TRY(memory_reals(states, "hidden states", &l->c)); }
-  if (l->cell->kept > 0 && (size_trains(size) || size->keep_gates)) {
-    UNROLL_TRY(memory_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
+  UNROLL_TRY(memory_new_reals(states, "hidden states", &l->h));
+  if (l->cell->memory) { UNROLL_TRY(memory_new_reals(states, "hidden states", &l->c)); }
+  if (l->cell->kept > 0 && (size_has_backward(size) || size->keep_gates)) {
+    UNROLL_TRY(
+        memory_new_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
   }
-  if (size_trains(size)) { UNROLL_TRY(start_backward(l)); }
+  if (size_has_backward(size)) { UNROLL_TRY(start_backward(l)); }
 
 cleanup:
   return st;
 }
 
-void layer_end(layer *l)
+void layer_destroy(layer *l)
 {
   memory_free(&l->bypass);
   memory_free(&l->dc);
@@ -133,7 +134,7 @@ void layer_pack(layer *l)
   }
 }
 
-/* The layer as the kernels take it, T steps from `begin` on. */
+/* The arguments of the kernels for T steps from `begin` on. */
 static recurrence recurrence_of(const layer *l, size_t begin, size_t T)
 {
   const unroll_params *params = l->params;
@@ -169,7 +170,7 @@ size_t layer_input_ld(const layer *l)
   return kernels_ld(input_rows(l));
 }
 
-layer_input layer_from_below(const layer *l, const layer *below, size_t T, unroll_real *rows)
+layer_input layer_project_input(const layer *l, const layer *below, size_t T, unroll_real *rows)
 {
   const size_t B = l->size.B;
   linear(T * B, l->params->shape.H, input_rows(l), below->h + B * below->ld, below->ld,
@@ -186,11 +187,11 @@ void layer_forward(layer *l, layer_input input, size_t T)
   recurrence_forward(&r);
 }
 
-void layer_clear(layer *l, size_t T, const int32_t *y)
+void layer_apply_mask(layer *l, size_t T, const int32_t *y)
 {
   const recurrence r = recurrence_of(l, 0, T);
   for (size_t n = 0; n < T * r.B; ++n) {
-    if (y[n] < 0) { recurrence_clear(&r, n / r.B + 1, n % r.B); }
+    if (y[n] < 0) { recurrence_zero_state(&r, n / r.B + 1, n % r.B); }
   }
 }
 
@@ -207,13 +208,13 @@ layer_deltas layer_backward(layer *l, network_span span, unroll_real *dh, bool l
   return (layer_deltas){r.deltas, l->ld_deltas};
 }
 
-void layer_keep_edge(layer *l, layer_deltas d)
+void layer_save_boundary(layer *l, layer_deltas d)
 {
   memcpy(l->after, d.rows, l->size.B * d.ld * sizeof *d.rows);
 }
 
-unroll_status layer_gradients(const layer *l, network_span span, layer_deltas d,
-                              const gradient_sink *sink)
+unroll_status layer_backward_weights(const layer *l, network_span span, layer_deltas d,
+                                     const gradient_sink *sink)
 {
   unroll_status st = UNROLL_OK;
   const unroll_params *params = l->params;
@@ -227,7 +228,7 @@ unroll_status layer_gradients(const layer *l, network_span span, layer_deltas d,
     const sink_product p = {.W = W_hh,
                             .b = shared ? b_h : NULL,
                             .source = GRADIENT_ROWS,
-                            .dZ = d.rows + l->cell->from * block,
+                            .dZ = d.rows + l->cell->first_recurrent * block,
                             .ld_dZ = d.ld,
                             .T = T,
                             .state_panels = l->state_panels,
@@ -243,8 +244,8 @@ cleanup:
   return st;
 }
 
-unroll_status layer_gradients_below(const layer *l, const layer *below, network_span span,
-                                    layer_deltas d, unroll_real *dh, const gradient_sink *sink)
+unroll_status layer_backward_input(const layer *l, const layer *below, network_span span,
+                                   layer_deltas d, unroll_real *dh, const gradient_sink *sink)
 {
   unroll_status st = UNROLL_OK;
   const size_t T = span.end - span.begin;
@@ -287,7 +288,7 @@ void layer_carry(layer *l, size_t T)
   }
 }
 
-void layer_get(const layer *l, size_t which, size_t slot, unroll_real *state)
+void layer_get_state(const layer *l, size_t which, size_t slot, unroll_real *state)
 {
   const size_t H = l->params->shape.H;
   for (size_t b = 0; b < l->size.B; ++b, state += H) {
@@ -295,7 +296,7 @@ void layer_get(const layer *l, size_t which, size_t slot, unroll_real *state)
   }
 }
 
-void layer_set(layer *l, size_t which, const unroll_real *state)
+void layer_set_state(layer *l, size_t which, const unroll_real *state)
 {
   const size_t H = l->params->shape.H;
   for (size_t b = 0; b < l->size.B; ++b, state += H) {

@@ -2,10 +2,10 @@
 #define NET_LAYER_H
 
 /*
- * One recurrent layer at work: packed weights, states, what its cell keeps for the backward pass, and what crosses the
- * edge of a chunk.
+ * The workspace of one recurrent layer: packed weights, states, what its cell saves for the backward pass, and the
+ * gradients at the boundary between two chunks.
  *
- *   state (params_states vectors of each sequence): h; h and c of a cell with memory
+ * State of a sequence: h; of a cell with memory h and c (params_states vectors).
  */
 #include "net/embedding.h"
 
@@ -17,69 +17,71 @@ typedef struct layer {
   double xi; /* factor of the gradient from a step to the one before */
   unroll_real *recur_forward, *recur_backward; /* W_hh packed */
   unroll_real *below_forward, *below_backward; /* W_xh packed, above the first layer */
-  size_t ld, ld_deltas;                        /* of states; of what the cell keeps */
+  size_t ld, ld_deltas;                        /* of states; of deltas */
   unroll_real *h, *c;                          /* (T + 1, B, ld): slot 0 is carried in */
-  unroll_real *deltas; /* (T, B, ld_deltas): kept, then deltas; NULL: the cell keeps nothing */
-  unroll_real *state_panels; /* h once more, for the weight gradients (kernels/recurrence.h) */
+  unroll_real *
+      deltas; /* (T, B, ld_deltas): saved by the forward pass, then deltas; NULL: the cell saves nothing */
+  unroll_real *state_panels; /* copy of h for the weight gradients (kernels/recurrence.h) */
   uint32_t *panel_row;       /* (B) */
-  unroll_real *after;        /* (B, ld_deltas) deltas of the step behind a chunk; per_shard only */
-  unroll_real *dc, *bypass;  /* (B, ld) what flows past the product there */
+  unroll_real *after;        /* (B, ld_deltas) deltas of the step after a chunk; per_shard only */
+  unroll_real *dc,
+      *bypass; /* (B, ld) gradients that pass that boundary without a product (cell.h) */
 } layer;
 
-/** Frees nothing on error: layer_end is safe then. */
-unroll_status layer_start(const unroll_params *params, size_t number, const network_size *size,
-                          layer *l);
-void layer_end(layer *l);
+/** Frees nothing on error: layer_destroy is safe then. */
+unroll_status layer_init(const unroll_params *params, size_t number, const network_size *size,
+                         layer *l);
+void layer_destroy(layer *l);
 
-/** After every change of the parameters, or of xi. */
+/** Pack the weights: after every change of the parameters, or of xi. */
 void layer_pack(layer *l);
 
-/** Elements of a row of what layer_from_below makes. */
+/** Leading dimension of the rows of layer_project_input. */
 size_t layer_input_ld(const layer *l);
 
-/** X_t = H_t(below) W_xh^T of T steps at once, to rows (T, B, layer_input_ld). */
-layer_input layer_from_below(const layer *l, const layer *below, size_t T, unroll_real *rows);
+/** The input from the layer below: X_t = H_t(below) W_xh^T, T steps in one product, to rows (T, B, layer_input_ld). */
+layer_input layer_project_input(const layer *l, const layer *below, size_t T, unroll_real *rows);
 
-/** The first T steps. */
+/** The states of the first T steps. */
 void layer_forward(layer *l, layer_input input, size_t T);
 
 /**
- * Behind the end of a sequence, where y (T, B) is below 0, its states become zero, so that what goes on there can
- * neither grow nor count. After layer_forward.
+ * Set the states to zero where y (T, B) is below 0, behind the end of a sequence: they neither grow nor enter a
+ * gradient. After layer_forward.
  */
-void layer_clear(layer *l, size_t T, const int32_t *y);
+void layer_apply_mask(layer *l, size_t T, const int32_t *y);
 
-/* Gradients of the states of a span, as a layer has them from above, and the deltas that it makes of them. */
+/* Deltas of a span: gradients of the pre-activations. */
 typedef struct layer_deltas {
   unroll_real *rows; /* (T, B, ld) */
   size_t ld;
 } layer_deltas;
 
 /**
- * dh (T, B, ld), dL/dh of the states from above, becomes deltas, which may lie in the same place.
+ * The deltas of a span from dh (T, B, ld), dL/dh from the layer above; they may overwrite dh.
  *
- * @param[in] last  no gradient comes from behind the span; else what layer_keep_edge has kept does
+ * @param[in] last  the span ends the sequences; else the deltas of the step after it come from layer_save_boundary
  */
 layer_deltas layer_backward(layer *l, network_span span, unroll_real *dh, bool last,
                             kernel_poll poll);
 
-/** What the chunk before this one, in time, will need of it. */
-void layer_keep_edge(layer *l, layer_deltas d);
+/** Save the deltas of the first step of a chunk, for the chunk before it in time. */
+void layer_save_boundary(layer *l, layer_deltas d);
 
-/** Gradients of W_hh and the biases, notified as they are complete. */
-unroll_status layer_gradients(const layer *l, network_span span, layer_deltas d,
-                              const gradient_sink *sink);
+/** Gradients of W_hh and the biases; the sink is notified of each. */
+unroll_status layer_backward_weights(const layer *l, network_span span, layer_deltas d,
+                                     const gradient_sink *sink);
 
-/** Gradient of W_xh, and dL/dh of the layer below to dh (T, B, ld). Above the first layer. */
-unroll_status layer_gradients_below(const layer *l, const layer *below, network_span span,
-                                    layer_deltas d, unroll_real *dh, const gradient_sink *sink);
+/** Gradient of W_xh; dh (T, B, ld) becomes dL/dh of the layer below. For layers above the first. */
+unroll_status layer_backward_input(const layer *l, const layer *below, network_span span,
+                                   layer_deltas d, unroll_real *dh, const gradient_sink *sink);
 
-/** The carried state, slot 0, becomes zero; becomes that of slot T. */
+/** Set the carried state, slot 0, to zero; to that of slot T. */
 void layer_reset(layer *l);
 void layer_carry(layer *l, size_t T);
 
-/** State vector `which` of a slot to (B, H) without padding; of slot 0 from it. */
-void layer_get(const layer *l, size_t which, size_t slot, unroll_real *state);
-void layer_set(layer *l, size_t which, const unroll_real *state);
+/** Copy state vector `which` (0: h, 1: c) of a slot to (B, H) without padding; the same to slot 0 from it. */
+void layer_get_state(const layer *l, size_t which, size_t slot, unroll_real *state);
+void layer_set_state(layer *l, size_t which, const unroll_real *state);
 
 #endif

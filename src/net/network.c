@@ -8,7 +8,7 @@
 #include <omp.h>
 #include <string.h>
 
-/* What the backward pass needs beside what inference has. */
+/* Memory for the backward pass. */
 static unroll_status start_backward(network *net)
 {
   unroll_status st = UNROLL_OK;
@@ -17,14 +17,15 @@ static unroll_status start_backward(network *net)
   gradient_sink *sink = &net->sink;
 
   for (size_t i = 0; i < (net->params->shape.L > 1 ? 2 : 1); ++i) {
-    UNROLL_TRY(
-        memory_reals(tokens * network_top(net)->ld + KERNELS_PAD, "hidden gradients", &net->dh[i]));
+    UNROLL_TRY(memory_new_reals(tokens * network_top(net)->ld + KERNELS_PAD, "hidden gradients",
+                                &net->dh[i]));
   }
-  if (size->gradient == NULL) { UNROLL_TRY(memory_reals(n, "gradient", &net->own_gradient)); }
+  if (size->gradient == NULL) { UNROLL_TRY(memory_new_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
   *sink = (gradient_sink){.size = &net->size, .gradient = net->gradient};
-  UNROLL_TRY(memory_reals(gradient_scratch(tokens / size->shards, (size_t)omp_get_max_threads()),
-                          "gradient scratch", &sink->scratch));
+  UNROLL_TRY(
+      memory_new_reals(gradient_scratch(tokens / size->shards, (size_t)omp_get_max_threads()),
+                       "gradient scratch", &sink->scratch));
   UNROLL_TRY(memory_new(net->params->shape.V * size->shards + 1, sizeof *sink->start, "token lists",
                         &sink->start));
   UNROLL_TRY(memory_new(tokens, sizeof *sink->list, "token lists", &sink->list));
@@ -59,15 +60,15 @@ unroll_status network_new(const unroll_params *params, const network_size *size,
   *net = (network){.params = params, .size = *size};
   UNROLL_TRY(memory_new(T * B, sizeof *net->x, "input tokens", &net->x));
   UNROLL_TRY(memory_new(T * B, sizeof *net->y, "target tokens", &net->y));
-  UNROLL_TRY(embedding_start(params, size, &net->embedding));
+  UNROLL_TRY(embedding_init(params, size, &net->embedding));
   UNROLL_TRY(memory_new(L, sizeof *net->layers, "layers", &net->layers));
-  for (size_t l = 0; l < L; ++l) { UNROLL_TRY(layer_start(params, l, size, &net->layers[l])); }
-  UNROLL_TRY(head_start(params, size, &net->head));
+  for (size_t l = 0; l < L; ++l) { UNROLL_TRY(layer_init(params, l, size, &net->layers[l])); }
+  UNROLL_TRY(head_init(params, size, &net->head));
   if (L > 1) {
-    UNROLL_TRY(
-        memory_reals(T * B * layer_input_ld(network_top(net)), "layer inputs", &net->from_below));
+    UNROLL_TRY(memory_new_reals(T * B * layer_input_ld(network_top(net)), "layer inputs",
+                                &net->from_below));
   }
-  if (size_trains(size)) { UNROLL_TRY(start_backward(net)); }
+  if (size_has_backward(size)) { UNROLL_TRY(start_backward(net)); }
   *out = net;
   net = NULL;
 
@@ -88,12 +89,12 @@ void network_free(network **p)
   memory_free(&net->dh[0]);
   memory_free(&net->dh[1]);
   memory_free(&net->from_below);
-  head_end(&net->head);
+  head_destroy(&net->head);
   for (size_t l = 0; l < net->params->shape.L && net->layers != NULL; ++l) {
-    layer_end(&net->layers[l]);
+    layer_destroy(&net->layers[l]);
   }
   memory_free(&net->layers);
-  embedding_end(&net->embedding);
+  embedding_destroy(&net->embedding);
   memory_free(&net->y);
   memory_free(&net->x);
   memory_free(p);
@@ -116,9 +117,9 @@ void network_forward(network *net, size_t T)
   for (size_t i = 0; i < net->params->shape.L; ++i) {
     layer *l = &net->layers[i];
     layer_input input = i == 0 ? embedding_forward(&net->embedding, net->x)
-                               : layer_from_below(l, l - 1, T, net->from_below);
+                               : layer_project_input(l, l - 1, T, net->from_below);
     layer_forward(l, input, T);
-    if (net->masked) { layer_clear(l, T, net->y); }
+    if (net->masked) { layer_apply_mask(l, T, net->y); }
   }
 }
 
@@ -131,7 +132,7 @@ void network_output(network *net, network_span span, double scale, bool only_los
 
 /* ------------------------------------------------------------------- backward */
 
-/* From the loss to the input; a chunk's neighbours cross at its edges. */
+/* From the loss to the input; with per_shard a chunk of longer sequences, `last` being the first one in this order. */
 static unroll_status backward(network *net, network_span span, const gradient_sink *sink, bool last)
 {
   unroll_status st = UNROLL_OK;
@@ -147,9 +148,9 @@ static unroll_status backward(network *net, network_span span, const gradient_si
       embedding_backward(&net->embedding, T, net->x + span.begin * net->size.B, d.rows, d.ld, sink);
       UNROLL_TRY(embedding_notify(&net->embedding, sink));
     }
-    UNROLL_TRY(layer_gradients(l, span, d, sink));
-    if (i > 0) { UNROLL_TRY(layer_gradients_below(l, l - 1, span, d, net->dh[1 - turn], sink)); }
-    if (sink->per_shard > 0) { layer_keep_edge(l, d); }
+    UNROLL_TRY(layer_backward_weights(l, span, d, sink));
+    if (i > 0) { UNROLL_TRY(layer_backward_input(l, l - 1, span, d, net->dh[1 - turn], sink)); }
+    if (sink->per_shard > 0) { layer_save_boundary(l, d); }
   }
 
 cleanup:
@@ -200,21 +201,21 @@ void network_carry(network *net, size_t T)
   for (size_t l = 0; l < net->params->shape.L; ++l) { layer_carry(&net->layers[l], T); }
 }
 
-size_t network_state_of(const unroll_params *params, size_t B)
+size_t network_state_size_of(const unroll_params *params, size_t B)
 {
   return params_states(params) * params->shape.L * B * params->shape.H;
 }
 
 size_t network_state_size(const network *net)
 {
-  return network_state_of(net->params, net->size.B);
+  return network_state_size_of(net->params, net->size.B);
 }
 
-void network_get_slot(const network *net, size_t slot, unroll_real *state)
+void network_get_state_at(const network *net, size_t slot, unroll_real *state)
 {
   for (size_t which = 0; which < params_states(net->params); ++which) {
     for (size_t l = 0; l < net->params->shape.L; ++l) {
-      layer_get(&net->layers[l], which, slot, state);
+      layer_get_state(&net->layers[l], which, slot, state);
       state += net->size.B * net->params->shape.H;
     }
   }
@@ -222,14 +223,14 @@ void network_get_slot(const network *net, size_t slot, unroll_real *state)
 
 void network_get_state(const network *net, unroll_real *state)
 {
-  network_get_slot(net, 0, state);
+  network_get_state_at(net, 0, state);
 }
 
 void network_set_state(network *net, const unroll_real *state)
 {
   for (size_t which = 0; which < params_states(net->params); ++which) {
     for (size_t l = 0; l < net->params->shape.L; ++l) {
-      layer_set(&net->layers[l], which, state);
+      layer_set_state(&net->layers[l], which, state);
       state += net->size.B * net->params->shape.H;
     }
   }

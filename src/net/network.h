@@ -2,20 +2,20 @@
 #define NET_NETWORK_H
 
 /*
- * The network of one rank at work, embedding -> layers -> head, for windows of up to T steps of B sequences in
- * `shards` shards. Allocated once; a step allocates nothing.
+ * The network of one rank with its workspace, embedding -> layers -> head, for windows of up to T steps of B sequences
+ * in `shards` shards. Allocated once; a step allocates nothing.
  *
- *   network_pack       after every change of the parameters
+ *   network_pack       pack the weights: after every change of the parameters
  *   x, y               filled by the caller, time-major (T, B)
  *   network_forward    states of every layer, steps 1..T, from slot 0
  *   network_output     nll of every token; dO, dH of the top layer when training
- *   network_backward   the gradient, in the order in which its parts become complete
+ *   network_backward   the gradient, output layer first
  *   network_carry      the last state becomes slot 0 of the next window
  *
- * A sequence longer than a chunk is walked back chunk by chunk instead (segments.h):
+ * A sequence longer than a chunk is propagated back chunk by chunk instead (segments.h):
  * network_output and network_backward_chunk for each, network_combine at the end.
  *
- * The state of the network is (states, L, B, H): h of all layers; where the cell has memory, then c of all layers.
+ * The state of the network is (states, L, B, H): h of all layers, then c of all layers where the cell has memory.
  */
 #include "net/head.h"
 
@@ -30,11 +30,12 @@ typedef struct network {
   head head;
 
   unroll_real *from_below;   /* (T, B, layer_input_ld) W_xh h of the layer below; L > 1 */
-  unroll_real *dh[2];        /* (chunk, B, ld) the layer at work, and the one below */
+  unroll_real *dh[2];        /* (chunk, B, ld) dL/dh of the current layer, and of the one below */
   unroll_real *gradient;     /* (params->n), layout of params */
-  unroll_real *own_gradient; /* what of it is this network's to free */
-  gradient_sink sink;        /* of a window */
-  gradient_sink chunks; /* per shard: of a chunk; its gradient is NULL without size.per_shard */
+  unroll_real *own_gradient; /* the same where this network allocated it, else NULL */
+  gradient_sink sink;        /* gradient of a window */
+  gradient_sink
+      chunks; /* gradients per shard, accumulated over chunks; NULL gradient without size.per_shard */
 } network;
 
 /**
@@ -45,7 +46,7 @@ typedef struct network {
 unroll_status network_new(const unroll_params *params, const network_size *size, network **out);
 void network_free(network **net);
 
-/** xi: factor of the gradient from a step to the one before; 1 but for randomized BPTT. Before network_pack. */
+/** xi: factor on the gradient from step t to t - 1; 1 except in randomized BPTT. Before network_pack. */
 void network_set_xi(network *net, double xi);
 
 void network_pack(network *net);
@@ -53,39 +54,40 @@ void network_pack(network *net);
 /** Set the carried state, slot 0 of every layer, to zero. */
 void network_reset(network *net);
 
-/** The first T <= size.T steps. */
+/** The states of the first T <= size.T steps. */
 void network_forward(network *net, size_t T);
 
 /** Losses of the scored steps; with training also dO and dH, each token weighted by `scale`. */
 void network_output(network *net, network_span span, double scale, bool only_loss);
 
 /**
- * The gradient of a window, after network_output with training and embedding_touch. The input table comes before W_hh of
- * its layer: little work, and much to be sent while the products that follow are computed.
+ * The gradient of a window, after network_output with training and embedding_set_touched_rows. The input table is
+ * computed before W_hh of its layer, so that its exchange overlaps the products that follow.
  */
 unroll_status network_backward(network *net, network_span span, const network_ready *ready);
 
 /**
- * Add the gradient of a chunk to those of the shards, after its network_output with training. Chunks come from the last
- * of their sequences, which sets everything to zero first, to the first.
+ * Add the gradient of a chunk to the gradients per shard, after its network_output with training. Chunks are processed
+ * backwards in time; `last`, the first call, sets the sums to zero before.
  */
 void network_backward_chunk(network *net, network_span span, bool last);
 
-/** The gradient from those of the shards. */
+/** The gradient, as the tree over the gradients per shard. */
 unroll_status network_combine(network *net, const network_ready *ready);
 
+/** Slot 0 becomes the state of slot T: the carried state of the next window. */
 void network_carry(network *net, size_t T);
 
-/** Elements of a state of this network, and of B sequences of any with such parameters. */
+/** Elements of a state of this network; of B sequences of a network with these parameters. */
 size_t network_state_size(const network *net);
-size_t network_state_of(const unroll_params *params, size_t B);
+size_t network_state_size_of(const unroll_params *params, size_t B);
 
 /** Copy the carried state out to (states, L, B, H) without padding, or in from it. */
 void network_get_state(const network *net, unroll_real *state);
-void network_get_slot(const network *net, size_t slot, unroll_real *state); /* of any slot */
+void network_get_state_at(const network *net, size_t slot, unroll_real *state); /* of a slot */
 void network_set_state(network *net, const unroll_real *state);
 
-/** h of the carried state of the top layer (B, ld). */
+/** The top layer. */
 static inline const layer *network_top(const network *net)
 {
   return &net->layers[net->params->shape.L - 1];

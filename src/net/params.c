@@ -8,13 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Layers; their names fit a tensor's group. */
-#define MOST_LAYERS UINT32_MAX
+/* Largest number of layers: their names fit unroll_tensor.group. */
+#define MAX_LAYERS UINT32_MAX
 
 /* Tensors of a layer: W_hh, b_h, b_hn, W_xh. */
-#define MOST_OF_LAYER 4
+#define MAX_TENSORS_PER_LAYER 4
 
-/* What a tensor is, before its place in memory is known. */
+/* A tensor, before its place in memory is known. */
 typedef struct description {
   const char *name, *long_name, *row_dim, *col_dim;
   size_t blocks, rows, cols; /* rows of a block */
@@ -25,7 +25,7 @@ typedef struct description {
 /* Place one tensor behind those already there. */
 static unroll_status place(unroll_params *p, const char *group, const description *d)
 {
-  const size_t most = PTRDIFF_MAX / sizeof(unroll_real);
+  const size_t max = PTRDIFF_MAX / sizeof(unroll_real);
   unroll_tensor *t = &p->tensors[p->n_tensors];
 
   (void)snprintf(t->group, sizeof t->group, "%s", group);
@@ -38,12 +38,12 @@ static unroll_status place(unroll_params *p, const char *group, const descriptio
   t->transposed = d->transposed;
   t->cols = d->cols;
   t->offset = p->n;
-  if (d->rows > most / 2 / CELL_BLOCKS || d->cols > most / 2) { goto too_large; }
+  if (d->rows > max / 2 / CELL_BLOCKS || d->cols > max / 2) { goto too_large; }
   t->rows = d->blocks * d->rows;
   t->block = d->blocks == 1 ? d->rows : kernels_pad(d->rows);
   t->ld = kernels_ld(d->col_dim == NULL || d->transposed ? d->blocks * t->block : d->cols);
-  if (params_lines(t) > (most - p->n) / t->ld) { goto too_large; }
-  p->n += params_lines(t) * t->ld;
+  if (params_memory_rows(t) > (max - p->n) / t->ld) { goto too_large; }
+  p->n += params_memory_rows(t) * t->ld;
   p->n_real += t->rows * t->cols;
   p->n_tensors += 1;
   return UNROLL_OK;
@@ -55,7 +55,7 @@ too_large:
       p->shape.H, p->shape.L);
 }
 
-/* The tensors of layer l, as the cell has them. */
+/* The tensors that the cell has in layer l. */
 static unroll_status place_layer(unroll_params *p, size_t l)
 {
   unroll_status st = UNROLL_OK;
@@ -78,7 +78,7 @@ static unroll_status place_layer(unroll_params *p, size_t l)
                            .blocks = G,
                            .rows = H,
                            .cols = 1,
-                           .turn = c->from};
+                           .turn = c->first_recurrent};
   const description b_hn = {.name = "b_hn",
                             .long_name = "bias of the new state's hidden part",
                             .row_dim = "hidden",
@@ -93,7 +93,7 @@ static unroll_status place_layer(unroll_params *p, size_t l)
                       .blocks = G,
                       .rows = H,
                       .cols = V,
-                      .turn = c->from,
+                      .turn = c->first_recurrent,
                       .transposed = true};
   if (l > 0) {
     W_xh.long_name = gated ? "input-hidden weights of the gates, from the layer below"
@@ -135,11 +135,11 @@ unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
 
   UNROLL_TRY(memory_new(1, sizeof *p, "parameters", &p));
   p->shape = *shape;
-  if (L > MOST_LAYERS) {
+  if (L > MAX_LAYERS) {
     st = unroll_fail(UNROLL_ERR_MEMORY, "%zu layers are more than a machine can address", L);
     goto cleanup;
   }
-  UNROLL_TRY(memory_new(PARAMS_OUTPUTS + MOST_OF_LAYER * L, sizeof *p->tensors,
+  UNROLL_TRY(memory_new(PARAMS_OUTPUTS + MAX_TENSORS_PER_LAYER * L, sizeof *p->tensors,
                         "the table of parameters", &p->tensors));
 
   UNROLL_TRY(place(p, "output", &W_qh));
@@ -167,7 +167,7 @@ const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name
   return NULL;
 }
 
-double params_work(const unroll_params *p)
+double params_flops_per_token(const unroll_params *p)
 {
   const cell *c = params_cell(p);
   const double V = (double)p->shape.V, H = (double)p->shape.H, above = (double)p->shape.L - 1;

@@ -1,7 +1,7 @@
 #ifndef NET_PARAMS_H
 #define NET_PARAMS_H
 
-/* Tensors of a model by place instead of by name: the table's order is that of unroll/params.h. */
+/* Access to the tensors of a model by index instead of by name, in the order of unroll/params.h. */
 #include "kernels/cell.h"
 #include <unroll/params.h>
 
@@ -14,38 +14,38 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
   return &p->tensors[which];
 }
 
-/** A tensor of layer l, or NULL: the cell has none of that name. */
+/** A tensor of layer l; NULL where the cell has none of that name. */
 const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which);
 
-/** The gathered table of the inputs, which comes last in memory. */
-static inline const unroll_tensor *params_table(const unroll_params *p)
+/** W_xh of layer 0, the embedding table: the last tensor in memory. */
+static inline const unroll_tensor *params_input_table(const unroll_params *p)
 {
   return &p->tensors[p->n_tensors - 1];
 }
 
-/** Rows in memory. */
-static inline size_t params_lines(const unroll_tensor *t)
+/** Rows of a tensor in memory; a vector has one. */
+static inline size_t params_memory_rows(const unroll_tensor *t)
 {
   return t->col_dim == NULL ? 1 : t->transposed ? t->cols : t->blocks * t->block;
 }
 
-/** What the options say of a model over a vocabulary of V, and of its start. */
+/** The shape of the model that the options describe, with a vocabulary of V; its initialization. */
 unroll_shape params_shape(const unroll_config *config, size_t V);
 unroll_start params_start(const unroll_config *config);
 
-/** What the cell of this model does. */
+/** The cell of this model. */
 static inline const cell *params_cell(const unroll_params *p)
 {
   return cell_of(p->shape.cell, p->shape.activation);
 }
 
 /**
- * Floating-point operations of a training step for each token: a product of n blocks of (H, H) costs 2 n H^2 forward and
- * twice that backward; the gathered input nothing.
+ * Floating-point operations of a training step per token: a product of n blocks of (H, H) costs 2 n H^2 forward and
+ * twice that backward; the gathered input costs none.
  */
-double params_work(const unroll_params *p);
+double params_flops_per_token(const unroll_params *p);
 
-/** Named vectors of the state of a layer: h, and c of a cell with memory. */
+/** Number of state vectors of a layer: h, and c of a cell with memory. */
 static inline size_t params_states(const unroll_params *p)
 {
   return params_cell(p)->memory ? 2 : 1;
@@ -63,12 +63,12 @@ static inline const char *params_state_name(size_t which)
 }
 
 /**
- * unroll_params_start for elements [begin, end) of the flat array alone, which are zero before: parts that make up
- * [0, params->n) make up the whole. An orthogonal W_hh comes as a whole with its first element, wherever it ends.
+ * unroll_params_start for elements [begin, end) of the flat array only, which must be zero before; ranges that cover
+ * [0, params->n) give the same values. An orthogonal W_hh is set as a whole by the range with its first element.
  *
  * Threads: opens regions
  */
-unroll_status params_start_part(unroll_params *params, const unroll_start *start, size_t begin,
-                                size_t end);
+unroll_status params_start_range(unroll_params *params, const unroll_start *start, size_t begin,
+                                 size_t end);
 
 #endif

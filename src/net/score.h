@@ -5,7 +5,7 @@
 #include "data/text_source.h"
 #include "net/network.h"
 
-/* Told the losses of each window: nll (T * B) in the order of head.nll, targets y (T, B). */
+/* Called with the losses of each window: nll (T * B) in the order of head.nll, targets y (T, B). */
 typedef struct score_listener {
   void (*call)(void *context, size_t T, const int32_t *y, const double *nll);
   void *context;

@@ -9,19 +9,19 @@
 #include <string.h>
 
 /* [steps] Powers of two between them; the least fills the token panels of a shard of one sequence. */
-#define MOST_CHUNK  256
-#define LEAST_CHUNK 32
+#define MAX_CHUNK 256
+#define MIN_CHUNK 32
 
 /* [reals] 64 MiB in float. */
 #define CHUNK_LOGITS ((size_t)1 << 24)
 
-/* [bytes] of states that are held without a thought: recomputing them would cost a forward pass. */
+/* [bytes] of states up to which nothing is recomputed, as that would cost a forward pass. */
 #define SEGMENT_BYTES ((size_t)1 << 26)
 
-size_t segments_chunk(size_t B, size_t V)
+size_t segments_chunk_steps(size_t B, size_t V)
 {
-  size_t chunk = MOST_CHUNK;
-  while (chunk > LEAST_CHUNK && chunk * B * V > CHUNK_LOGITS) { chunk /= 2; }
+  size_t chunk = MAX_CHUNK;
+  while (chunk > MIN_CHUNK && chunk * B * V > CHUNK_LOGITS) { chunk /= 2; }
   return chunk;
 }
 
@@ -45,9 +45,9 @@ unroll_status segments_new(network *net, size_t longest, segments **out)
   assert(net->size.T % net->size.chunk == 0 && net->size.per_shard);
 
   UNROLL_TRY(memory_new(1, sizeof *s, "segments", &s));
-  *s = (segments){.net = net, .most = (longest + net->size.T - 1) / net->size.T};
-  UNROLL_TRY(memory_new(s->most, network_state_size(net) * sizeof *s->kept, "states of segments",
-                        &s->kept));
+  *s = (segments){.net = net, .max_segments = (longest + net->size.T - 1) / net->size.T};
+  UNROLL_TRY(memory_new(s->max_segments, network_state_size(net) * sizeof *s->checkpoints,
+                        "states of segments", &s->checkpoints));
   UNROLL_TRY(memory_new(network_state_size(net), sizeof *s->end, "states of segments", &s->end));
   *out = s;
   s = NULL;
@@ -61,22 +61,22 @@ void segments_free(segments **s)
 {
   if (*s == NULL) { return; }
   memory_free(&(*s)->end);
-  memory_free(&(*s)->kept);
+  memory_free(&(*s)->checkpoints);
   memory_free(s);
 }
 
-/* Steps of segment k of the sequences at hand. */
-static size_t steps_of(const segments *s, size_t k)
+/* Steps of segment k of the current sequences. */
+static size_t segment_steps(const segments *s, size_t k)
 {
   size_t left = s->n - k * s->net->size.T;
   return left < s->net->size.T ? left : s->net->size.T;
 }
 
 /* The states of segment k from the carried one. */
-static void run_segment(segments *s, size_t k, token_source source)
+static void forward_segment(segments *s, size_t k, token_source source)
 {
-  source.fill(source.context, k * s->net->size.T, steps_of(s, k), s->net->x, s->net->y);
-  network_forward(s->net, steps_of(s, k));
+  source.fill(source.context, k * s->net->size.T, segment_steps(s, k), s->net->x, s->net->y);
+  network_forward(s->net, segment_steps(s, k));
 }
 
 static size_t segment_count(const segments *s)
@@ -88,17 +88,17 @@ void segments_forward(segments *s, size_t n, token_source source)
 {
   network *net = s->net;
   s->n = n;
-  assert(n >= 1 && segment_count(s) <= s->most);
+  assert(n >= 1 && segment_count(s) <= s->max_segments);
 
   for (size_t k = 0; k < segment_count(s); ++k) {
     if (k > 0) { network_carry(net, net->size.T); }
-    network_get_state(net, s->kept + k * network_state_size(net));
-    run_segment(s, k, source);
+    network_get_state(net, s->checkpoints + k * network_state_size(net));
+    forward_segment(s, k, source);
     if (net->embedding.sparse) {
-      embedding_note(&net->embedding, steps_of(s, k) * net->size.B, net->x, k == 0);
+      embedding_mark_tokens(&net->embedding, segment_steps(s, k) * net->size.B, net->x, k == 0);
     }
   }
-  network_get_slot(net, steps_of(s, segment_count(s) - 1), s->end);
+  network_get_state_at(net, segment_steps(s, segment_count(s) - 1), s->end);
 }
 
 unroll_status segments_backward(segments *s, double scale, token_source source, double *sums,
@@ -109,10 +109,10 @@ unroll_status segments_backward(segments *s, double scale, token_source source, 
 
   memset(sums, 0, net->size.shards * sizeof *sums);
   for (size_t k = count; k-- > 0;) {
-    size_t T = steps_of(s, k);
+    size_t T = segment_steps(s, k);
     if (k + 1 < count) { /* the last one's states are still there */
-      network_set_state(net, s->kept + k * network_state_size(net));
-      run_segment(s, k, source);
+      network_set_state(net, s->checkpoints + k * network_state_size(net));
+      forward_segment(s, k, source);
     }
     for (size_t chunk = (T + net->size.chunk - 1) / net->size.chunk; chunk-- > 0;) {
       size_t begin = chunk * net->size.chunk,

@@ -2,21 +2,21 @@
 #define NET_SEGMENTS_H
 
 /*
- * The exact gradient of sequences of any length, in memory that grows as the
- * square root of the length, for one more forward pass.
+ * Gradient checkpointing: the exact gradient of sequences of any length, in memory that
+ * grows as the square root of the length, for one more forward pass.
  *
  *   steps     0                 T                2T                3T       n
  *             |----- segment ----|----- segment ----|----- segment ----|------|
- *   kept      h                  h                  h                  h
+ *   kept      h                  h                  h                  h        (checkpoints)
  *   chunks    |----|----|----|---|----|----|----|---|----|----|----|---|----|-|
  *
- *   forward   all segments; the state at the start of each is kept
- *   backward  segments from the last to the first: their states once more from the one kept, then their chunks
+ *   forward   all segments; the state at the start of each is saved
+ *   backward  segments from the last to the first: recompute the states from the saved one, then for each chunk
  *             from the last to the first: losses, dL/da, weight gradients
  *
  * The states of one segment are in memory at a time, and the logits of one chunk. A shard's gradient is the sum
- * of its chunks', from the last to the first, and chunks begin at multiples of their length: so neither how
- * many states are kept nor how many ranks share the shards changes a bit.
+ * over its chunks, from the last to the first, and chunks begin at multiples of their length: so the bits depend
+ * neither on the number of checkpoints nor on the number of ranks.
  *
  * Source: Chen, Xu, Zhang and Guestrin 2016, "Training deep nets with sublinear memory cost", section 3
  */
@@ -29,22 +29,22 @@ typedef struct token_source {
 } token_source;
 
 typedef struct segments {
-  network *net;      /* borrowed */
-  size_t most;       /* segments */
-  size_t n;          /* steps of the sequences at hand */
-  unroll_real *kept; /* (most, states, L, B, H) state at the start of each segment */
-  unroll_real *end;  /* (states, L, B, H) state behind the last step */
+  network *net;             /* borrowed */
+  size_t max_segments;      /* segments at most */
+  size_t n;                 /* steps of the current sequences */
+  unroll_real *checkpoints; /* (most, states, L, B, H) state at the start of each segment */
+  unroll_real *end;         /* (states, L, B, H) state behind the last step */
 } segments;
 
 /**
- * Steps of a chunk, from what all ranks have in common: enough tokens to make the weight gradients
+ * Steps of a chunk, the same on every rank: enough tokens to make the weight gradients
  * efficient, as long as the logits of all ranks together stay below CHUNK_LOGITS.
  */
-size_t segments_chunk(size_t B, size_t V);
+size_t segments_chunk_steps(size_t B, size_t V);
 
 /**
- * Steps of a segment: whole sequences where their states fit in SEGMENT_BYTES, else about the square root of
- * the longest, which balances states kept and states at hand. A multiple of the chunk.
+ * Steps of a segment: whole sequences where their states fit in SEGMENT_BYTES, else about the square root of half
+ * the longest, which balances checkpoints and the states of a segment. A multiple of the chunk.
  *
  * @param[in] B  sequences of this rank
  */
@@ -54,7 +54,8 @@ size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params,
 unroll_status segments_new(network *net, size_t longest, segments **out);
 void segments_free(segments **s);
 
-/** All n steps from the carried state of the network; tokens are noted for embedding_touch where that matters. */
+/** All n steps from the carried state of the network; marks tokens for embedding_set_touched_rows where the table is
+ * sparse. */
 void segments_forward(segments *s, size_t n, token_source source);
 
 /**

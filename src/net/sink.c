@@ -2,7 +2,7 @@
 
 #include "base/check.h"
 
-/* Where slice k of n of the rows of W begins: the same on every CPU, as ranks exchange slices. */
+/* First row of slice k of n of W: the same on every CPU, as ranks exchange slices. */
 static size_t slice_begin(size_t rows, size_t k, size_t n)
 {
   return k == n ? rows : rows * k / n / KERNELS_TILES * KERNELS_TILES;
@@ -20,7 +20,7 @@ unroll_status sink_add_product(const gradient_sink *sink, const sink_product *p)
   const network_size *size = sink->size;
   const network_ready *ready = sink->ready;
   const unroll_tensor *W = p->W, *b = p->b;
-  const size_t rows = params_lines(W);
+  const size_t rows = params_memory_rows(W);
   const size_t end = b != NULL ? b->offset + b->ld : W->offset + rows * W->ld;
   weight_gradient g = {.T = p->T,
                        .B = size->B,

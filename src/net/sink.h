@@ -2,17 +2,17 @@
 #define NET_SINK_H
 
 /*
- * Where the gradient of a window goes, tensor by tensor, and who is notified of each part that is complete, so that its
- * exchange can begin.
+ * Where the gradient of a window is written, tensor by tensor, and who is notified of each slice that is complete, so
+ * that its exchange can start.
  */
 #include "kernels/gradient.h"
 #include "net/params.h"
 #include "net/size.h"
 
 /*
- * Notified while the gradient grows: elements [at, at + n) of it are complete; at params->n and beyond they are rows of
- * the input table (embedding.h). A weight matrix comes in slices of at least `slice` elements, up to SLICES_MAX,
- * as soon as each is complete; 0: whole.
+ * Called when elements [at, at + n) of the gradient are complete; from params->n on they are touched rows of
+ * the input table (embedding.h). A weight matrix is computed in slices of at least `slice` elements, at most
+ * SLICES_MAX, each notified when it is complete; 0: as a whole.
  */
 #define SLICES_MAX 8
 typedef struct network_ready {

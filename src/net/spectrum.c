@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Let LAPACK use n threads; returns how many it used before, 0 where it cannot be told. With another number of
+/* Let LAPACK use n threads; returns how many it used before, 0 where that is unknown. With another number of
  * threads OpenBLAS adds in another order; its own functions are looked up, because any LAPACK will do. */
 static int use_threads(int n)
 {

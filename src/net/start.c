@@ -8,8 +8,9 @@
 #include <string.h>
 
 /*
- * A number for the tensor that does not depend on the memory layout. Eight for each layer, of which 4 and 5 of layer 0
- * are the output's: so they were first given, and so they stay. Later tensors of no layer count down from 2^64 - 1.
+ * Number of the random stream of a tensor, which does not depend on the memory layout. Eight per layer, of which 4 and
+ * 5 of layer 0 are those of the output layer: part of the contract, as they fix the initial values. New tensors outside
+ * the layers should count down from 2^64 - 1.
  */
 #define STREAMS_OF_LAYER 8
 #define STREAM_OUTPUT    4 /* W_qh, then b_q */
@@ -27,22 +28,24 @@ static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t see
                           size_t begin, size_t end)
 {
   const double bound = 1.0 / sqrt((double)p->shape.H);
-  const bool turned =
-      t->transposed || t->col_dim == NULL; /* rows of the file run along a line in memory */
-  const size_t lines = params_lines(t), H = t->rows / t->blocks;
+  const bool consecutive_rows =
+      t->transposed ||
+      t->col_dim == NULL; /* the elements of a row in memory are consecutive rows of the file */
+  const size_t memory_rows = params_memory_rows(t), H = t->rows / t->blocks;
 
 #pragma omp parallel for default(none) schedule(static)                                            \
-    shared(p, t, seed, stream, begin, end, bound, turned, lines, H)
-  for (size_t line = 0; line < lines; ++line) {
-    const size_t blocks = turned ? t->blocks : 1, run = turned ? H : t->cols;
+    shared(p, t, seed, stream, begin, end, bound, consecutive_rows, memory_rows, H)
+  for (size_t memory_row = 0; memory_row < memory_rows; ++memory_row) {
+    const size_t blocks = consecutive_rows ? t->blocks : 1, run = consecutive_rows ? H : t->cols;
     for (size_t block = 0; block < blocks; ++block) {
-      const size_t at = t->offset + line * t->ld + block * t->block;
-      const size_t first = begin > at ? begin - at : 0, most = end > at ? end - at : 0;
-      const size_t in = turned ? 0 : line % t->block, of = turned ? block : line / t->block;
+      const size_t at = t->offset + memory_row * t->ld + block * t->block;
+      const size_t first = begin > at ? begin - at : 0, last = end > at ? end - at : 0;
+      const size_t in = consecutive_rows ? 0 : memory_row % t->block,
+                   of = consecutive_rows ? block : memory_row / t->block;
       const size_t row = (of + t->blocks - t->turn) % t->blocks * H + in; /* in the file */
       if (in >= H) { break; }                                             /* padding */
-      for (size_t k = first; k < run && k < most; ++k) {
-        uint64_t number = turned ? (row + k) * t->cols + line : row * t->cols + k;
+      for (size_t k = first; k < run && k < last; ++k) {
+        uint64_t number = consecutive_rows ? (row + k) * t->cols + memory_row : row * t->cols + k;
         double u = random_uniform(seed, RANDOM_INIT, stream, number);
         p->values[at + k] = (unroll_real)(bound * (2.0 * u - 1.0));
       }
@@ -130,9 +133,9 @@ static unroll_status start_layer(unroll_params *p, size_t l, const unroll_start 
 
   for (params_name which = PARAMS_W_HH; which <= PARAMS_W_XH; ++which) {
     const unroll_tensor *t = params_tensor(p, l, which);
-    bool otherwise = (which == PARAMS_W_HH && init != UNROLL_INIT_UNIFORM) ||
-                     (which == PARAMS_B_H && init == UNROLL_INIT_IDENTITY);
-    if (otherwise || t == NULL) { continue; }
+    bool set_elsewhere = (which == PARAMS_W_HH && init != UNROLL_INIT_UNIFORM) ||
+                         (which == PARAMS_B_H && init == UNROLL_INIT_IDENTITY);
+    if (set_elsewhere || t == NULL) { continue; }
     start_uniform(p, t, seed, stream_of(l, which), begin, end);
   }
   if (p->shape.cell == UNROLL_CELL_LSTM) {
@@ -151,8 +154,8 @@ cleanup:
   return st;
 }
 
-unroll_status params_start_part(unroll_params *params, const unroll_start *start, size_t begin,
-                                size_t end)
+unroll_status params_start_range(unroll_params *params, const unroll_start *start, size_t begin,
+                                 size_t end)
 {
   unroll_status st = UNROLL_OK;
 
@@ -171,5 +174,5 @@ cleanup:
 unroll_status unroll_params_start(unroll_params *params, const unroll_start *start)
 {
   memset(params->values, 0, params->n * sizeof *params->values);
-  return params_start_part(params, start, 0, params->n);
+  return params_start_range(params, start, 0, params->n);
 }

@@ -12,7 +12,7 @@ unroll_status tensor_block_new(const unroll_params *p, unroll_real **block)
   for (size_t i = 0; i < p->n_tensors; ++i) {
     if (p->tensors[i].cols > n) { n = p->tensors[i].cols; }
   }
-  return memory_reals(n, "a block of parameters", block);
+  return memory_new_reals(n, "a block of parameters", block);
 }
 
 /* Rows [row, row + n) of a tensor, to or from the shape of the file. Columns outside: a transposed tensor is then

@@ -16,19 +16,19 @@
 #include <omp.h>
 #include <string.h>
 
-/* Odd, so that the median is one of them, whose phases add up. */
+/* Odd, so that the median is one of the blocks: its phases add up to its time. */
 #define BLOCKS 9
 
-/* Windows of synthetic text, used again and again: more than the caches remember. */
+/* Windows of synthetic text, used in turn: more than the caches hold. */
 #define WINDOWS 16
 
 #define PEAK_SECONDS 0.02 /* of one run of the peak kernel: long beside starting a region */
 
-#define EXCHANGES 5 /* of the whole gradient, to time one alone; odd */
+#define EXCHANGE_REPEATS 5 /* of the whole gradient, to time one alone; odd */
 
 typedef struct bench {
   unroll_comm *comm;
-  size_t ranks;         /* of the run: those of comm, or one of so many alone */
+  size_t ranks;         /* of the run: those of comm, or as many as are planned */
   unroll_config config; /* resolved */
   size_t V;
   unroll_params *params;
@@ -41,8 +41,8 @@ typedef struct bench {
   double peaks[BLOCKS]; /* [GFLOP/s] before each block */
 } bench;
 
-/* Wait for all ranks, so that what follows begins together. */
-static unroll_status meet(unroll_comm *comm)
+/* Wait for all ranks, so that they start what follows together. */
+static unroll_status barrier(unroll_comm *comm)
 {
   double nothing = 0.0;
   return comm_tree_sum(comm, &nothing, 1);
@@ -64,8 +64,7 @@ static double peak_of_rank(size_t rounds)
   return operations / (clock_seconds() - before);
 }
 
-/* Rounds that take one thread about so long, by the shortest of some runs: a run that the system
- * interrupts shows nothing. */
+/* Rounds that take one thread about `seconds`, from the shortest of some runs: longer ones were interrupted. */
 static size_t peak_rounds(double seconds)
 {
   const size_t rounds = 50000; /* about 1e6 cycles */
@@ -83,7 +82,7 @@ static size_t peak_rounds(double seconds)
 static unroll_status measure_peak(unroll_comm *comm, size_t rounds, double *peak)
 {
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(meet(comm));
+  UNROLL_TRY(barrier(comm));
   *peak = peak_of_rank(rounds) * 1e-9;
   UNROLL_TRY(comm_sum_double(comm, peak, 1));
 
@@ -139,8 +138,8 @@ static unroll_status set_up(bench *b)
   unroll_status st = UNROLL_OK;
   UNROLL_TRY(unroll_config_resolve(&b->config));
   if (b->config.stride == 0) { b->config.stride = b->config.steps; }
-  UNROLL_TRY(step_share(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,
-                        &b->text.cut.first, &b->text.cut.count));
+  UNROLL_TRY(step_owned_sequences(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,
+                                  &b->text.cut.first, &b->text.cut.count));
   UNROLL_TRY(comm_agree(b->comm, make_model(b)));
   UNROLL_TRY(step_new(b->comm, &b->config, b->ranks, (size_t)b->config.steps, b->params, b->moments,
                       &b->stepper));
@@ -187,7 +186,7 @@ static unroll_status step(bench *b)
 static unroll_status run_block(bench *b, uint64_t steps, step_times *times)
 {
   unroll_status st = UNROLL_OK;
-  UNROLL_TRY(meet(b->comm));
+  UNROLL_TRY(barrier(b->comm));
   b->stepper->times = (step_times){0};
   for (uint64_t k = 0; k < steps; ++k) { UNROLL_TRY(step(b)); }
   *times = b->stepper->times;
@@ -197,8 +196,8 @@ cleanup:
 }
 
 /*
- * All blocks; the first runs are to warm up, and show how many steps fill a block. The peak is measured
- * before each block, so that whatever else the machine does meets both alike: median is set against median.
+ * All blocks. The first runs warm up, and give the number of steps of a block. The peak is measured
+ * before each block, so that other load on the machine affects both alike; the medians are compared.
  */
 static unroll_status run_blocks(bench *b, double seconds)
 {
@@ -232,7 +231,7 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
 
   for (size_t k = 0; k < BLOCKS; ++k) { total[k] = b->blocks[k].total; }
   UNROLL_TRY(comm_max_double(b->comm, total, BLOCKS));
-  size_t k = median_of(BLOCKS, total);
+  size_t k = median_index(BLOCKS, total);
   const step_times *t = &b->blocks[k];
   double mean[] = {t->total,    t->forward, t->output, t->backward,
                    t->exchange, t->wait,    t->norm,   t->update};
@@ -243,7 +242,7 @@ static unroll_status reduce_blocks(const bench *b, unroll_bench_result *out)
   double tokens = (double)(t->steps * config->steps * config->batch);
   out->updates = BLOCKS * t->steps;
   out->tokens_per_second = tokens / total[k];
-  out->gflops = out->tokens_per_second * params_work(b->params) * 1e-9;
+  out->gflops = out->tokens_per_second * params_flops_per_token(b->params) * 1e-9;
   out->step_seconds = mean[0];
   out->forward_seconds = mean[1];
   out->output_seconds = mean[2];
@@ -260,20 +259,20 @@ cleanup:
   return st;
 }
 
-/* What a step exchanges, with nothing beside it: of a large vocabulary only the rows of the tokens it saw. */
+/* Time the exchange of a step alone: of a large vocabulary only the touched rows. */
 static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = b->stepper;
-  const size_t n = b->params->n, dense = step_exchanged(s), rows = step_exchanged_rows(s);
-  double seconds[EXCHANGES];
+  const size_t n = b->params->n, dense = step_exchange_dense(s), rows = step_exchange_rows(s);
+  double seconds[EXCHANGE_REPEATS];
 
   out->exchange_bytes = (dense + rows) * sizeof *s->sum;
   if (unroll_comm_size(b->comm) == 1) { goto cleanup; }
   memset(s->net->gradient, 0, n * sizeof *s->sum); /* sums of sums would overflow */
   if (rows > 0) { memset(s->rows, 0, rows * sizeof *s->rows); }
-  for (size_t k = 0; k < EXCHANGES; ++k) {
-    UNROLL_TRY(meet(b->comm));
+  for (size_t k = 0; k < EXCHANGE_REPEATS; ++k) {
+    UNROLL_TRY(barrier(b->comm));
     double before = clock_seconds();
     UNROLL_TRY(comm_exchange_start(s->exchange, 0, dense));
     UNROLL_TRY(comm_exchange_start(s->exchange, n, rows));
@@ -281,8 +280,8 @@ static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
     UNROLL_TRY(comm_team_fence(s->team));
     seconds[k] = clock_seconds() - before;
   }
-  UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGES));
-  const double alone = seconds[median_of(EXCHANGES, seconds)];
+  UNROLL_TRY(comm_max_double(b->comm, seconds, EXCHANGE_REPEATS));
+  const double alone = seconds[median_index(EXCHANGE_REPEATS, seconds)];
   out->exchange_bandwidth = (double)out->exchange_bytes / alone;
   out->exchange_hidden = fmax(0.0, 1.0 - (out->exchange_seconds + out->wait_seconds) / alone);
 
@@ -312,12 +311,12 @@ unroll_status bench_ranks(unroll_comm *comm, size_t ranks, uint64_t V, const unr
   UNROLL_TRY(run_blocks(&b, seconds));
   UNROLL_TRY(reduce_blocks(&b, &r));
   UNROLL_TRY(measure_exchange(&b, &r));
-  most[1] = memory_peak();
+  most[1] = memory_peak_rss();
   UNROLL_TRY(comm_max_u64(comm, most, 2));
   r.threads = most[0];
   r.peak_memory = most[1];
   r.shards = b.config.shards;
-  r.peak_gflops = b.peaks[median_of(BLOCKS, b.peaks)];
+  r.peak_gflops = b.peaks[median_index(BLOCKS, b.peaks)];
   r.fraction_of_peak = r.gflops / r.peak_gflops;
   *result = r;
 

@@ -4,8 +4,8 @@
 #include <unroll/bench.h>
 
 /**
- * unroll_bench, of the ranks of comm, or of one rank of `ranks` by itself: it has its share of the batch, all of the
- * update, and adds up nothing but its own. Of that, step_seconds and the phases tell; and --stride counts.
+ * unroll_bench, of the ranks of comm; or of one of `ranks` ranks by itself, with its sequences of the batch, the whole
+ * update and no exchange: then only step_seconds and the phases are meaningful. config->stride is respected.
  *
  * @param[in] ranks  those of comm, or any where comm is of one rank
  *

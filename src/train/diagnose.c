@@ -8,7 +8,7 @@
 
 #include <inttypes.h>
 
-/* Half the windows and two thirds of the lags of `unroll gradflow`: to be done often. */
+/* Fewer than in `unroll gradflow`, as this is measured often. */
 #define POSITIONS                                                                                  \
   64 /* losses to propagate back: the mean is known to about a tenth of their spread */
 #define LAGS    64 /* [steps] as far as a window of the default --steps */
@@ -41,7 +41,7 @@ static plan plan_of(const trainer *t)
   return p;
 }
 
-/* A result to be, without its arrays: what run_flows_fit looks at. */
+/* The sizes of a result, without its arrays, for run_flows_fit. */
 static unroll_gradflow result_of(const trainer *t, const plan *p)
 {
   return (unroll_gradflow){.L = t->run->params->shape.L,
@@ -86,7 +86,7 @@ static uint64_t window_start(const plan *p, uint64_t i)
   return start < last ? start : last;
 }
 
-/* Windows that begin before this stream: starts never fall. */
+/* Windows that begin before this stream: starts are ascending. */
 static uint64_t windows_before(const plan *p, size_t stream)
 {
   uint64_t i = 0;
@@ -121,10 +121,10 @@ static unroll_status record(trainer *t, const unroll_gradflow *flow)
 
   UNROLL_TRY(run_add_flow(t->run, flow));
   if (runlog_flow(t->run->config.out, flow) != UNROLL_OK) {
-    record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); /* the run file itself has the row */
+    record_notify(t, UNROLL_EVENT_WARNING, unroll_message()); /* the run file itself has the row */
   }
   t->progress.flow = flow;
-  record_tell(t, UNROLL_EVENT_DIAGNOSE, NULL);
+  record_notify(t, UNROLL_EVENT_DIAGNOSE, NULL);
   t->progress.flow = NULL;
 
 cleanup:
@@ -147,7 +147,7 @@ unroll_status diagnose(trainer *t)
   UNROLL_TRY(comm_agree(t->comm, st));
   st = gradflow_measure(t->comm, r->params, p.T, first, n, tokens, flow);
   if (st == UNROLL_ERR_DIVERGED) {
-    record_tell(t, UNROLL_EVENT_WARNING, unroll_message());
+    record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
     st = UNROLL_OK;
     goto cleanup;
   }

@@ -16,7 +16,7 @@
 #include <unroll/config.h>
 #include <unroll/real.h>
 
-/** Does an update move only parameters whose gradient is not zero? The others have moments, which move all. */
+/** Does an update leave parameters with a zero gradient unchanged? Only without moments. */
 static inline bool optimizer_skips_zeros(unroll_optimizer optimizer)
 {
   return optimizer == UNROLL_OPTIMIZER_SGD;

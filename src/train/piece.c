@@ -29,7 +29,7 @@ static uint64_t windows_of(const unroll_config *config, const text_source *text)
   return text->length / config->stride;
 }
 
-static piece_count counted_cuts(const unroll_config *config, uint64_t length)
+static piece_count totals_of_cuts(const unroll_config *config, uint64_t length)
 {
   piece_count c = {0};
   for (uint64_t epoch = 0; epoch < config->epochs; ++epoch) {
@@ -43,18 +43,18 @@ static piece_count counted_cuts(const unroll_config *config, uint64_t length)
   return c;
 }
 
-piece_count piece_counted(const unroll_config *config, const text_source *text)
+piece_count piece_totals(const unroll_config *config, const text_source *text)
 {
   const piece_cut cut = cut_of(config);
   const uint64_t n = cut == WINDOWS ? windows_of(config, text) : text->batches;
   const uint64_t longest = cut == WINDOWS ? config->steps : text->longest;
   piece_count c = {.updates = n * config->epochs, .per_epoch = n, .longest = (size_t)longest};
-  if (cut == CUTS) { c = counted_cuts(config, text->length); }
+  if (cut == CUTS) { c = totals_of_cuts(config, text->length); }
   c.last = config->max_steps > 0 && config->max_steps < c.updates ? config->max_steps : c.updates;
   return c;
 }
 
-/* Where the window of truncated BPTT begins whose new tokens are number k: no earlier than the text. */
+/* Start of window k of truncated BPTT, whose last --stride tokens are new: 0 or later. */
 static uint64_t window_start(const unroll_config *config, uint64_t k)
 {
   uint64_t end = (k + 1) * config->stride;
@@ -103,7 +103,7 @@ cleanup:
   return st;
 }
 
-void piece_done(const piece *p, run_state *state)
+void piece_advance(const piece *p, run_state *state)
 {
   state->window += 1;
   state->position += p->steps - p->scored;

@@ -2,17 +2,17 @@
 #define TRAIN_PIECE_H
 
 /*
- * Which steps of its text an update covers: the strategies of back-propagation through time (design.md
- * section 2) as numbers. All sequences and all ranks share them. The place of a run in its text (run_state: epoch,
- * window, position) is read and moved here alone.
+ * A piece: the steps of the text that one update covers, by the strategy of back-propagation through time (design.md
+ * section 2); the same for all sequences and ranks. Only this file reads and advances the position of a run in its text
+ * (run_state: epoch, window, position).
  *
- *   truncated   windows of --steps, each --stride further; the first ones of a stream are shorter
+ *   truncated   windows of --steps at a distance of --stride; the first ones of a stream are shorter
  *   full        the whole stream
  *   randomized  from one cut to the next: a cut lies before step t of an epoch when
  *               RANDOM_CUT(epoch, t) >= pi = 1 - 1 / steps
  *
- * These walk along the one batch of whole streams. Where a text has more batches, windows in random order or
- * sequences, each of them is a piece.
+ * So where a text is one batch of whole streams. Where it has more batches (windows in random order, lines,
+ * paragraphs), each batch is a piece.
  *
  * Source of the last: Tallec and Ollivier 2017, "Unbiasing truncated backpropagation through time", section 3
  */
@@ -23,15 +23,16 @@ typedef struct piece {
   uint64_t epoch, batch; /* of the text */
   uint64_t start;        /* step of the batch */
   size_t steps;
-  size_t scored; /* losses count from this step on: the ones before were new in an earlier window */
-  size_t advance;  /* the state after so many steps is carried */
+  size_t
+      scored; /* losses count from this step on: earlier steps were scored in an earlier window */
+  size_t advance;  /* the state after this many steps is carried to the next piece */
   bool from_zero;  /* begins with the zero state instead of the carried one */
   bool ends_epoch; /* the last of its epoch */
   double tokens;   /* with a loss, of all ranks */
   double scale;    /* weight of the loss of each token in the gradient */
 } piece;
 
-/* What a run is cut into: the same numbers on every rank. */
+/* The pieces of a run in numbers: the same on every rank. */
 typedef struct piece_count {
   uint64_t updates;   /* of the whole run */
   uint64_t last;      /* update at which the run ends: --max-steps, or all of them */
@@ -39,17 +40,17 @@ typedef struct piece_count {
   size_t longest;     /* [steps] */
 } piece_count;
 
-/** All pieces of a run. */
-piece_count piece_counted(const unroll_config *config, const text_source *text);
+/** Count the pieces of a run. */
+piece_count piece_totals(const unroll_config *config, const text_source *text);
 
 /** The piece of the next update. Collective over comm where the text is ragged. */
 unroll_status piece_next(unroll_comm *comm, const unroll_config *config, const text_source *text,
                          const run_state *state, piece *out);
 
-/** Move behind a piece that is done. */
-void piece_done(const piece *p, run_state *state);
+/** Advance the position behind a piece that is done. */
+void piece_advance(const piece *p, run_state *state);
 
-/** xi of an uncut step boundary: the factor that makes the mean over all cuts the full gradient. */
+/** xi: factor on the gradient across an uncut step boundary, so that the mean over all cuts is the full gradient. */
 double piece_xi(const unroll_config *config);
 
 #endif

@@ -20,24 +20,25 @@ static const unroll_plan_link links[UNROLL_PLAN_LINKS] = {
 
 /* ------------------------------------------------------- memory and messages */
 
-/* By the code that would allocate and send, on a communicator of this rank alone. */
-static unroll_status count_rank(const trainer *t, unroll_comm *alone, unroll_plan *p)
+/* Memory and bytes sent of one rank, from the code that allocates and plans; `self` has this rank only. */
+static unroll_status count_rank(const trainer *t, unroll_comm *self, unroll_plan *p)
 {
   unroll_status st = UNROLL_OK;
   const unroll_params *params = t->run->params;
   const size_t window = t->pieces.longest * (size_t)t->run->config.batch;
-  const size_t dense = step_exchanged_of(params, window);
-  const size_t rows = step_exchanged_rows_of(params, window);
+  const size_t dense = step_exchange_dense_max(params, window);
+  const size_t rows = step_exchange_rows_max(params, window);
   const int ranks = (int)t->ranks;
   step_memory m = {0};
 
-  UNROLL_TRY(step_measure(alone, &t->run->config, t->ranks, t->pieces.longest, t->run->params, &m));
-  UNROLL_TRY(comm_exchange_memory(ranks, true, m.gradient, &p->buffer_memory));
+  UNROLL_TRY(step_measure(self, &t->run->config, t->ranks, t->pieces.longest, t->run->params, &m));
+  UNROLL_TRY(comm_exchange_predict_memory(ranks, true, m.gradient, &p->buffer_memory));
   p->gradient_memory = m.gradient;
   p->workspace_memory = m.workspace;
   p->shared_memory = m.common;
   p->exchange_bytes = (dense + rows) * sizeof *params->values;
-  p->sent_bytes = comm_exchange_sends(ranks, true, dense) + comm_exchange_sends(ranks, true, rows);
+  p->sent_bytes = comm_exchange_predict_sent(ranks, true, dense) +
+                  comm_exchange_predict_sent(ranks, true, rows);
 
 cleanup:
   return st;
@@ -46,7 +47,7 @@ cleanup:
 /* ---------------------------------------------------------------------- time */
 
 /* Why a step cannot be measured here, or NULL. Where one host has too little memory, no rank measures. Collective. */
-static unroll_status find_hindrance(const trainer *t, uint64_t host_ranks, unroll_plan *p)
+static unroll_status find_why_not_measured(const trainer *t, uint64_t host_ranks, unroll_plan *p)
 {
   unroll_status st = UNROLL_OK;
   const uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
@@ -65,10 +66,10 @@ cleanup:
   return st;
 }
 
-/* With nothing hidden behind the computing, and one rank on each host: the others have less to send. */
+/* Times on each link, without overlap and with one rank per host; more ranks per host send less. */
 static void add_links(unroll_plan *p)
 {
-  const double depth = comm_exchange_depth((int)p->ranks) + ceil(log2((double)p->ranks));
+  const double depth = comm_exchange_predict_depth((int)p->ranks) + ceil(log2((double)p->ranks));
 
   for (size_t i = 0; i < UNROLL_PLAN_LINKS; ++i) {
     unroll_plan_link *l = &p->links[i];
@@ -80,12 +81,12 @@ static void add_links(unroll_plan *p)
   }
 }
 
-static unroll_status add_time(const trainer *t, unroll_comm *alone, unroll_plan *p)
+static unroll_status add_time(const trainer *t, unroll_comm *self, unroll_plan *p)
 {
   unroll_status st = UNROLL_OK;
   unroll_bench_result r = {0};
 
-  UNROLL_TRY(comm_agree(t->comm, bench_ranks(alone, t->ranks, p->V, &t->run->config, SECONDS, &r)));
+  UNROLL_TRY(comm_agree(t->comm, bench_ranks(self, t->ranks, p->V, &t->run->config, SECONDS, &r)));
   UNROLL_TRY(comm_max_double(t->comm, &r.step_seconds, 1));
   p->compute_seconds = r.step_seconds;
   p->run_seconds = r.step_seconds * (double)p->updates;
@@ -122,7 +123,7 @@ unroll_status unroll_plan_make(unroll_comm *comm, const unroll_config *config, s
   unroll_status st = UNROLL_OK;
   unroll_config dry = *config;
   trainer *t = NULL;
-  unroll_comm *alone = NULL;
+  unroll_comm *self = NULL;
   placement *where = NULL;
   unroll_plan p = {0};
   bool resumed = false;
@@ -136,20 +137,20 @@ unroll_status unroll_plan_make(unroll_comm *comm, const unroll_config *config, s
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   describe(t, &p);
 
-  UNROLL_TRY(comm_agree(comm, unroll_comm_new(MPI_COMM_SELF, &alone)));
-  UNROLL_TRY(comm_agree(comm, count_rank(t, alone, &p)));
-  uint64_t most[] = {t->text_held, memory_peak(), p.workspace_memory}; /* the last by threads */
+  UNROLL_TRY(comm_agree(comm, unroll_comm_new(MPI_COMM_SELF, &self)));
+  UNROLL_TRY(comm_agree(comm, count_rank(t, self, &p)));
+  uint64_t most[] = {t->text_held, memory_peak_rss(), p.workspace_memory}; /* the last by threads */
   UNROLL_TRY(comm_max_u64(comm, most, 3));
   p.text_memory = most[0];
   p.process_memory = most[1];
   p.workspace_memory = most[2];
-  p.threads = (uint64_t)where->threads_high;
-  UNROLL_TRY(find_hindrance(t, (uint64_t)where->host_ranks, &p));
-  if (p.not_measured == NULL) { UNROLL_TRY(add_time(t, alone, &p)); }
+  p.threads = (uint64_t)where->threads_max;
+  UNROLL_TRY(find_why_not_measured(t, (uint64_t)where->host_ranks, &p));
+  if (p.not_measured == NULL) { UNROLL_TRY(add_time(t, self, &p)); }
   *plan = p;
 
 cleanup:
-  unroll_comm_free(&alone);
+  unroll_comm_free(&self);
   placement_free(&where);
   trainer_free(&t);
   return st;

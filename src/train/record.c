@@ -23,7 +23,7 @@ static double elapsed(const trainer *t)
 
 /* ------------------------------------------------------------- the observer */
 
-void record_tell(trainer *t, unroll_event event, const char *text)
+void record_notify(trainer *t, unroll_event event, const char *text)
 {
   const run *r = t->run;
   const run_state *state = &r->state;
@@ -65,7 +65,7 @@ void record_tell(trainer *t, unroll_event event, const char *text)
 /* A failed line in the log beside the run file is a warning: the run file itself has the row. */
 static void log_outcome(trainer *t, unroll_status st)
 {
-  if (st != UNROLL_OK) { record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); }
+  if (st != UNROLL_OK) { record_notify(t, UNROLL_EVENT_WARNING, unroll_message()); }
 }
 
 void record_step(trainer *t, double loss, double norm, double scale)
@@ -135,7 +135,7 @@ unroll_status record_interval(trainer *t)
   p->compute_seconds = row.compute_seconds;
   p->exchange_seconds = row.exchange_seconds;
   p->wait_seconds = row.wait_seconds;
-  record_tell(t, UNROLL_EVENT_REPORT, NULL);
+  record_notify(t, UNROLL_EVENT_REPORT, NULL);
 
   state->interval_steps = state->interval_tokens = 0;
   state->interval_loss = state->interval_norm = state->interval_scale = 0.0;
@@ -159,7 +159,7 @@ unroll_status record_validation(trainer *t, double loss)
   t->progress.valid_loss = row.loss;
   t->progress.valid_perplexity = row.perplexity;
   t->progress.valid_bits_per_character = row.bits_per_character;
-  record_tell(t, UNROLL_EVENT_VALID, NULL);
+  record_notify(t, UNROLL_EVENT_VALID, NULL);
 
 cleanup:
   return st;
@@ -183,7 +183,7 @@ static unroll_status gather_state(trainer *t)
       comm_gather_bytes(t->comm, t->carried, vectors * mine * sizeof *t->carried, 0, &sizes, &all));
   if (is_root(t)) {
     if (r->state.hidden == NULL) {
-      const size_t n = network_state_of(r->params, B);
+      const size_t n = network_state_size_of(r->params, B);
       UNROLL_TRY(memory_new(n, sizeof *r->state.hidden, "hidden states", &r->state.hidden));
       r->state.n_hidden = n;
     }
@@ -229,8 +229,8 @@ unroll_status record_checkpoint(trainer *t)
     t->saved = keep_older(config->out, (size_t)config->keep);
     if (t->saved == UNROLL_OK) { t->saved = write_now(t, config->out); }
     if (t->saved == UNROLL_OK) { t->has_checkpoint = true; }
-    record_tell(t, t->saved == UNROLL_OK ? UNROLL_EVENT_CHECKPOINT : UNROLL_EVENT_WARNING,
-                t->saved == UNROLL_OK ? config->out : unroll_message());
+    record_notify(t, t->saved == UNROLL_OK ? UNROLL_EVENT_CHECKPOINT : UNROLL_EVENT_WARNING,
+                  t->saved == UNROLL_OK ? config->out : unroll_message());
   }
   t->next_checkpoint = clock_seconds() + (double)config->checkpoint_every.count;
 
@@ -247,7 +247,9 @@ unroll_status record_best(trainer *t)
   UNROLL_TRY(gather_state(t));
   if (is_root(t)) {
     keep_best_name(t->run->config.out, sizeof path, path);
-    if (write_now(t, path) != UNROLL_OK) { record_tell(t, UNROLL_EVENT_WARNING, unroll_message()); }
+    if (write_now(t, path) != UNROLL_OK) {
+      record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
+    }
   }
 
 cleanup:

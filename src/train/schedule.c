@@ -27,7 +27,7 @@ double schedule_rate(const unroll_config *config, uint64_t step, uint64_t steps,
   return config->lr;
 }
 
-bool schedule_validated(const unroll_config *config, double loss, run_state *state)
+bool schedule_record_validation(const unroll_config *config, double loss, run_state *state)
 {
   if (loss < state->best_loss) {
     state->best_loss = loss;

@@ -2,7 +2,7 @@
 #define TRAIN_SCHEDULE_H
 
 /*
- * The learning rate as a function of the step, and what a validation changes.
+ * The learning rate as a function of the step and of validation losses.
  *
  *   warm-up   eta * (step + 1) / warmup for the first `warmup` steps
  *   constant  eta
@@ -25,11 +25,11 @@ double schedule_rate(const unroll_config *config, uint64_t step, uint64_t steps,
                      double factor);
 
 /**
- * Take note of a validation loss: best value, plateau, early stopping.
+ * Record a validation loss: best value, plateau, early stopping.
  *
  * @return true when the loss is the best so far
  */
-bool schedule_validated(const unroll_config *config, double loss, run_state *state);
+bool schedule_record_validation(const unroll_config *config, double loss, run_state *state);
 
 /** Has the run gone without a new best for as many validations as --early-stop says? */
 bool schedule_stops_early(const unroll_config *config, const run_state *state);

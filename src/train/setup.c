@@ -165,7 +165,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
-  t->pieces = piece_counted(config, t->train);
+  t->pieces = piece_totals(config, t->train);
 
 cleanup:
   corpus_part_free(&none);
@@ -197,7 +197,7 @@ static unroll_status note_place(trainer *t, const char *command, bool resumed,
   UNROLL_TRY(memory_string(kernels_name(), &p->code_path));
   UNROLL_TRY(memory_string(job != NULL ? job : "", &p->slurm_job));
   p->ranks = (uint64_t)where->ranks;
-  p->threads = (uint64_t)where->threads_high;
+  p->threads = (uint64_t)where->threads_max;
   if (!resumed) {
     char now[CLOCK_ISO_SIZE];
     clock_iso(now);
@@ -235,8 +235,8 @@ static unroll_status start_model(trainer *t)
   unroll_params *params = t->run->params;
   size_t begin = 0, end = 0;
 
-  comm_team_share(team, params->n, KERNELS_NORM_BLOCK, &begin, &end);
-  UNROLL_TRY(comm_agree(t->comm, params_start_part(params, &start, begin, end)));
+  comm_team_owned_range(team, params->n, KERNELS_NORM_BLOCK, &begin, &end);
+  UNROLL_TRY(comm_agree(t->comm, params_start_range(params, &start, begin, end)));
   UNROLL_TRY(comm_team_fence(team));
 
 cleanup:
@@ -274,10 +274,10 @@ static unroll_status deal_model(trainer *t, unroll_real **read)
   const size_t n = r->params->n, size = sizeof **read;
   size_t begin = 0, end = 0;
 
-  comm_team_share(team, n, KERNELS_NORM_BLOCK, &begin, &end);
+  comm_team_owned_range(team, n, KERNELS_NORM_BLOCK, &begin, &end);
   for (size_t i = 0; i <= r->n_moments; ++i) {
-    UNROLL_TRY(
-        comm_deal(t->comm, read[i], n * size, begin * size, end * size, *array_of(r, i) + begin));
+    UNROLL_TRY(comm_scatter_ranges(t->comm, read[i], n * size, begin * size, end * size,
+                                   *array_of(r, i) + begin));
     memory_free(&read[i]);
   }
   UNROLL_TRY(comm_team_fence(team));
@@ -296,12 +296,12 @@ static unroll_status restore_state(trainer *t)
   const size_t all = (size_t)r->config.batch * row, mine = t->count * row, first = t->first * row;
   const char *from = (const char *)r->state.hidden; /* NULL but on rank 0 */
 
-  UNROLL_TRY(comm_agree(t->comm, memory_new(network_state_of(r->params, t->count),
+  UNROLL_TRY(comm_agree(t->comm, memory_new(network_state_size_of(r->params, t->count),
                                             sizeof *t->carried, "hidden states", &t->carried)));
   if (r->state.n_hidden == 0) { goto cleanup; }
   for (size_t i = 0; i < vectors; ++i) {
-    UNROLL_TRY(comm_deal(t->comm, from != NULL ? from + i * all : NULL, all, first, first + mine,
-                         (char *)t->carried + i * mine));
+    UNROLL_TRY(comm_scatter_ranges(t->comm, from != NULL ? from + i * all : NULL, all, first,
+                                   first + mine, (char *)t->carried + i * mine));
   }
   network_set_state(t->stepper->net, t->carried);
 
@@ -332,16 +332,17 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
 
   UNROLL_TRY(comm_agree(comm, kernels_start()));
   UNROLL_TRY(comm_agree(comm, open_run(t, config, resumed)));
-  watchdog_last(
+  watchdog_set_limit(
       (double)t->run->config.wait_limit.count); /* of the run file, where it was not given */
   const uint64_t rank = (uint64_t)unroll_comm_rank(comm) % t->ranks;
-  UNROLL_TRY(comm_agree(comm, step_share(t->ranks, rank, &t->run->config, &t->first, &t->count)));
+  UNROLL_TRY(comm_agree(
+      comm, step_owned_sequences(t->ranks, rank, &t->run->config, &t->first, &t->count)));
   bool may_exist = t->run->config.overwrite || *resumed;
   UNROLL_TRY(
       comm_agree(comm, root ? runfile_check_output(t->run->config.out, may_exist) : UNROLL_OK));
-  const uint64_t before = memory_held();
+  const uint64_t before = memory_live_bytes();
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, *resumed)));
-  t->text_held = memory_held() - before;
+  t->text_held = memory_live_bytes() - before;
   UNROLL_TRY(comm_agree(comm, *resumed ? UNROLL_OK : new_model(t->run)));
   if (*resumed) { t->resumed_step = t->run->state.step; }
 
@@ -364,7 +365,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   t->ranks = (size_t)unroll_comm_size(comm);
   t->observer = root ? observer : NULL;
   if (observer != NULL) {
-    UNROLL_TRY(watchdog_start(comm, WATCHDOG_FIRST, (double)config->wait_limit.count,
+    UNROLL_TRY(watchdog_start(comm, WATCHDOG_WARN_AFTER, (double)config->wait_limit.count,
                               observer->stuck, observer->context));
   }
   UNROLL_TRY(placement_new(comm, &where));

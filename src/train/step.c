@@ -15,13 +15,13 @@
 #include <stdio.h>
 #include <string.h>
 
-/* [reals] of the gradient that are worth an exchange of their own: 256 KiB, which pay for the ranks' meeting. */
+/* [reals] Smallest slice of the gradient that is exchanged by itself: 256 KiB, worth the fence that it costs. */
 #define SLICE ((size_t)1 << 16)
 
 /* ------------------------------------------------------------------- make */
 
-unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *config, size_t *first,
-                         size_t *count)
+unroll_status step_owned_sequences(uint64_t ranks, uint64_t rank, const unroll_config *config,
+                                   size_t *first, size_t *count)
 {
   const uint64_t P = ranks, S = config->shards;
   char legal[256] = "";
@@ -43,7 +43,7 @@ unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *con
                      P, S, legal, P);
 }
 
-/* What moves to the team: array 0 is the parameters, the others are the moments. */
+/* Arrays in the memory of the team: 0 is the parameters, the others are the moments. */
 static size_t arrays_of(const stepper *s)
 {
   return 1 + run_moments(s->config->optimizer);
@@ -57,8 +57,8 @@ static unroll_real **array_of(stepper *s, size_t i)
 /*
  * The memory of the team:
  *
- *   of each rank   its gradient (params->n), rows of the input table on their way
- *   of all         parameters, moments (params->n each), squares of the gradient (blocks)
+ *   segment of a rank   its gradient (params->n), touched rows of the input table for the exchange
+ *   common              parameters, moments (params->n each), sums of squares of the gradient (blocks)
  */
 static unroll_status make_team(stepper *s, size_t longest)
 {
@@ -66,20 +66,20 @@ static unroll_status make_team(stepper *s, size_t longest)
   const unroll_params *params = s->params;
   const size_t n = params->n, window = longest * (size_t)s->config->batch;
   const size_t arrays = arrays_of(s);
-  const size_t rows = s->ranks > 1 ? step_exchanged_rows_of(params, window) : 0;
+  const size_t rows = s->ranks > 1 ? step_exchange_rows_max(params, window) : 0;
 
   UNROLL_TRY(comm_team_new(s->comm, (n + rows) * sizeof *s->sum,
                            arrays * n * sizeof *s->sum + update_norm_blocks(n) * sizeof *s->squares,
                            &s->team));
-  s->sum = comm_team_part(s->team, 0);
-  s->rows = (unroll_real *)comm_team_part(s->team, s->team->rank) + n;
+  s->sum = comm_team_segment(s->team, 0);
+  s->rows = (unroll_real *)comm_team_segment(s->team, s->team->rank) + n;
   s->squares = (double *)((unroll_real *)comm_team_common(s->team) + arrays * n);
 
 cleanup:
   return st;
 }
 
-/* Memory only, so no rank waits for another here. */
+/* Memory only, not collective. */
 static unroll_status make_network(stepper *s, size_t longest)
 {
   unroll_status st = UNROLL_OK;
@@ -90,11 +90,12 @@ static unroll_status make_network(stepper *s, size_t longest)
   size_t group = shard_tree_group((size_t)config->shards);
   if (shards % group != 0) {
     group = shard_tree_group(shards);
-  } /* P is no power of two: a tree of its own */
+  } /* P is no power of two: another tree */
 
-  UNROLL_TRY(step_share(s->ranks, 0, config, &first, &count));
-  if (config->bptt != UNROLL_BPTT_TRUNCATED && longest > segments_chunk(batch, params->shape.V)) {
-    chunk = segments_chunk(batch, params->shape.V);
+  UNROLL_TRY(step_owned_sequences(s->ranks, 0, config, &first, &count));
+  if (config->bptt != UNROLL_BPTT_TRUNCATED &&
+      longest > segments_chunk_steps(batch, params->shape.V)) {
+    chunk = segments_chunk_steps(batch, params->shape.V);
     T = segments_steps(longest, chunk, params, count);
   }
   const network_size size = {.T = T,
@@ -104,7 +105,7 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .group = group,
                              .window = longest * batch,
                              .per_shard = longest > chunk,
-                             .gradient = comm_team_part(s->team, s->team->rank),
+                             .gradient = comm_team_segment(s->team, s->team->rank),
                              .rows = s->ranks > 1 ? s->rows : NULL};
   UNROLL_TRY(network_new(params, &size, &s->net));
   if (size.per_shard) { UNROLL_TRY(segments_new(s->net, longest, &s->segments)); }
@@ -118,15 +119,15 @@ cleanup:
   return st;
 }
 
-/* Parameters and moments, the same on every rank, move to the team: each rank brings its share of the elements. */
-static unroll_status move_in(stepper *s)
+/* Move parameters and moments, the same on every rank, to the memory of the team: each rank copies its range. */
+static unroll_status move_to_team(stepper *s)
 {
   unroll_status st = UNROLL_OK;
   const size_t n = s->params->n;
   unroll_real *to = comm_team_common(s->team);
   size_t begin = 0, end = 0;
 
-  comm_team_share(s->team, n, KERNELS_NORM_BLOCK, &begin, &end);
+  comm_team_owned_range(s->team, n, KERNELS_NORM_BLOCK, &begin, &end);
   for (size_t i = 0; i < arrays_of(s); ++i, to += n) {
     unroll_real **from = array_of(s, i);
     memcpy(to + begin, *from + begin, (end - begin) * sizeof *to);
@@ -165,12 +166,13 @@ unroll_status step_measure(unroll_comm *comm, const unroll_config *config, size_
 {
   unroll_status st = UNROLL_OK;
   stepper *s = NULL;
-  const uint64_t before = memory_held();
+  const uint64_t before = memory_live_bytes();
 
   UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
-  *out = (step_memory){.gradient = s->team->each,
-                       .common = s->team->bytes - (size_t)s->team->size * s->team->each,
-                       .workspace = memory_held() - before};
+  *out =
+      (step_memory){.gradient = s->team->segment_bytes,
+                    .common = s->team->total_bytes - (size_t)s->team->size * s->team->segment_bytes,
+                    .workspace = memory_live_bytes() - before};
 
 cleanup:
   step_free(&s);
@@ -185,7 +187,7 @@ unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t ra
 
   UNROLL_TRY(make(comm, config, ranks, longest, params, &s));
   s->moments = moments;
-  UNROLL_TRY(move_in(s));
+  UNROLL_TRY(move_to_team(s));
   *out = s;
   s = NULL;
 
@@ -218,7 +220,7 @@ static double lap(double *since)
   return seconds;
 }
 
-/* Is a piece longer than what output layer and backward pass take at once? The same answer on every rank. */
+/* Is a piece longer than a chunk, so that it needs checkpointing? The same answer on every rank. */
 static bool is_long(const stepper *s, const piece *p)
 {
   return p->steps > s->net->size.chunk;
@@ -243,7 +245,7 @@ static void forward(stepper *s, const piece *p, token_source source)
   }
   source.fill(source.context, 0, p->steps, net->x, net->y);
   if (net->embedding.sparse) {
-    embedding_note(&net->embedding, p->steps * net->size.B, net->x, true);
+    embedding_mark_tokens(&net->embedding, p->steps * net->size.B, net->x, true);
   }
   network_forward(net, p->steps);
   s->times.forward += lap(&since);
@@ -254,21 +256,21 @@ static void forward(stepper *s, const piece *p, token_source source)
   s->times.output += lap(&since);
 }
 
-/* Do only some rows of the input table travel between the ranks? */
-static bool rows_travel(const stepper *s)
+/* Are only the touched rows of the input table exchanged? */
+static bool exchanges_rows(const stepper *s)
 {
   return s->net->embedding.sparse && s->ranks > 1;
 }
 
-/* The rows of the input table that this step touches, on any rank. */
-static unroll_status touch_rows(stepper *s)
+/* The rows of the input table whose tokens occur in this step, on any rank. Collective */
+static unroll_status set_touched_rows(stepper *s)
 {
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   embedding *e = &s->net->embedding;
   if (!e->sparse) { goto cleanup; }
-  UNROLL_TRY(comm_or_u64(s->comm, e->seen, embedding_seen_words(e)));
-  embedding_touch(e, s->net->gradient);
+  UNROLL_TRY(comm_or_u64(s->comm, e->token_mask, embedding_mask_words(e)));
+  embedding_set_touched_rows(e, s->net->gradient);
   s->times.exchange += lap(&since);
 
 cleanup:
@@ -277,35 +279,35 @@ cleanup:
 
 static sparse_rows touched_rows(const stepper *s)
 {
-  const unroll_tensor *table = params_table(s->params);
+  const unroll_tensor *table = params_input_table(s->params);
   return (sparse_rows){.begin = table->offset,
                        .ld = table->ld,
                        .n_rows = s->net->embedding.n_touched,
                        .row = s->net->embedding.touched};
 }
 
-size_t step_exchanged_of(const unroll_params *params, size_t window)
+size_t step_exchange_dense_max(const unroll_params *params, size_t window)
 {
-  return embedding_is_sparse(params, window) ? params_table(params)->offset : params->n;
+  return embedding_is_sparse(params, window) ? params_input_table(params)->offset : params->n;
 }
 
-size_t step_exchanged_rows_of(const unroll_params *params, size_t window)
+size_t step_exchange_rows_max(const unroll_params *params, size_t window)
 {
-  return embedding_is_sparse(params, window) ? window * params_table(params)->ld : 0;
+  return embedding_is_sparse(params, window) ? window * params_input_table(params)->ld : 0;
 }
 
-size_t step_exchanged(const stepper *s)
+size_t step_exchange_dense(const stepper *s)
 {
   return s->net->embedding.sparse ? touched_rows(s).begin : s->params->n;
 }
 
-size_t step_exchanged_rows(const stepper *s)
+size_t step_exchange_rows(const stepper *s)
 {
   return s->net->embedding.sparse ? s->net->embedding.n_touched * touched_rows(s).ld : 0;
 }
 
-/* Wait for this rank's share of the exchange under way, if there is one, and for the team. */
-static unroll_status meet(stepper *s)
+/* Wait until what was exchanged so far, if anything, is complete in the memory of the team. */
+static unroll_status wait_exchange(stepper *s)
 {
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
@@ -317,8 +319,9 @@ cleanup:
   return st;
 }
 
-/* The exchange of a finished part of the gradient, or of the rows behind it, begins when all of the team have theirs. */
-static unroll_status exchange_part(void *context, size_t at, size_t n)
+/* Start the exchange of a slice of the gradient, or of the touched rows, when all ranks of the team have computed
+ * it. */
+static unroll_status exchange_slice(void *context, size_t at, size_t n)
 {
   stepper *s = context;
   unroll_status st = UNROLL_OK;
@@ -340,18 +343,18 @@ static void exchange_poll(void *context)
   s->times.exchange += lap(&since);
 }
 
-/* The gradient of this rank, its finished parts on their way; losses and dL/do of a long piece. */
+/* The gradient of this rank, the exchange of its complete slices started; losses and dL/do of a long piece. */
 static unroll_status backward(stepper *s, const piece *p, token_source source)
 {
   unroll_status st = UNROLL_OK;
   step_times *times = &s->times;
-  const network_ready ready = {.call = exchange_part,
+  const network_ready ready = {.call = exchange_slice,
                                .context = s,
-                               .slice = comm_exchange_travels(s->exchange) ? SLICE : 0,
+                               .slice = comm_exchange_has_peers(s->exchange) ? SLICE : 0,
                                .poll = {.call = exchange_poll, .context = s}};
   double since = clock_seconds(), exchanged = times->exchange + times->wait;
 
-  UNROLL_TRY(touch_rows(s));
+  UNROLL_TRY(set_touched_rows(s));
   if (is_long(s, p)) {
     UNROLL_TRY(segments_backward(s->segments, p->scale, source, s->shard_sums, &ready));
     segments_carry(s->segments);
@@ -365,7 +368,7 @@ cleanup:
   return st;
 }
 
-/* End the exchange of the gradient; sum losses and flags over the ranks. Collective */
+/* Complete the exchange of the gradient; sum losses and flags over the ranks. Collective */
 static unroll_status sum(stepper *s, const piece *p, double *loss, double *flags)
 {
   unroll_status st = UNROLL_OK;
@@ -377,12 +380,12 @@ static unroll_status sum(stepper *s, const piece *p, double *loss, double *flags
   memcpy(sums + 1, flags, STEP_FLAGS * sizeof *flags);
   s->times.output += lap(&since);
 
-  UNROLL_TRY(meet(s));
+  UNROLL_TRY(wait_exchange(s));
   since = clock_seconds();
-  if (rows_travel(s)) {
+  if (exchanges_rows(s)) {
     size_t begin = 0, end = 0;
-    comm_team_share(s->team, net->embedding.n_touched, 1, &begin, &end);
-    embedding_rows_in(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
+    comm_team_owned_range(s->team, net->embedding.n_touched, 1, &begin, &end);
+    embedding_scatter_rows(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
   }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + STEP_FLAGS));
   s->times.exchange += lap(&since);
@@ -393,7 +396,7 @@ cleanup:
   return st;
 }
 
-/* Of the global gradient. Collective */
+/* The norm of the global gradient. Collective */
 static unroll_status global_norm(stepper *s, double *norm)
 {
   unroll_status st = UNROLL_OK;
@@ -403,16 +406,16 @@ static unroll_status global_norm(stepper *s, double *norm)
   size_t begin = 0, end = 0;
   double since = 0.0;
 
-  if (rows_travel(s)) { UNROLL_TRY(meet(s)); } /* all rows are in their place */
+  if (exchanges_rows(s)) { UNROLL_TRY(wait_exchange(s)); } /* the touched rows are scattered */
   since = clock_seconds();
-  comm_team_share(s->team, dense, 1, &begin, &end);
-  update_squares(n, s->sum, sparse, begin, end, s->squares);
-  if (sparse != NULL) { /* the table apart: most of its blocks are no work */
-    comm_team_share(s->team, count - dense, 1, &begin, &end);
-    update_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
+  comm_team_owned_range(s->team, dense, 1, &begin, &end);
+  update_sum_squares(n, s->sum, sparse, begin, end, s->squares);
+  if (sparse != NULL) { /* the table separately: most of its blocks cost nothing */
+    comm_team_owned_range(s->team, count - dense, 1, &begin, &end);
+    update_sum_squares(n, s->sum, sparse, dense + begin, dense + end, s->squares);
   }
   s->times.norm += lap(&since);
-  UNROLL_TRY(meet(s));
+  UNROLL_TRY(wait_exchange(s));
   since = clock_seconds();
   memcpy(s->norm_scratch, s->squares, count * sizeof *s->norm_scratch);
   *norm = update_norm(count, s->norm_scratch);
@@ -433,16 +436,17 @@ static unroll_status apply(stepper *s, double norm, double eta, uint64_t update,
   size_t begin = 0, end = 0;
 
   *scale = clip_scale(config->clip, norm);
-  comm_team_share(s->team, by_rows ? rows.begin : s->params->n, KERNELS_NORM_BLOCK, &begin, &end);
+  comm_team_owned_range(s->team, by_rows ? rows.begin : s->params->n, KERNELS_NORM_BLOCK, &begin,
+                        &end);
   optimizer_update(config, begin, end, *scale, eta, update, s->sum, s->moments, s->params->values);
   if (by_rows) {
-    comm_team_share(s->team, rows.n_rows, 1, &begin, &end);
+    comm_team_owned_range(s->team, rows.n_rows, 1, &begin, &end);
     rows.row += begin;
     rows.n_rows = end - begin;
     update_sgd_rows(*scale, eta, s->sum, &rows, s->params->values);
   }
   s->times.update += lap(&since);
-  UNROLL_TRY(meet(s));
+  UNROLL_TRY(wait_exchange(s));
   since = clock_seconds();
   network_pack(s->net);
   s->times.update += lap(&since);
@@ -453,15 +457,15 @@ cleanup:
 
 /* -------------------------------------------------------------------- step */
 
-/* Where a step reads. */
-typedef struct reading {
+/* The piece of a text that a step reads. */
+typedef struct batch_place {
   const text_source *text;
   const piece *piece;
-} reading;
+} batch_place;
 
 static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 {
-  const reading *r = context;
+  const batch_place *r = context;
   text_source_fill(r->text, r->piece->epoch, r->piece->batch, r->piece->start + first, T, x, y);
 }
 
@@ -469,7 +473,7 @@ unroll_status step_run(stepper *s, const piece *p, const text_source *text, doub
                        uint64_t update, step_flags flags, step_outcome *out)
 {
   unroll_status st = UNROLL_OK;
-  reading at = {text, p};
+  batch_place at = {text, p};
   const token_source source = {fill, &at};
   const double before = clock_seconds();
 
@@ -477,7 +481,7 @@ unroll_status step_run(stepper *s, const piece *p, const text_source *text, doub
   s->net->masked = text->ragged;
   forward(s, p, source);
   UNROLL_TRY(backward(s, p, source));
-  if (flags.ask != NULL) { flags.ask(flags.context, out->flags); }
+  if (flags.set != NULL) { flags.set(flags.context, out->flags); }
   UNROLL_TRY(sum(s, p, &out->loss, out->flags));
   UNROLL_TRY(global_norm(s, &out->norm));
   out->updated = isfinite(out->loss) && isfinite(out->norm);

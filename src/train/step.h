@@ -5,15 +5,15 @@
  * One step of training on one rank, from tokens to new weights; `train` and `bench` both run it:
  *
  *   forward    hidden states; losses and dL/do
- *   backward   the gradient of this rank, its finished parts already on their way
- *   sum        gradient and loss over all ranks, and what else they tell each other
+ *   backward   the gradient of this rank; the exchange of complete slices starts meanwhile
+ *   sum        gradient, loss and flags over all ranks
  *   norm       of the global gradient
  *   update     clip, update, pack; or nothing where loss or norm is not finite
  *
- * The ranks of a team (comm/team.h) have parameters and moments once and share norm and update: each
- * takes some of the elements, and a fence ends what all must have done.
+ * The ranks of a team (comm/team.h) share one copy of parameters and moments, and divide norm and update by
+ * elements, with a fence after each.
  *
- * A piece longer than the network's chunk is walked back with its states recomputed (net/segments.h);
+ * A piece longer than the network's chunk is propagated back with its states recomputed (net/segments.h);
  * losses and dL/do are then part of the backward phase. Each phase adds its seconds to `times`. Nothing is
  * allocated after step_new.
  */
@@ -27,10 +27,10 @@
 typedef struct step_times {
   double total;    /* of the steps, whatever they did */
   double forward;  /* hidden states of all layers */
-  double output;   /* logits, losses and the gradient that they send back */
-  double backward; /* without the exchange that runs meanwhile */
-  double exchange; /* sending, receiving and adding, between and beside the computing */
-  double wait;     /* blocked until the other ranks' parts of an exchange arrived */
+  double output;   /* logits, losses, dL/do and dL/dh */
+  double backward; /* without the exchange that it overlaps */
+  double exchange; /* sending, receiving and adding, inside the other phases or between them */
+  double wait;     /* blocked until messages and ranks of an exchange arrived */
   double norm;     /* of the gradient */
   double update;   /* optimizer, and packing the new weights */
   uint64_t steps;
@@ -48,29 +48,29 @@ typedef struct stepper {
   segments *segments; /* NULL where no piece is longer than a chunk */
   comm_team *team;
   comm_exchange *exchange;
-  unroll_real *rows;    /* (touched, ld) of the input table on their way, behind the gradient */
-  unroll_real *sum;     /* (params->n) gradient over all ranks, and rows; of the team */
-  double *squares;      /* (blocks) of the gradient, of the team */
+  unroll_real *rows; /* (n_touched, ld) of the input table for the exchange, behind the gradient */
+  unroll_real *sum;  /* (params->n) gradient over all ranks, then touched rows; of the team */
+  double *squares;   /* (blocks) sums of squares of the gradient; of the team */
   double *norm_scratch; /* (blocks) */
   double *shard_sums;   /* (shards of this rank) [nats] losses of the piece */
   step_times times;
 } stepper;
 
 /**
- * The sequences [first, first + count) of the global batch that a rank of so many has.
+ * The sequences [first, first + count) of the global batch that a rank owns.
  *
- * @return UNROLL_OK, or UNROLL_ERR_ARG: the shards cannot be shared out evenly; the message names what would do
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: the shards cannot be divided evenly; the message names legal numbers of ranks
  */
-unroll_status step_share(uint64_t ranks, uint64_t rank, const unroll_config *config, size_t *first,
-                         size_t *count);
+unroll_status step_owned_sequences(uint64_t ranks, uint64_t rank, const unroll_config *config,
+                                   size_t *first, size_t *count);
 
 /**
- * What this rank computes with, hidden state zero. Everything passed in is borrowed, but params->values and the moments
- * move into memory of the team: they live as long as the stepper, and are NULL after. When the values are what they
- * shall be, and before the first step, the caller packs them: network_pack(s->net).
+ * The workspace of a step on this rank, hidden state zero. The arguments are borrowed, except that params->values and
+ * the moments move into memory of the team: they live as long as the stepper and are NULL afterwards. The caller packs
+ * the weights before the first step, when params->values are final: network_pack(s->net).
  *
  * @param[in] ranks    of the run: those of comm; or, with a comm of one rank, as many as are planned: that rank then
- *                     has its share of the batch, and adds up nothing but its own
+ *                     has the batch of one of them, and sums over itself only
  * @param[in] longest  [steps] of a piece, the same on every rank
  *
  * Collective; the same status on every rank
@@ -80,35 +80,35 @@ unroll_status step_new(unroll_comm *comm, const unroll_config *config, size_t ra
 
 /* [bytes] that the stepper of one rank of many would hold. */
 typedef struct step_memory {
-  uint64_t gradient;  /* in the memory of the team: this rank's part */
-  uint64_t common;    /* in the memory of the team: parameters and moments above all */
+  uint64_t gradient;  /* in the memory of the team: this rank's segment */
+  uint64_t common;    /* in the memory of the team: mostly parameters and moments */
   uint64_t workspace; /* hidden states, logits, packed weights and so on */
 } step_memory;
 
 /**
- * Count what step_new would allocate, by the same code: nothing is computed and next to no page is used. As step_new;
- * the parameters and moments stay where they are.
+ * Count what step_new would allocate, by the same code: memory is reserved, but hardly a page is written. Arguments as
+ * of step_new; parameters and moments are not moved.
  */
 unroll_status step_measure(unroll_comm *comm, const unroll_config *config, size_t ranks,
                            size_t longest, unroll_params *params, step_memory *out);
 
-/** Elements of the gradient summed over the ranks in every step, from its begin on, for pieces of at most so many tokens
- * of all ranks; and of the rows behind it: at most, and as many as the last step touched. */
-size_t step_exchanged_of(const unroll_params *params, size_t window);
-size_t step_exchanged_rows_of(const unroll_params *params, size_t window);
-size_t step_exchanged(const stepper *s);
-size_t step_exchanged_rows(const stepper *s);
+/** Elements that a step sums over the ranks: `dense`, the first of the gradient; `rows`, the touched rows. _max: for
+ * pieces of at most `window` tokens of all ranks; else those of the last step. */
+size_t step_exchange_dense_max(const unroll_params *params, size_t window);
+size_t step_exchange_rows_max(const unroll_params *params, size_t window);
+size_t step_exchange_dense(const stepper *s);
+size_t step_exchange_rows(const stepper *s);
 
 /** Collective */
 void step_free(stepper **s);
 
-/* Small counts that travel with the loss. */
+/* Small counts that are summed together with the loss. */
 #define STEP_FLAGS 2
 
 typedef struct step_flags {
-  /* Sets the flags (STEP_FLAGS) of this rank, zero before. Called when its gradient is computed, so that whatever
-   * happened meanwhile counts. NULL: they stay zero. */
-  void (*ask)(void *context, double *flags);
+  /* Sets the flags (STEP_FLAGS) of this rank, zero before. Called after the backward pass, as late as possible.
+   * NULL: they stay zero. */
+  void (*set)(void *context, double *flags);
   void *context;
 } step_flags;
 
@@ -122,8 +122,8 @@ typedef struct step_outcome {
 } step_outcome;
 
 /**
- * All of a step. Where loss or norm is not finite, weights and moments stay as they are, and the carried state, which
- * may not be finite either, becomes zero.
+ * Run one step. Where loss or norm is not finite, weights and moments are not changed, and the carried state, which
+ * may not be finite either, is set to zero.
  *
  * @param[in] p       a piece of `text`, of which the rows of this rank are the sequences of s->net
  * @param[in] rate    learning rate

@@ -14,11 +14,11 @@
 
 /* ------------------------------------------------------------- one step */
 
-/* What the ranks tell each other in a step. */
+/* The flags that are summed over the ranks in a step. */
 enum { STOP, CHECKPOINT };
 
-/* The wish to stop, and rank 0's clock. */
-static void ask_flags(void *context, double *flags)
+/* A signal to stop, on any rank; a checkpoint that is due by rank 0's clock. */
+static void set_flags(void *context, double *flags)
 {
   const trainer *t = context;
   const unroll_every every = t->run->config.checkpoint_every;
@@ -58,7 +58,7 @@ static unroll_status step(trainer *t, step_outcome *out)
   UNROLL_TRY(piece_next(t->comm, config, t->train, state, &t->piece));
   t->stepper->times.total += clock_seconds() - before;
   UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, state->updates + 1,
-                      (step_flags){ask_flags, t}, out));
+                      (step_flags){set_flags, t}, out));
   t->progress.learning_rate = rate; /* of a skipped update too */
   if (out->updated) {
     state->updates += 1;
@@ -69,7 +69,7 @@ static unroll_status step(trainer *t, step_outcome *out)
   }
   state->step += 1;
   state->tokens += (uint64_t)t->piece.tokens;
-  piece_done(&t->piece, state);
+  piece_advance(&t->piece, state);
 
 cleanup:
   return st;
@@ -77,7 +77,7 @@ cleanup:
 
 /* ---------------------------------------------------------- the whole run */
 
-/* Loss on the validation text: the same on every rank. The training state is put aside meanwhile. */
+/* Loss on the validation text: the same on every rank. The carried state is saved and restored. */
 static unroll_status validate(trainer *t)
 {
   unroll_status st = UNROLL_OK;
@@ -93,7 +93,7 @@ static unroll_status validate(trainer *t)
   double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
   double loss = sum / (double)t->valid->total;
-  bool best = schedule_validated(config, loss, &t->run->state);
+  bool best = schedule_record_validation(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
   if (best) { UNROLL_TRY(record_best(t)); }
 
@@ -101,13 +101,13 @@ cleanup:
   return st;
 }
 
-/* Does something that happens every so many steps happen now? */
+/* Is something due that happens every so many steps? */
 static bool due(unroll_every every, uint64_t step)
 {
   return every.unit == UNROLL_EVERY_STEPS && every.count > 0 && step % every.count == 0;
 }
 
-/* Why the loop ended, in a few words; of a run that had ended before too. */
+/* Why the loop ended, in a few words; also of a run that had ended before this call. */
 static const char *why_ended(const trainer *t)
 {
   const run_state *state = &t->run->state;
@@ -128,7 +128,7 @@ static unroll_status loop(trainer *t)
     step_outcome out = {0};
     UNROLL_TRY(step(t, &out));
     watchdog_step(state->step);
-    record_tell(t, UNROLL_EVENT_STEP, NULL);
+    record_notify(t, UNROLL_EVENT_STEP, NULL);
 
     if (state->step % config->log_every == 0 || state->step == all) {
       UNROLL_TRY(record_interval(t));
@@ -142,7 +142,7 @@ static unroll_status loop(trainer *t)
     }
     if (state->step == all) { state->finished = 1; }
     bool ends = state->finished || state->step == last;
-    /* Weights that give no finite loss must not replace a good checkpoint; a stop needs them all the same. */
+    /* Weights without a finite loss must not replace a good checkpoint, except where the run ends or stops. */
     bool good = state->skipped_in_row == 0;
     if (ends || out.flags[STOP] > 0.0 ||
         (good && (out.flags[CHECKPOINT] > 0.0 || due(config->checkpoint_every, state->step)))) {
@@ -157,9 +157,9 @@ static unroll_status loop(trainer *t)
       goto cleanup;
     }
   }
-  record_tell(t, UNROLL_EVENT_END, why_ended(t));
+  record_notify(t, UNROLL_EVENT_END, why_ended(t));
   UNROLL_TRY(
-      comm_agree(t->comm, t->saved)); /* the exit status tells when the last checkpoint failed */
+      comm_agree(t->comm, t->saved)); /* the exit status shows whether the last checkpoint failed */
 
 cleanup:
   return st;
@@ -177,7 +177,7 @@ unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_
     goto cleanup;
   }
   UNROLL_TRY(trainer_new(comm, config, n_texts, texts, command, observer, &t));
-  record_tell(t, UNROLL_EVENT_START, NULL);
+  record_notify(t, UNROLL_EVENT_START, NULL);
   UNROLL_TRY(loop(t));
 
 cleanup:

@@ -2,9 +2,9 @@
 #define TRAIN_TRAINER_H
 
 /*
- * A training run at work on one rank. train.c is the loop; setup.c makes what it
- * needs, from options and text or from a run file; record.c tells the observer
- * and writes run files.
+ * A training run on one rank. train.c is the loop; setup.c prepares the run from
+ * options and text or from a run file; record.c notifies the observer and writes
+ * run files.
  */
 #include "comm/comm.h"
 #include "data/text_source.h"
@@ -24,12 +24,12 @@ typedef struct trainer {
   uint64_t text_held;  /* [bytes] by the text, on this rank */
   size_t first, count; /* this rank's sequences */
   piece_count pieces;  /* of the whole run */
-  piece piece;         /* of the update at work */
+  piece piece;         /* of the current update */
 
-  stepper *stepper;     /* its times: since the last report */
+  stepper *stepper;     /* its times are those since the last report */
   unroll_real *carried; /* (states, L, count, H) the training state while a validation runs */
 
-  double started;         /* clock at the beginning, less the seconds of earlier lives */
+  double started;         /* clock at the beginning, less the seconds before a resume */
   double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */
   uint64_t resumed_step;
   unroll_status saved; /* outcome of the last checkpoint */
@@ -47,14 +47,14 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
 void trainer_free(trainer **t);
 
 /**
- * The first part of it, and all that a dry run needs: options, text, what the run is cut into, memory for the model.
+ * The first part of trainer_new, all that a dry run needs: options, text, number of updates, memory for the model.
  * Rank r of comm is rank r modulo t->ranks of the run; t->comm and t->ranks are set.
  */
 unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_texts,
                            const char *const *texts, bool *resumed);
 
-/** Tell the observer, if this rank has one. `text` may be NULL. */
-void record_tell(trainer *t, unroll_event event, const char *text);
+/** Notify the observer, if this rank has one. `text` may be NULL. */
+void record_notify(trainer *t, unroll_event event, const char *text);
 
 /** Add a step that was applied to the report interval. */
 void record_step(trainer *t, double loss, double norm, double scale);
@@ -66,8 +66,9 @@ unroll_status record_interval(trainer *t);
 unroll_status record_validation(trainer *t, double loss);
 
 /**
- * Write the run file, keeping older ones, or the best model's own file. A failure is told; that of the
- * run file is remembered in t->saved; training goes on and tries again at the next checkpoint.
+ * Write the run file, keeping older ones, or the best model's own file. A failure is a warning to
+ * the observer; that of the run file is also stored in t->saved; training goes on and tries again at the next
+ * checkpoint.
  *
  * @return only errors after which nothing collective is safe
  *

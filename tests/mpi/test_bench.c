@@ -96,7 +96,8 @@ static void test_bench_counts_the_work_of_further_layers(void)
   CHECK_ALL(fabs(r.gflops / (r.tokens_per_second * work * 1e-9) - 1) < 1e-12);
 }
 
-/* By hand, of H 20 and V 50: the output 2 x 1000 forward and twice that backward, each product of (H, H) 2 x 400 and so. */
+/* By hand, of H 20 and V 50: the output 2 x 1000 forward and twice that backward, each product of (H, H) 2 x 400 and
+ * so. */
 static void test_bench_counts_the_work_of_gates(void)
 {
   static const struct {
@@ -129,14 +130,14 @@ static void test_step_allocates_nothing(void)
   config.layers = 2;
   config.optimizer = UNROLL_OPTIMIZER_ADAM;
 
-  int64_t start = memory_total();
+  int64_t start = memory_total_blocks();
   CHECK_OK(unroll_bench(test_comm, V, &config, 1e-6, &few));
-  int64_t of_few = memory_total() - start, of_many = 0;
-  /* On a crowded machine a step may take long: longer then, until there are more of them. */
+  int64_t of_few = memory_total_blocks() - start, of_many = 0;
+  /* On a oversubscribed machine a step may take long: longer then, until there are more of them. */
   for (double seconds = 0.2; seconds < 60 && many.updates <= few.updates; seconds *= 4) {
-    start = memory_total();
+    start = memory_total_blocks();
     CHECK_OK(unroll_bench(test_comm, V, &config, seconds, &many));
-    of_many = memory_total() - start;
+    of_many = memory_total_blocks() - start;
   }
   CHECK_ALL(many.updates > few.updates);
   CHECK_ALL(of_many == of_few);

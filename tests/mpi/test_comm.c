@@ -212,7 +212,7 @@ static void test_agree_to_stop_is_no_failure_lost(void)
 
 static void test_broadcast_of_any_size_copies_the_root(void)
 {
-  static const size_t sizes[] = {0, 1, 1000, 2 * COMM_PIECE + 5};
+  static const size_t sizes[] = {0, 1, 1000, 2 * COMM_MESSAGE_MAX + 5};
   for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; ++k) {
     const size_t n = sizes[k];
     const int root = test_size - 1;
@@ -244,7 +244,7 @@ static void test_sum_and_max_u64_are_exact(void)
 
 static void test_sum_u64_longer_than_a_message_is_whole(void)
 {
-  const size_t n = COMM_PIECE + 3;
+  const size_t n = COMM_MESSAGE_MAX + 3;
   uint64_t *x = NULL;
   int ok = 1;
   CHECK_OK(memory_new(n, sizeof *x, "test", &x));
@@ -326,7 +326,7 @@ static size_t nothing(int r)
 /* The last rank has more than a message can hold. */
 static size_t long_last(int r)
 {
-  return r == test_size - 1 ? 2 * COMM_PIECE + 11 : 5;
+  return r == test_size - 1 ? 2 * COMM_MESSAGE_MAX + 11 : 5;
 }
 
 static void test_gather_to_all_keeps_rank_order(void)
@@ -344,7 +344,7 @@ static void test_gather_to_each_root_leaves_the_others_empty(void)
 /* Every rank of odd number sends to its neighbour below, more than a message can hold, and then nothing. */
 static void test_send_of_any_length_arrives(void)
 {
-  const size_t n = COMM_PIECE + 11;
+  const size_t n = COMM_MESSAGE_MAX + 11;
   const int gives = test_rank % 2 == 1, takes = !gives && test_rank + 1 < test_size;
   unsigned char *block = NULL;
   int ok = 1;
@@ -363,7 +363,7 @@ static void test_send_of_any_length_arrives(void)
 /* Every rank takes bytes of its own choice: overlapping, across the cut between messages, or none. */
 static void test_deal_gives_each_rank_its_choice(void)
 {
-  const size_t n = COMM_PIECE + 1000, begin = (size_t)test_rank * 100;
+  const size_t n = COMM_MESSAGE_MAX + 1000, begin = (size_t)test_rank * 100;
   const size_t end = test_rank % 3 == 2 ? begin : n - begin;
   unsigned char *all = NULL, *mine = NULL;
   int ok = 1;
@@ -372,10 +372,10 @@ static void test_deal_gives_each_rank_its_choice(void)
   for (size_t i = 0; test_rank == 0 && i < n; ++i) { all[i] = byte_of(7, i); }
   CHECK_OK(memory_new(end - begin + 1, 1, "test", &mine));
   mine[end - begin] = 0xee;
-  CHECK_OK(comm_deal(test_comm, all, n, begin, end, mine));
+  CHECK_OK(comm_scatter_ranges(test_comm, all, n, begin, end, mine));
   for (size_t i = begin; i < end; ++i) { ok &= mine[i - begin] == byte_of(7, i); }
   CHECK_ALL(ok && mine[end - begin] == 0xee);
-  CHECK_OK(comm_deal(test_comm, NULL, 0, 0, 0, NULL));
+  CHECK_OK(comm_scatter_ranges(test_comm, NULL, 0, 0, 0, NULL));
   memory_free(&mine);
   memory_free(&all);
 }

@@ -454,8 +454,8 @@ static void test_vocab_build_of_white_space_fails_alike_on_every_rank(void)
   corpus_free(&c);
 }
 
-/* Whoever comes to it first, the fault told is the first of the text. */
-static void test_vocab_build_of_many_faults_tells_the_first(void)
+/* Whichever rank finds one first, the fault reported is the first of the text. */
+static void test_vocab_build_of_many_faults_reports_the_first(void)
 {
   const size_t n = 3 * CORPUS_BLOCK;
   char *bytes = naive_grow(NULL, n);
@@ -483,7 +483,7 @@ static void test_vocab_build_of_many_faults_tells_the_first(void)
   free(bytes);
 }
 
-static void test_vocab_build_malformed_text_of_one_rank_is_told_by_all(void)
+static void test_vocab_build_malformed_text_of_one_rank_is_reported_by_all(void)
 {
   const size_t n = 3 * (size_t)CORPUS_BLOCK;
   char *bytes = naive_grow(NULL, n);
@@ -614,10 +614,10 @@ int main(int argc, char **argv)
        test_vocab_build_drops_the_rare_but_never_the_line_end},
       {"vocabulary: white space fails alike",
        test_vocab_build_of_white_space_fails_alike_on_every_rank},
-      {"vocabulary: malformed text told by all",
-       test_vocab_build_malformed_text_of_one_rank_is_told_by_all},
-      {"vocabulary: many faults, the first is told",
-       test_vocab_build_of_many_faults_tells_the_first},
+      {"vocabulary: malformed text reported by all",
+       test_vocab_build_malformed_text_of_one_rank_is_reported_by_all},
+      {"vocabulary: many faults, the first is reported",
+       test_vocab_build_of_many_faults_reports_the_first},
       {"split: every token once", test_corpus_split_keeps_every_token_once},
       {"split: no room for both parts fails", test_corpus_split_without_room_for_both_parts_fails},
       {"read: changed text fails", test_corpus_read_of_a_text_that_changed_fails},

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-/* Edges of the cut at 16, a little over a chunk, more chunks than are under way at once. */
+/* Around the grain of 16, a little over a chunk, more chunks than are in flight at once. */
 static const size_t sizes[] = {0, 1, 15, 16, 17, 1000, 262145, 1000000, 2300000};
 #define N_SIZES (sizeof sizes / sizeof sizes[0])
 #define LARGEST 2300000
@@ -18,50 +18,50 @@ static const size_t sizes[] = {0, 1, 15, 16, 17, 1000, 262145, 1000000, 2300000}
 #define GUARD 16
 
 /* An exchange of its own team, with n elements and a guard. */
-typedef struct bed {
+typedef struct fixture {
   comm_team *team;
   comm_exchange *e;
   unroll_real *x;         /* (n + GUARD) of this rank */
   const unroll_real *sum; /* (n + GUARD) of the team */
-} bed;
+} fixture;
 
-static bed bed_new(size_t n)
+static fixture fixture_new(size_t n)
 {
-  bed b = {0};
+  fixture b = {0};
   CHECK_OK(comm_team_new(test_comm, (n + GUARD) * sizeof *b.x, 0, &b.team));
   CHECK_OK(comm_exchange_new(b.team, &b.e));
-  b.x = comm_team_part(b.team, b.team->rank);
-  b.sum = comm_team_part(b.team, 0);
+  b.x = comm_team_segment(b.team, b.team->rank);
+  b.sum = comm_team_segment(b.team, 0);
   return b;
 }
 
-static void bed_free(bed *b)
+static void fixture_free(fixture *b)
 {
   comm_exchange_free(&b->e);
   comm_team_free(&b->team);
 }
 
-/* The start and the end of an exchange of x[at, at + n), as those who use it write them. */
-static void start(const bed *b, size_t at, size_t n)
+/* The start and the end of an exchange of x[at, at + n), with the fences that it needs. */
+static void start(const fixture *b, size_t at, size_t n)
 {
   CHECK_OK(comm_team_fence(b->team));
   CHECK_OK(comm_exchange_start(b->e, at, n));
 }
 
-static void finish(const bed *b)
+static void finish(const fixture *b)
 {
   CHECK_OK(comm_exchange_wait(b->e));
   CHECK_OK(comm_team_fence(b->team));
 }
 
-static void sum_all(const bed *b, size_t n)
+static void sum_all(const fixture *b, size_t n)
 {
   start(b, 0, n);
   finish(b);
 }
 
-/* Nobody of the team writes to its part before all have looked. */
-static void looked(const bed *b)
+/* No rank of the team writes to its segment before all have read the sum. */
+static void fence_after_reading(const fixture *b)
 {
   CHECK_OK(comm_team_fence(b->team));
 }
@@ -85,12 +85,12 @@ static void fill(unroll_real *to, size_t n)
 static unroll_real tree_of(size_t i)
 {
   unroll_real t[64];
-  int core = 1;
-  while (core * 2 <= test_size) { core *= 2; }
-  for (int r = 0; r < core; ++r) { t[r] = value(r, i); }
-  for (int r = core; r < test_size; ++r) { t[r - core] = t[r - core] + value(r, i); }
-  for (; core > 1; core /= 2) {
-    for (int r = 0; r < core / 2; ++r) { t[r] = t[2 * r] + t[2 * r + 1]; }
+  int pow2 = 1;
+  while (pow2 * 2 <= test_size) { pow2 *= 2; }
+  for (int r = 0; r < pow2; ++r) { t[r] = value(r, i); }
+  for (int r = pow2; r < test_size; ++r) { t[r - pow2] = t[r - pow2] + value(r, i); }
+  for (; pow2 > 1; pow2 /= 2) {
+    for (int r = 0; r < pow2 / 2; ++r) { t[r] = t[2 * r] + t[2 * r + 1]; }
   }
   return t[0];
 }
@@ -121,22 +121,22 @@ static int is_same_everywhere(const void *mine, size_t bytes)
 
 static void test_exchange_of_every_size_equals_the_tree(void)
 {
-  bed b = bed_new(LARGEST);
+  fixture b = fixture_new(LARGEST);
   for (size_t k = 0; k < N_SIZES; ++k) {
     fill(b.x, sizes[k]);
     sum_all(&b, sizes[k]);
     CHECK_ALL(is_tree(b.sum, sizes[k]));
     CHECK_ALL(is_same_everywhere(b.sum, sizes[k] * sizeof *b.sum));
-    looked(&b);
+    fence_after_reading(&b);
   }
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 /* A part in the middle: what lies before and behind stays what it was. */
 static void test_exchange_of_a_part_leaves_the_rest(void)
 {
   const size_t n = 50000, at = 1232, part = 20011;
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   int ok = 1;
   fill(b.x, n);
   start(&b, at, part);
@@ -148,7 +148,7 @@ static void test_exchange_of_a_part_leaves_the_rest(void)
     if (b.team->rank > 0) { ok &= b.x[i] == value(test_rank, i); }
   }
   CHECK_ALL(ok);
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 static void test_oracle_differs_from_rank_order(void)
@@ -162,11 +162,12 @@ static void test_oracle_differs_from_rank_order(void)
   CHECK_ALL(differ == (test_size >= 3));
 }
 
-/* Parts begun one after the other while those before them are under way: more than may wait, out of their order in x. */
+/* Parts begun one after the other while those before them are under way: more than may wait, out of their order in
+ * x. */
 static void test_exchange_of_many_parts_at_once_equals_the_tree(void)
 {
   const size_t part = 1600, n = 700 * part;
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   fill(b.x, n);
   CHECK_OK(comm_team_fence(b.team));
   for (size_t k = 0; k < n / part; ++k) {
@@ -177,14 +178,15 @@ static void test_exchange_of_many_parts_at_once_equals_the_tree(void)
   }
   finish(&b);
   CHECK_ALL(is_tree(b.sum, n));
-  bed_free(&b);
+  fixture_free(&b);
 }
 
-/* 2 n (P - 1) / P elements a rank, P teams, in a share of n: the least there is, but for what does not divide evenly. */
+/* 2 n (P - 1) / P elements a rank, P teams, in a share of n: the least there is, but for what does not divide
+ * evenly. */
 static void test_exchange_sends_no_more_than_it_must(void)
 {
   const size_t n = 1000000;
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   const double teams = test_size / b.team->size, share = (double)n / b.team->size;
   const double bytes = 2 * share * (teams - 1) / teams * sizeof *b.x;
   fill(b.x, n);
@@ -196,49 +198,49 @@ static void test_exchange_sends_no_more_than_it_must(void)
 #ifndef DIRECT_MAX /* a fold has some ranks send more */
   CHECK_ALL((double)sent[0] <= 1.002 * bytes);
 #endif
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 /* What is said of ranks that share no memory is what one of them does, with the same buffers. */
 static void test_exchange_costs_what_is_said(void)
 {
   for (size_t i = 0; i < N_SIZES; ++i) {
-    const uint64_t before = memory_held();
-    bed b = bed_new(sizes[i]);
-    uint64_t held = memory_held() - before, said = 0, others = 0;
+    const uint64_t before = memory_live_bytes();
+    fixture b = fixture_new(sizes[i]);
+    uint64_t held = memory_live_bytes() - before, said = 0, others = 0;
     fill(b.x, sizes[i]);
     sum_all(&b, sizes[i]);
-    CHECK_OK(comm_exchange_memory(test_size, false, b.team->each, &said));
+    CHECK_OK(comm_exchange_predict_memory(test_size, false, b.team->segment_bytes, &said));
     /* Beside the buffers: team, exchange and a list of one part. */
     others = held - said;
     if (b.team->size == 1) {
       CHECK_ALL(held >= said && others < 16384);
       CHECK_ALL(test_rank > 0 ||
-                comm_exchange_sent(b.e) == comm_exchange_sends(test_size, false, sizes[i]));
+                comm_exchange_sent(b.e) == comm_exchange_predict_sent(test_size, false, sizes[i]));
     }
-    bed_free(&b);
+    fixture_free(&b);
   }
 }
 
 static void test_exchange_repeated_gives_the_same_bits(void)
 {
   static unroll_real first[70000];
-  bed b = bed_new(70000);
+  fixture b = fixture_new(70000);
   for (int k = 0; k < 6; ++k) {
     fill(b.x, 70000);
     if (k % 2 == test_rank % 2) { nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); }
     sum_all(&b, 70000);
     if (k == 0) { memcpy(first, b.sum, sizeof first); }
     CHECK_ALL(memcmp(b.sum, first, sizeof first) == 0);
-    looked(&b);
+    fence_after_reading(&b);
   }
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 static void test_exchange_of_integers_is_exact(void)
 {
   const size_t n = 300007;
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   for (size_t i = 0; i < n; ++i) {
     b.x[i] = (unroll_real)((i * 31 + (size_t)test_rank * 7) % 1001);
   }
@@ -251,12 +253,12 @@ static void test_exchange_of_integers_is_exact(void)
     ok &= b.sum[i] == (unroll_real)sum;
   }
   CHECK_ALL(ok);
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 static void test_exchange_of_nans_gives_the_same_bits_on_all_ranks(void)
 {
-  bed b = bed_new(64);
+  fixture b = fixture_new(64);
   for (size_t i = 0; i < 64; ++i) {
     b.x[i] = (unroll_real)NAN;
     memcpy(&b.x[i], &(unsigned char){(unsigned char)(test_rank + 1)}, 1); /* its payload */
@@ -264,7 +266,7 @@ static void test_exchange_of_nans_gives_the_same_bits_on_all_ranks(void)
   sum_all(&b, 64);
   CHECK_ALL(isnan(b.sum[0]) && isnan(b.sum[63]));
   CHECK_ALL(is_same_everywhere(b.sum, sizeof *b.sum * 64));
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 /* Polls alone bring it to its end, and a wait after that has nothing to do. */
@@ -274,7 +276,7 @@ static void test_poll_without_wait_finishes(void)
   struct timespec begin = {0};
   struct timespec now = {0};
   unroll_real *expected = malloc(n * sizeof *expected);
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   fill(b.x, n);
   for (size_t i = 0; i < n; ++i) { expected[i] = tree_of(i); }
 
@@ -289,7 +291,7 @@ static void test_poll_without_wait_finishes(void)
   CU_ASSERT(done);
   finish(&b);
   CHECK_ALL(is_tree(b.sum, n));
-  bed_free(&b);
+  fixture_free(&b);
   free(expected);
 }
 
@@ -297,8 +299,8 @@ static void test_exchange_among_other_calls_is_undisturbed(void)
 {
   const size_t n = 200000;
   const size_t m = 1000;
-  bed a = bed_new(n);
-  bed b = bed_new(m);
+  fixture a = fixture_new(n);
+  fixture b = fixture_new(m);
   fill(a.x, n);
   fill(b.x, m);
 
@@ -315,8 +317,8 @@ static void test_exchange_among_other_calls_is_undisturbed(void)
 
   CHECK_ALL(is_tree(a.sum, n) && is_tree(b.sum, m));
   CHECK_ALL(one == (uint64_t)test_size && two == 2 * test_size);
-  bed_free(&b);
-  bed_free(&a);
+  fixture_free(&b);
+  fixture_free(&a);
 }
 
 /* Neighbours move two exchanges along in opposite order: no message may end in the wrong one. */
@@ -324,7 +326,7 @@ static void test_two_exchanges_polled_in_other_orders_stay_apart(void)
 {
   const size_t n = 200000;
   const size_t m = 1000;
-  bed b[2] = {bed_new(n), bed_new(m)};
+  fixture b[2] = {fixture_new(n), fixture_new(m)};
   fill(b[0].x, n);
   fill(b[1].x, m);
   start(&b[0], 0, n);
@@ -339,8 +341,8 @@ static void test_two_exchanges_polled_in_other_orders_stay_apart(void)
   finish(&b[0]);
   finish(&b[1]);
   CHECK_ALL(is_tree(b[0].sum, n) && is_tree(b[1].sum, m));
-  bed_free(&b[1]);
-  bed_free(&b[0]);
+  fixture_free(&b[1]);
+  fixture_free(&b[0]);
 }
 
 /* -------------------------------------------------------------- failures */
@@ -363,12 +365,12 @@ int MPI_Isend(const void *x, int n, MPI_Datatype type, int to, int tag, MPI_Comm
 
 #ifndef DIRECT_MAX /* with a fold some ranks only receive at first, from those that fail */
 
-static void test_failed_poll_is_told_by_start_and_wait(void)
+static void test_failed_poll_is_returned_by_start_and_wait(void)
 {
   const size_t n = 1000;
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   fill(b.x, n);
-  if (comm_exchange_travels(b.e)) {
+  if (comm_exchange_has_peers(b.e)) {
     start(&b, 0, n);
     testsome_fails = 1;
     (void)comm_exchange_poll(b.e); /* as a step does, which goes on computing */
@@ -377,64 +379,64 @@ static void test_failed_poll_is_told_by_start_and_wait(void)
     CHECK_ALL(comm_exchange_start(b.e, 0, n) == UNROLL_ERR_MPI);
     CHECK_ALL(comm_exchange_wait(b.e) == UNROLL_ERR_MPI);
   }
-  bed_free(&b);
+  fixture_free(&b);
 }
 
-static void test_failed_start_is_told_by_wait(void)
+static void test_failed_start_is_returned_by_wait(void)
 {
   const size_t n = 1000;
-  bed b = bed_new(n);
+  fixture b = fixture_new(n);
   fill(b.x, n);
-  if (comm_exchange_travels(b.e)) {
+  if (comm_exchange_has_peers(b.e)) {
     isend_fails = 1;
     CHECK_ALL(comm_exchange_start(b.e, 0, n) == UNROLL_ERR_MPI);
     isend_fails = 0;
     CHECK_ALL(comm_exchange_wait(b.e) == UNROLL_ERR_MPI);
   }
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 #endif
 
 static void test_exchange_allocates_nothing_after_new(void)
 {
-  bed b = bed_new(70000);
-  const int64_t before = memory_total();
+  fixture b = fixture_new(70000);
+  const int64_t before = memory_total_blocks();
   for (int k = 0; k < 3; ++k) {
     fill(b.x, 70000);
     start(&b, 0, 70000);
     CHECK_OK(comm_exchange_poll(b.e));
     finish(&b);
-    looked(&b);
+    fence_after_reading(&b);
   }
   double y = 1;
   CHECK_OK(comm_tree_sum(test_comm, &y, 1));
   CHECK_OK(comm_sum_double(test_comm, &y, 1));
-  CHECK_ALL(memory_total() == before);
-  bed_free(&b);
+  CHECK_ALL(memory_total_blocks() == before);
+  fixture_free(&b);
 }
 
 /* Where memory fails on one rank, another waits for nobody. */
 static void test_exchange_of_one_rank_alone_is_made(void)
 {
-  bed b = bed_new(1000);
+  fixture b = fixture_new(1000);
   comm_exchange *alone = NULL;
   if (test_rank == 0) { CU_ASSERT(comm_exchange_new(b.team, &alone) == UNROLL_OK); }
   comm_exchange_free(&alone);
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 static void test_idle_exchange_polls_waits_and_frees_twice(void)
 {
-  bed b = bed_new(0);
+  fixture b = fixture_new(0);
   CHECK_OK(comm_exchange_poll(b.e));
   CHECK_OK(comm_exchange_wait(b.e));
   sum_all(&b, 0);
   comm_exchange_free(&b.e);
   CHECK_ALL(b.e == NULL);
-  bed_free(&b);
+  fixture_free(&b);
   CHECK_ALL(b.team == NULL);
-  bed_free(&b);
+  fixture_free(&b);
 }
 
 /* The same tree in double, by hand. */
@@ -456,12 +458,12 @@ static void test_tree_sum_equals_the_tree(void)
 
     for (size_t i = 0; i < n; ++i) {
       double t[64];
-      int core = 1;
-      while (core * 2 <= test_size) { core *= 2; }
-      for (int r = 0; r < core; ++r) { t[r] = double_value(r, i); }
-      for (int r = core; r < test_size; ++r) { t[r - core] += double_value(r, i); }
-      for (; core > 1; core /= 2) {
-        for (int r = 0; r < core / 2; ++r) { t[r] = t[2 * r] + t[2 * r + 1]; }
+      int pow2 = 1;
+      while (pow2 * 2 <= test_size) { pow2 *= 2; }
+      for (int r = 0; r < pow2; ++r) { t[r] = double_value(r, i); }
+      for (int r = pow2; r < test_size; ++r) { t[r - pow2] += double_value(r, i); }
+      for (; pow2 > 1; pow2 /= 2) {
+        for (int r = 0; r < pow2 / 2; ++r) { t[r] = t[2 * r] + t[2 * r + 1]; }
       }
       ok &= y[i] == t[0];
     }
@@ -476,7 +478,7 @@ int main(int argc, char **argv)
   static const struct test_case cases[] = {
       {"every size: equals the tree on all ranks", test_exchange_of_every_size_equals_the_tree},
       {"a part: the rest stays", test_exchange_of_a_part_leaves_the_rest},
-      {"the oracle tells the tree from rank order", test_oracle_differs_from_rank_order},
+      {"the oracle differs from rank order", test_oracle_differs_from_rank_order},
       {"many parts at once: the tree", test_exchange_of_many_parts_at_once_equals_the_tree},
       {"bytes sent: the least", test_exchange_sends_no_more_than_it_must},
       {"bytes sent and held: as said", test_exchange_costs_what_is_said},
@@ -487,8 +489,8 @@ int main(int argc, char **argv)
       {"two exchanges and collectives at once", test_exchange_among_other_calls_is_undisturbed},
       {"two exchanges in other orders", test_two_exchanges_polled_in_other_orders_stay_apart},
 #ifndef DIRECT_MAX
-      {"a failed poll: start and wait tell", test_failed_poll_is_told_by_start_and_wait},
-      {"a failed start: wait tells", test_failed_start_is_told_by_wait},
+      {"a failed poll: start and wait return it", test_failed_poll_is_returned_by_start_and_wait},
+      {"a failed start: wait returns it", test_failed_start_is_returned_by_wait},
 #endif
       {"no allocation after new", test_exchange_allocates_nothing_after_new},
       {"made by one rank alone", test_exchange_of_one_rank_alone_is_made},

@@ -31,7 +31,7 @@ static void clear(void)
 }
 
 /* The environment is this list alone, "NAME=VALUE NAME=VALUE"; as far as launchers go. */
-static void pretend(const char *list)
+static void set_only(const char *list)
 {
   char text[512];
   clear();
@@ -105,11 +105,11 @@ static const struct {
 
 /* ------------------------------------------------------------------- cases */
 
-static void test_find_reads_the_marks_of_each_launcher(void)
+static void test_find_recognizes_each_launcher(void)
 {
   keep_environment();
   for (size_t k = 0; k < N_SEEN; ++k) {
-    pretend(seen[k].list);
+    set_only(seen[k].list);
     launcher by = launcher_find();
     int ok = by.kind == seen[k].kind && by.processes == seen[k].processes &&
              by.first == seen[k].first && by.name != NULL;
@@ -130,7 +130,7 @@ static void test_check_refuses_a_lone_rank_of_several_processes(void)
 {
   keep_environment();
   for (size_t k = 0; k < N_SEEN; ++k) {
-    pretend(seen[k].list);
+    set_only(seen[k].list);
     unroll_status st = launcher_check(test_comm);
     if (test_size == 1 && seen[k].processes > 1) {
       char library[256], number[64];
@@ -159,7 +159,7 @@ static void test_library_is_a_name_and_a_version_in_one_line(void)
 int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
-      {"find: marks of each launcher", test_find_reads_the_marks_of_each_launcher},
+      {"find: each launcher", test_find_recognizes_each_launcher},
       {"find: the real one", test_find_of_the_real_launcher_knows_the_ranks},
       {"check: lone ranks", test_check_refuses_a_lone_rank_of_several_processes},
       {"MPI library", test_library_is_a_name_and_a_version_in_one_line},

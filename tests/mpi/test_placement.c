@@ -57,31 +57,31 @@ static void unbind(void)
   omp_set_num_threads(threads_before);
 }
 
-static const char *const marks[] = {"OMPI_COMM_WORLD_SIZE",
-                                    "OMPI_COMM_WORLD_RANK",
-                                    "MPI_LOCALNRANKS",
-                                    "PMI_SIZE",
-                                    "PMI_RANK",
-                                    "PMIX_RANK",
-                                    "SLURM_STEP_NUM_TASKS",
-                                    "SLURM_CPUS_PER_TASK",
-                                    "SLURM_CPUS_ON_NODE",
-                                    "OMP_NUM_THREADS"};
-#define N_MARKS (sizeof marks / sizeof marks[0])
-static char *marks_before[N_MARKS];
+static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE",
+                                        "OMPI_COMM_WORLD_RANK",
+                                        "MPI_LOCALNRANKS",
+                                        "PMI_SIZE",
+                                        "PMI_RANK",
+                                        "PMIX_RANK",
+                                        "SLURM_STEP_NUM_TASKS",
+                                        "SLURM_CPUS_PER_TASK",
+                                        "SLURM_CPUS_ON_NODE",
+                                        "OMP_NUM_THREADS"};
+#define N_VARIABLES (sizeof variables / sizeof variables[0])
+static char *variables_before[N_VARIABLES];
 
-/* Pretend that one environment variable tells the launcher, or (NULL) none. The number of threads is not asked for. */
-static void pretend(const char *name, const char *value)
+/* Set one of these environment variables, or none (NULL); unset the others. */
+static void set_only(const char *name, const char *value)
 {
-  for (size_t k = 0; k < N_MARKS; ++k) { unsetenv(marks[k]); }
+  for (size_t k = 0; k < N_VARIABLES; ++k) { unsetenv(variables[k]); }
   if (name != NULL) { setenv(name, value, 1); }
 }
 
-static void be_honest(void)
+static void restore_environment(void)
 {
-  for (size_t k = 0; k < N_MARKS; ++k) {
-    unsetenv(marks[k]);
-    if (marks_before[k] != NULL) { setenv(marks[k], marks_before[k], 1); }
+  for (size_t k = 0; k < N_VARIABLES; ++k) {
+    unsetenv(variables[k]);
+    if (variables_before[k] != NULL) { setenv(variables[k], variables_before[k], 1); }
   }
 }
 
@@ -94,8 +94,8 @@ static void test_new_reports_threads_cores_and_hosts(void)
   gethostname(host, sizeof host - 1);
   bind(test_rank, test_rank + 1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->ranks == test_size && p->threads_low == 1 && p->threads_high == test_size);
-  CHECK_ALL(p->cores_low == 1 && p->cores_high == 1);
+  CHECK_ALL(p->ranks == test_size && p->threads_min == 1 && p->threads_max == test_size);
+  CHECK_ALL(p->cores_min == 1 && p->cores_max == 1);
   CHECK_ALL(p->n_hosts == 1 && strcmp(p->hosts, host) == 0);
   placement_free(&p);
   CHECK_ALL(p == NULL);
@@ -108,25 +108,26 @@ static void test_new_of_unbound_ranks_counts_all_cores(void)
   placement *p = NULL;
   omp_set_num_threads(1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == cores_of_one() && p->cores_high == p->cores_low);
+  CHECK_ALL(p->cores_min == cores_of_one() && p->cores_max == p->cores_min);
   placement_free(&p);
   unbind();
 }
 
-static void test_new_with_more_threads_than_bound_cores_is_crowded(void)
+static void test_new_with_more_threads_than_bound_cores_is_oversubscribed(void)
 {
   placement *p = NULL;
   bind(0, 2);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded && p->crowded_rank == 0 && p->crowded_ranks == test_size);
-  CHECK_ALL(p->crowded_threads == 2 * test_size && p->crowded_cores == 1);
+  CHECK_ALL(p->oversubscribed && p->oversubscribed_rank == 0 &&
+            p->oversubscribed_ranks == test_size);
+  CHECK_ALL(p->oversubscribed_threads == 2 * test_size && p->oversubscribed_cores == 1);
   CHECK_ALL(p->host_ranks == test_size && p->host_cores >= 1);
   placement_free(&p);
   unbind();
 }
 
-/* The others are unbound, with one thread: rank 0 is crowded by them only where cores are few. */
-static void test_new_with_the_last_rank_crowded_names_it(void)
+/* The others are unbound, with one thread: rank 0 is oversubscribed by them only where cores are few. */
+static void test_new_with_the_last_rank_oversubscribed_names_it(void)
 {
   const int last = test_size - 1;
   const bool room = test_size + 1 <= CPU_COUNT(&mask_before);
@@ -134,74 +135,76 @@ static void test_new_with_the_last_rank_crowded_names_it(void)
   omp_set_num_threads(1);
   if (test_rank == last) { bind(0, 2); }
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded && p->crowded_rank == (room ? last : 0));
-  CHECK_ALL(!room || (p->crowded_ranks == 1 && p->crowded_threads == 2 && p->crowded_cores == 1));
+  CHECK_ALL(p->oversubscribed && p->oversubscribed_rank == (room ? last : 0));
+  CHECK_ALL(!room || (p->oversubscribed_ranks == 1 && p->oversubscribed_threads == 2 &&
+                      p->oversubscribed_cores == 1));
   placement_free(&p);
   unbind();
 }
 
 /* One thread on a core of its own: only more ranks than cores are too many. */
-static void test_new_with_a_core_for_each_thread_is_not_crowded(void)
+static void test_new_with_a_core_for_each_thread_is_not_oversubscribed(void)
 {
   placement *p = NULL;
   bind(test_rank, 1);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded == (test_size > CPU_COUNT(&mask_before)));
+  CHECK_ALL(p->oversubscribed == (test_size > CPU_COUNT(&mask_before)));
   placement_free(&p);
   unbind();
 }
 
 /* Unbound ranks with a thread for every core each: too many together, unless there is one rank. */
-static void test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded(void)
+static void test_new_with_threads_of_all_ranks_beyond_the_cores_is_oversubscribed(void)
 {
   placement *p = NULL;
   omp_set_num_threads(CPU_COUNT(&mask_before));
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->crowded == (test_size > 1));
-  CHECK_ALL(!p->crowded || p->crowded_threads == test_size * CPU_COUNT(&mask_before));
+  CHECK_ALL(p->oversubscribed == (test_size > 1));
+  CHECK_ALL(!p->oversubscribed || p->oversubscribed_threads == test_size * CPU_COUNT(&mask_before));
   placement_free(&p);
   unbind();
 }
 
 /* Of srun --cpus-per-task without task affinity: the mask has more cores, but the grant counts. */
-static void test_new_with_more_threads_than_srun_gave_is_crowded(void)
+static void test_new_with_more_threads_than_srun_gave_is_oversubscribed(void)
 {
   placement *p = NULL;
-  pretend("SLURM_STEP_NUM_TASKS", "2");
+  set_only("SLURM_STEP_NUM_TASKS", "2");
   setenv("SLURM_CPUS_PER_TASK", "1", 1);
   omp_set_num_threads(2);
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == 1 && p->cores_high == 1);
-  CHECK_ALL(p->crowded && p->crowded_rank == 0 && p->crowded_cores == 1);
-  CHECK_ALL(CPU_COUNT(&mask_before) == 1 || (p->crowded_ranks == 1 && p->crowded_threads == 2));
+  CHECK_ALL(p->cores_min == 1 && p->cores_max == 1);
+  CHECK_ALL(p->oversubscribed && p->oversubscribed_rank == 0 && p->oversubscribed_cores == 1);
+  CHECK_ALL(CPU_COUNT(&mask_before) == 1 ||
+            (p->oversubscribed_ranks == 1 && p->oversubscribed_threads == 2));
   placement_free(&p);
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 /* In a batch script and under mpirun it is not what a rank was given. */
 static void test_new_outside_of_srun_ignores_cpus_per_task(void)
 {
   placement *p = NULL;
-  pretend("SLURM_CPUS_PER_TASK", "1");
+  set_only("SLURM_CPUS_PER_TASK", "1");
   CHECK_OK(placement_new(test_comm, &p));
-  CHECK_ALL(p->cores_low == cores_of_one());
+  CHECK_ALL(p->cores_min == cores_of_one());
   placement_free(&p);
-  be_honest();
+  restore_environment();
 }
 
 /* A job that was given one core of the host, whatever the masks say. */
-static void test_new_with_more_threads_than_the_job_has_is_crowded(void)
+static void test_new_with_more_threads_than_the_job_has_is_oversubscribed(void)
 {
   placement *p = NULL;
-  pretend("SLURM_CPUS_ON_NODE", "1");
+  set_only("SLURM_CPUS_ON_NODE", "1");
   omp_set_num_threads(test_rank == 0 ? 2 : 1);
   CHECK_OK(placement_new(test_comm, &p));
   CHECK_ALL(p->host_cores == 1 && p->host_ranks == test_size);
-  CHECK_ALL(p->host_threads == test_size + 1 && p->crowded);
+  CHECK_ALL(p->host_threads == test_size + 1 && p->oversubscribed);
   placement_free(&p);
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 /* Ranks look at those of their host alone; every rank its own host here. */
@@ -218,8 +221,9 @@ static void test_new_of_several_hosts_judges_each_by_itself(void)
   bind(0,
        world == test_size - 1 ? 2 : 1); /* all on one core: hosts of their own, so not too many */
   CHECK_OK(placement_new(comm, &p));
-  CHECK_ALL(p->n_hosts == test_size && p->crowded && p->crowded_rank == test_size - 1);
-  CHECK_ALL(p->crowded_ranks == 1 && p->crowded_threads == 2 && p->host_ranks == 1);
+  CHECK_ALL(p->n_hosts == test_size && p->oversubscribed &&
+            p->oversubscribed_rank == test_size - 1);
+  CHECK_ALL(p->oversubscribed_ranks == 1 && p->oversubscribed_threads == 2 && p->host_ranks == 1);
   for (const char *at = p->hosts; *at != '\0'; ++at) { names += *at == ','; }
   CHECK_ALL(strncmp(p->hosts, host, strlen(host)) == 0);
   CHECK_ALL(names == (size_t)(test_size < 32 ? test_size : 32));
@@ -244,51 +248,51 @@ static int threads_set(void)
 
 static void test_threads_of_a_bound_rank_are_its_cores(void)
 {
-  pretend(NULL, NULL);
+  set_only(NULL, NULL);
   bind(test_rank, 1);
   CHECK_ALL(threads_set() == 1);
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 static void test_threads_of_unbound_ranks_are_their_share(void)
 {
-  pretend(NULL, NULL);
+  set_only(NULL, NULL);
   CHECK_ALL(threads_set() == at_least_one(cores_here() / test_size));
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 /* Rank 0 may use all cores, the others live on the first: together no more than the host has. */
 static void test_threads_of_nested_ranks_fit_on_the_host(void)
 {
   int all = cores_here();
-  pretend(NULL, NULL);
+  set_only(NULL, NULL);
   if (test_rank > 0) { bind(0, 1); }
   int threads = threads_set();
   CHECK_ALL(test_size == 1 ? threads == all
                            : threads == (test_rank > 0 ? 1 : at_least_one(all / test_size)));
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 static void test_threads_are_no_more_than_srun_gave(void)
 {
-  pretend("SLURM_STEP_NUM_TASKS", "2");
+  set_only("SLURM_STEP_NUM_TASKS", "2");
   setenv("SLURM_CPUS_PER_TASK", "1", 1);
   CHECK_ALL(threads_set() == 1);
-  pretend("SLURM_CPUS_ON_NODE", "1");
+  set_only("SLURM_CPUS_ON_NODE", "1");
   CHECK_ALL(threads_set() == 1);
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 static void test_threads_that_were_asked_for_are_kept(void)
 {
-  pretend("OMP_NUM_THREADS", "77");
+  set_only("OMP_NUM_THREADS", "77");
   CHECK_ALL(threads_set() == 77);
   unbind();
-  be_honest();
+  restore_environment();
 }
 
 /* ------------------------------------------------------------------ advice */
@@ -297,14 +301,14 @@ static void test_threads_that_were_asked_for_are_kept(void)
 static void advise(int ranks, int threads, int cores, int host_ranks, int host_cores, char out[512])
 {
   const placement p = {.ranks = host_ranks,
-                       .threads_low = threads / ranks,
-                       .threads_high = threads / ranks,
+                       .threads_min = threads / ranks,
+                       .threads_max = threads / ranks,
                        .n_hosts = 1,
-                       .crowded = threads > cores,
-                       .crowded_rank = 3,
-                       .crowded_ranks = ranks,
-                       .crowded_threads = threads,
-                       .crowded_cores = cores,
+                       .oversubscribed = threads > cores,
+                       .oversubscribed_rank = 3,
+                       .oversubscribed_ranks = ranks,
+                       .oversubscribed_threads = threads,
+                       .oversubscribed_cores = cores,
                        .host_ranks = host_ranks,
                        .host_cores = host_cores};
   placement_advice(&p, 512, out);
@@ -320,106 +324,106 @@ static void test_advice_when_all_is_well_is_empty(void)
 static void test_advice_for_a_bound_rank_under_mpirun_is_to_unbind(void)
 {
   char line[512];
-  pretend("OMPI_COMM_WORLD_SIZE", "2");
+  set_only("OMPI_COMM_WORLD_SIZE", "2");
   advise(1, 4, 1, 2, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "rank 3 runs 4 threads on 1 core:"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun --bind-to none"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "--map-by slot:PE=4 --bind-to core"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "or set OMP_NUM_THREADS=1"));
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_a_bound_rank_on_a_small_host_lowers_threads_too(void)
 {
   char line[512];
-  pretend("OMPI_COMM_WORLD_SIZE", "2");
+  set_only("OMPI_COMM_WORLD_SIZE", "2");
   advise(1, 8, 1, 2, 8, line); /* 2 ranks of 8 threads on 8 cores: 4 each would fit */
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -x OMP_NUM_THREADS=4 --bind-to none"));
   advise(1, 2, 1, 2, 2, line); /* 2 ranks on 2 cores: unbinding gains nothing */
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=1"));
   CU_ASSERT_PTR_NULL(strstr(line, "--bind-to"));
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_idle_cores_names_the_share_of_a_rank(void)
 {
   char line[512];
   const placement p = {.ranks = 2,
-                       .threads_low = 1,
-                       .threads_high = 1,
-                       .cores_low = 1,
-                       .cores_high = 1,
+                       .threads_min = 1,
+                       .threads_max = 1,
+                       .cores_min = 1,
+                       .cores_max = 1,
                        .host_ranks = 2,
                        .host_cores = 16,
                        .host_threads = 2};
-  pretend("OMPI_COMM_WORLD_SIZE", "2");
+  set_only("OMPI_COMM_WORLD_SIZE", "2");
   placement_advice(&p, sizeof line, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "2 threads on the 16 cores of a host:"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -x OMP_NUM_THREADS=8 --bind-to none"));
   setenv("OMP_NUM_THREADS", "1", 1); /* asked for: respected */
   placement_advice(&p, sizeof line, line);
   CU_ASSERT_STRING_EQUAL(line, "");
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_a_bound_rank_under_srun_is_cpus_per_task(void)
 {
   char line[512];
-  pretend("SLURM_STEP_NUM_TASKS", "2");
+  set_only("SLURM_STEP_NUM_TASKS", "2");
   advise(1, 4, 1, 2, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "start with srun --cpus-per-task=4"));
   CU_ASSERT_PTR_NULL(strstr(line, "mpirun"));
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_a_bound_rank_under_mpiexec_is_its_flag(void)
 {
   char line[512];
-  pretend("MPI_LOCALNRANKS", "2");
+  set_only("MPI_LOCALNRANKS", "2");
   advise(1, 4, 1, 2, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "start with mpiexec -bind-to core:4"));
-  pretend("PMI_SIZE", "2"); /* a launcher whose flags are not known */
+  set_only("PMI_SIZE", "2"); /* a launcher whose flags are not known */
   advise(1, 4, 2, 2, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "on 2 cores: set OMP_NUM_THREADS=2"));
   CU_ASSERT_PTR_NULL(strstr(line, "bind"));
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_more_threads_than_srun_gave_names_both_ways(void)
 {
   char line[512];
-  pretend("SLURM_STEP_NUM_TASKS", "2");
+  set_only("SLURM_STEP_NUM_TASKS", "2");
   advise(1, 4, 2, 2, 4, line);
   CU_ASSERT_PTR_NOT_NULL(
       strstr(line, "set OMP_NUM_THREADS=2, or start with srun --cpus-per-task=4"));
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_too_many_threads_names_how_many_fit(void)
 {
   char line[512];
-  pretend("OMPI_COMM_WORLD_SIZE", "4");
+  set_only("OMPI_COMM_WORLD_SIZE", "4");
   advise(4, 32, 8, 4, 8, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "4 ranks (the first is rank 3) run 32 threads on 8 cores:"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=2 "));
-  pretend(NULL, NULL);
+  set_only(NULL, NULL);
   advise(1, 4, 2, 1, 8, line); /* no launcher: a cpuset or taskset, no binding of ours */
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "set OMP_NUM_THREADS=2"));
-  be_honest();
+  restore_environment();
 }
 
 static void test_advice_for_more_ranks_than_cores_names_how_many_fit(void)
 {
   char line[512];
-  pretend("OMPI_COMM_WORLD_SIZE", "8");
+  set_only("OMPI_COMM_WORLD_SIZE", "8");
   advise(8, 8, 2, 8, 2, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "at most 2 ranks"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "mpirun -n 2"));
-  pretend("SLURM_STEP_NUM_TASKS", "8");
+  set_only("SLURM_STEP_NUM_TASKS", "8");
   advise(8, 16, 2, 8, 2, line);
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "srun --ntasks-per-node=2"));
   CU_ASSERT_PTR_NOT_NULL(strstr(line, "OMP_NUM_THREADS=1"));
-  be_honest();
+  restore_environment();
 }
 
 int main(int argc, char **argv)
@@ -428,15 +432,16 @@ int main(int argc, char **argv)
       {"new: threads, cores, hosts", test_new_reports_threads_cores_and_hosts},
       {"new: unbound", test_new_of_unbound_ranks_counts_all_cores},
       {"new: more threads than bound cores",
-       test_new_with_more_threads_than_bound_cores_is_crowded},
-      {"new: the last rank", test_new_with_the_last_rank_crowded_names_it},
-      {"new: a core for each thread", test_new_with_a_core_for_each_thread_is_not_crowded},
+       test_new_with_more_threads_than_bound_cores_is_oversubscribed},
+      {"new: the last rank", test_new_with_the_last_rank_oversubscribed_names_it},
+      {"new: a core for each thread", test_new_with_a_core_for_each_thread_is_not_oversubscribed},
       {"new: all ranks' threads together",
-       test_new_with_threads_of_all_ranks_beyond_the_cores_is_crowded},
-      {"new: more threads than srun gave", test_new_with_more_threads_than_srun_gave_is_crowded},
+       test_new_with_threads_of_all_ranks_beyond_the_cores_is_oversubscribed},
+      {"new: more threads than srun gave",
+       test_new_with_more_threads_than_srun_gave_is_oversubscribed},
       {"new: SLURM_CPUS_PER_TASK outside of srun", test_new_outside_of_srun_ignores_cpus_per_task},
       {"new: more threads than the job has",
-       test_new_with_more_threads_than_the_job_has_is_crowded},
+       test_new_with_more_threads_than_the_job_has_is_oversubscribed},
       {"new: several hosts", test_new_of_several_hosts_judges_each_by_itself},
       {"threads: bound", test_threads_of_a_bound_rank_are_its_cores},
       {"threads: unbound", test_threads_of_unbound_ranks_are_their_share},
@@ -460,15 +465,15 @@ int main(int argc, char **argv)
   (void)sched_setaffinity(0, sizeof mask_before, &mask_before);
   (void)sched_getaffinity(0, sizeof mask_before, &mask_before);
   threads_before = omp_get_max_threads();
-  for (size_t k = 0; k < N_MARKS; ++k) {
-    const char *text = getenv(marks[k]);
-    marks_before[k] = text != NULL ? strdup(text) : NULL;
+  for (size_t k = 0; k < N_VARIABLES; ++k) {
+    const char *text = getenv(variables[k]);
+    variables_before[k] = text != NULL ? strdup(text) : NULL;
   }
   static const struct test_case hosts = {"new: several hosts",
                                          test_new_of_several_hosts_judges_each_by_itself};
   bool many = argc > 1 && strcmp(argv[1], "hosts") == 0; /* this case alone, for many ranks */
   int status = many ? run_mpi_cases(argc, argv, "placement", 1, &hosts)
                     : run_mpi_cases(argc, argv, "placement", sizeof cases / sizeof cases[0], cases);
-  for (size_t k = 0; k < N_MARKS; ++k) { free(marks_before[k]); }
+  for (size_t k = 0; k < N_VARIABLES; ++k) { free(variables_before[k]); }
   return status;
 }

@@ -49,16 +49,17 @@ static void check_memory(const unroll_config *config, size_t longest, size_t V)
   CHECK_OK(kernels_start());
   CHECK_OK(unroll_comm_new(MPI_COMM_SELF, &alone));
   CHECK_OK(step_measure(alone, config, (size_t)test_size, longest, params, &said));
-  CHECK_OK(comm_exchange_memory(test_size, false, said.gradient, &buffers));
+  CHECK_OK(comm_exchange_predict_memory(test_size, false, said.gradient, &buffers));
   for (size_t i = 0; i + 1 < arrays; ++i) {
     CHECK_OK(memory_new(params->n, sizeof *moments[i], "moments", &moments[i]));
   }
-  const uint64_t before = memory_held() - arrays * params->n * sizeof **moments; /* which move */
+  const uint64_t before =
+      memory_live_bytes() - arrays * params->n * sizeof **moments; /* which move */
   CHECK_OK(step_new(test_comm, config, (size_t)test_size, longest, params, moments, &s));
   CHECK_ALL(s->team->size == 1); /* UNROLL_TEAM, below */
-  CHECK_ALL(memory_held() - before == said.workspace + buffers);
-  CHECK_ALL(s->team->each == said.gradient);
-  CHECK_ALL(s->team->bytes == said.gradient + said.common);
+  CHECK_ALL(memory_live_bytes() - before == said.workspace + buffers);
+  CHECK_ALL(s->team->segment_bytes == said.gradient);
+  CHECK_ALL(s->team->total_bytes == said.gradient + said.common);
   step_free(&s);
   unroll_comm_free(&alone);
   unroll_params_free(&params);
@@ -84,7 +85,8 @@ static void test_plan_gradient_is_what_is_exchanged(void)
   for (size_t i = 0; i < 2; ++i) {
     unroll_params *params = params_of(&config, vocabularies[i]);
     unroll_bench_result r = {0};
-    const size_t dense = step_exchanged_of(params, 144), rows = step_exchanged_rows_of(params, 144);
+    const size_t dense = step_exchange_dense_max(params, 144),
+                 rows = step_exchange_rows_max(params, 144);
     const uint64_t said = (dense + rows) * sizeof(unroll_real);
     CHECK_OK(unroll_bench(test_comm, vocabularies[i], &config, 0.01, &r));
     CHECK_ALL(r.exchange_bytes <= said &&

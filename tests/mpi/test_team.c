@@ -15,14 +15,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Fillings of shared memory, and those of memory that still had a name. */
-static int fillings, named;
+/* Allocations of pages of shared memory, and those while it still had a name. */
+static int allocations, named;
 
-/* Stands in for that of the C library, to look at what is filled. */
+/* Replaces that of the C library, to see which file is allocated. */
 int posix_fallocate(int file, off_t offset, off_t length)
 {
   struct stat facts;
-  fillings += 1;
+  allocations += 1;
   named += fstat(file, &facts) != 0 || facts.st_nlink > 0;
   return fallocate(file, 0, offset, length) == 0 ? 0 : errno;
 }
@@ -84,7 +84,7 @@ static void check_places(int limit)
   MPI_Comm_size(team->across, &across);
   MPI_Comm_rank(team->across, &place);
   CHECK_ALL(across == test_size / team->size && place == test_rank / team->size);
-  CHECK_ALL(!team->wires);
+  CHECK_ALL(!team->multi_host);
   comm_team_free(&team);
 }
 
@@ -93,8 +93,8 @@ static void test_teams_are_neighbours_of_one_size(void)
   with_limits(check_places);
 }
 
-/* Ranks dealt out to two hosts in turns: their teams are those of a host. */
-static void test_teams_of_hosts_in_turns_are_those_of_the_host(void)
+/* Ranks placed cyclically on two hosts: the teams are those of a host. */
+static void test_teams_of_cyclic_ranks_are_those_of_the_host(void)
 {
   unroll_comm *comm = NULL;
   comm_team *team = NULL;
@@ -104,35 +104,35 @@ static void test_teams_of_hosts_in_turns_are_those_of_the_host(void)
   CHECK_OK(comm_team_new(comm, 1, 1, &team));
   bool halves = test_size > 1 && is_power_of_two(test_size) && expected_size(100) > 1;
   CHECK_ALL(team->size == (halves ? test_size / 2 : 1));
-  CHECK_ALL(team->wires == (test_size > 1));
+  CHECK_ALL(team->multi_host == (test_size > 1));
   MPI_Allreduce(&(int){world % 2}, &odd, 1, MPI_INT, MPI_SUM, team->handle);
   CHECK_ALL(odd == world % 2 * team->size);
   comm_team_free(&team);
   unroll_comm_free(&comm);
 }
 
-/* What a rank writes to its part and to its share, the others of its team read, and no other team. */
+/* What a rank writes to its segment and to its range is read by its team, and by no other team. */
 static void check_memory(int limit)
 {
-  const size_t each = 5000, common = 30001;
+  const size_t bytes = 5000, common = 30001;
   comm_team *team = NULL;
   size_t begin = 0, end = 0;
   int ok = 1;
   (void)limit;
-  CHECK_OK(comm_team_new(test_comm, each, common, &team));
+  CHECK_OK(comm_team_new(test_comm, bytes, common, &team));
   const unsigned char *all = comm_team_common(team);
-  unsigned char *mine = comm_team_part(team, team->rank), *share = comm_team_common(team);
-  for (size_t i = 0; i < each; ++i) { ok &= mine[i] == 0; }
+  unsigned char *mine = comm_team_segment(team, team->rank), *share = comm_team_common(team);
+  for (size_t i = 0; i < bytes; ++i) { ok &= mine[i] == 0; }
   for (size_t i = 0; i < common; ++i) { ok &= all[i] == 0; }
   CHECK_OK(comm_team_fence(team));
 
-  memset(mine, 10 + test_rank, each);
-  comm_team_share(team, common, 16, &begin, &end);
+  memset(mine, 10 + test_rank, bytes);
+  comm_team_owned_range(team, common, 16, &begin, &end);
   memset(share + begin, 100 + test_rank, end - begin);
   CHECK_OK(comm_team_fence(team));
   for (int r = 0; r < team->size; ++r) {
-    const unsigned char *part = comm_team_part(team, r);
-    for (size_t i = 0; i < each; ++i) { ok &= part[i] == 10 + test_rank - team->rank + r; }
+    const unsigned char *segment = comm_team_segment(team, r);
+    for (size_t i = 0; i < bytes; ++i) { ok &= segment[i] == 10 + test_rank - team->rank + r; }
   }
   for (size_t i = 0; i < common; ++i) {
     int r = all[i] - 100 - (test_rank - team->rank);
@@ -158,7 +158,7 @@ static void test_shares_make_up_the_whole(void)
       for (int r = 0; r < size; ++r) {
         comm_team team = {.rank = r, .size = size};
         size_t begin = 0, end = 0;
-        comm_team_share(&team, n, grain, &begin, &end);
+        comm_team_owned_range(&team, n, grain, &begin, &end);
         CU_ASSERT(begin == at && end >= begin && (begin == n || begin % grain == 0));
         most = end - begin > most ? end - begin : most;
         least = end - begin < least ? end - begin : least;
@@ -206,9 +206,9 @@ static void test_no_room_makes_teams_of_one(void)
 static void test_no_name_is_left_when_the_memory_is_filled(void)
 {
   comm_team *team = NULL;
-  fillings = named = 0;
+  allocations = named = 0;
   CHECK_OK(comm_team_new(test_comm, 1 << 20, 1, &team));
-  CHECK_ALL(team->size == 1 || fillings > 0);
+  CHECK_ALL(team->size == 1 || allocations > 0);
   CHECK_ALL(named == 0);
   comm_team_free(&team);
 }
@@ -217,7 +217,7 @@ int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
       {"neighbours, of one size", test_teams_are_neighbours_of_one_size},
-      {"hosts in turns", test_teams_of_hosts_in_turns_are_those_of_the_host},
+      {"hosts in turns", test_teams_of_cyclic_ranks_are_those_of_the_host},
       {"memory seen by the team alone", test_memory_is_seen_by_the_team_alone},
       {"shares make up the whole", test_shares_make_up_the_whole},
       {"UNROLL_TEAM is no number", test_no_number_is_refused_on_all_ranks},

@@ -576,7 +576,7 @@ static void test_resume_without_a_file_starts(void)
 struct witness {
   size_t starts, steps, reports, flows, ends;
   int in_order;        /* START first, END last, steps one by one */
-  int64_t least, most; /* memory_total() over the steps from the third on */
+  int64_t least, most; /* memory_total_blocks() over the steps from the third on */
   char end[64];
 };
 
@@ -591,8 +591,8 @@ static void watch(void *context, const unroll_progress *p)
   if (p->event == UNROLL_EVENT_STEP) {
     w->steps += 1;
     w->in_order &= p->step == w->steps + p->resumed_step;
-    if (w->steps == 3) { w->least = memory_total(); }
-    w->most = memory_total();
+    if (w->steps == 3) { w->least = memory_total_blocks(); }
+    w->most = memory_total_blocks();
   }
   if (p->event == UNROLL_EVENT_END) {
     w->ends += 1;
@@ -638,7 +638,7 @@ static void test_steps_of_all_strategies_allocate_nothing(void)
   }
 }
 
-static void test_observer_is_told_in_order(void)
+static void test_observer_is_called_in_order(void)
 {
   struct witness w = {.in_order = 1};
   const unroll_observer observer = {.context = &w, .tell = watch};
@@ -962,7 +962,7 @@ int main(int argc, char **argv)
       {"resume without a file starts", test_resume_without_a_file_starts},
       {"steps allocate nothing", test_steps_allocate_nothing},
       {"steps of all strategies allocate nothing", test_steps_of_all_strategies_allocate_nothing},
-      {"observer", test_observer_is_told_in_order},
+      {"observer", test_observer_is_called_in_order},
       {"clipping", test_clip_bounds_the_step_and_is_recorded},
       {"schedules", test_schedule_of_a_run_follows_its_formula},
       {"plateau and early stop", test_plateau_and_early_stop_of_a_run},

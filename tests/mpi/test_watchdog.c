@@ -135,6 +135,40 @@ static void test_fence_names_only_those_who_are_late(void)
   comm_team_free(&team);
 }
 
+/* The sleeper sleeps in these calls of MPI while this is set. */
+static int sleeps;
+
+int MPI_Barrier(MPI_Comm comm)
+{
+  if (sleeps && test_rank == SLEEPER) { nap(NAP); }
+  return PMPI_Barrier(comm);
+}
+
+static void test_fence_that_all_have_entered_names_the_others(void)
+{
+  comm_team *team = NULL;
+  char who[400], self[32];
+  if (test_size == 1) { return; }
+  CHECK_OK(comm_team_new(test_comm, 64, 64, &team));
+  start(FIRST, 0.0);
+  watchdog_step(0);
+  sleeps = 1;
+  CHECK_OK(comm_team_fence(team));
+  sleeps = 0;
+  watchdog_stop();
+  sleeper(sizeof who, who);
+  (void)snprintf(self, sizeof self, "rank %d on ", test_rank);
+  if (team->size == test_size) {
+    CHECK_ALL(lines_with("for MPI_Barrier to return", "hangs in it: shared memory", "step 1") > 0);
+    CHECK_ALL(test_rank == SLEEPER || lines_with("entered by ", who, "") > 0);
+    for (size_t i = 0; i < n_said; ++i) { /* not itself among those to look at */
+      const char *at = strstr(said[i], "entered by ");
+      CU_ASSERT(at == NULL || strstr(at, self) == NULL);
+    }
+  }
+  comm_team_free(&team);
+}
+
 static void test_exchange_names_the_partner(void)
 {
   comm_team *team = NULL;
@@ -164,7 +198,7 @@ static void test_exchange_names_the_partner(void)
   free(before);
 }
 
-static void test_agreement_tells_that_others_are_waited_for(void)
+static void test_agreement_reports_a_wait_for_others(void)
 {
   if (test_size == 1) { return; }
   start(FIRST, 0.0);
@@ -174,9 +208,6 @@ static void test_agreement_tells_that_others_are_waited_for(void)
   watchdog_stop();
   CHECK_ALL(test_rank == SLEEPER || lines_with("others", "agreement", "step 4") > 0);
 }
-
-/* The sleeper sleeps in these calls of MPI while this is set. */
-static int sleeps;
 
 int MPI_Comm_split(MPI_Comm comm, int color, int key, MPI_Comm *out)
 {
@@ -190,7 +221,7 @@ int MPI_Exscan(const void *from, void *to, int n, MPI_Datatype type, MPI_Op op, 
   return PMPI_Exscan(from, to, n, type, op, comm);
 }
 
-static void test_start_tells_what_is_waited_for(void)
+static void test_start_reports_what_is_waited_for(void)
 {
   comm_team *team = NULL;
   placement *where = NULL;
@@ -213,7 +244,7 @@ static void test_start_tells_what_is_waited_for(void)
 
 /* ------------------------------------------------------------------- when */
 
-static void test_lines_come_when_a_wait_has_doubled(void)
+static void test_lines_are_repeated_when_a_wait_has_doubled(void)
 {
   if (test_size == 1) { return; }
   start(1.0, 0.0);
@@ -243,7 +274,7 @@ static void test_moving_along_is_no_wait(void)
   CHECK_ALL(n_said == 0);
 }
 
-static void test_phases_and_the_start_have_patience(void)
+static void test_phases_and_the_start_have_longer_limits(void)
 {
   if (test_size == 1) { return; }
   for (int k = 0; k < 2; ++k) {
@@ -290,7 +321,7 @@ static void test_last_limit_is_over(void)
   if (test_size == 1) { return; }
   start(100.0, 100.0);
   watchdog_step(0);
-  watchdog_last(0.6); /* that of a run file */
+  watchdog_set_limit(0.6); /* that of a run file */
   if (test_rank == SLEEPER) { nap(NAP); }
   sum();
   watchdog_stop();
@@ -303,9 +334,9 @@ static void test_one_rank_or_no_listener_start_nothing(void)
   n_said = 0;
   CHECK_OK(watchdog_start(test_comm, 1e-3, 0.0, test_size == 1 ? note : NULL, said));
   watchdog_step(0);
-  watchdog_begin(0, "nothing");
+  watchdog_wait_begin(0, "nothing");
   nap(0.6);
-  watchdog_end();
+  watchdog_wait_end();
   watchdog_stop();
   watchdog_stop();
   CHECK_ALL(n_said == 0);
@@ -316,12 +347,13 @@ int main(int argc, char **argv)
   static const struct test_case cases[] = {
       {"tree sum: the sleeper", test_tree_sum_names_the_rank_that_sleeps},
       {"fence: only the late", test_fence_names_only_those_who_are_late},
+      {"fence: all have entered", test_fence_that_all_have_entered_names_the_others},
       {"exchange: the partner", test_exchange_names_the_partner},
-      {"agreement: others", test_agreement_tells_that_others_are_waited_for},
-      {"start: others, what for", test_start_tells_what_is_waited_for},
-      {"lines: when doubled", test_lines_come_when_a_wait_has_doubled},
+      {"agreement: others", test_agreement_reports_a_wait_for_others},
+      {"start: others, what for", test_start_reports_what_is_waited_for},
+      {"lines: when doubled", test_lines_are_repeated_when_a_wait_has_doubled},
       {"moving along: silence", test_moving_along_is_no_wait},
-      {"phases: patience", test_phases_and_the_start_have_patience},
+      {"phases: longer limits", test_phases_and_the_start_have_longer_limits},
       {"phases: named", test_phase_that_is_too_long_is_named},
       {"long steps: long limits", test_long_steps_make_long_limits},
       {"last limit: over", test_last_limit_is_over},

@@ -120,7 +120,7 @@ typedef struct worker {
   double *sums;       /* (shards of this rank) [nats] */
   unroll_real *state; /* (L, B, H) behind the last piece */
   size_t first, start;
-  size_t told; /* elements of the gradient told to be complete */
+  size_t notified; /* elements of the gradient notified as complete */
 } worker;
 
 /* Rank r of P. `longest` [steps] of a piece. */
@@ -165,12 +165,12 @@ static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
   }
 }
 
-/* All parts together are the gradient; that each is complete when told: test_model_gradient.c. */
+/* All slices together are the gradient; that each is complete when notified: test_model_gradient.c. */
 static unroll_status hear(void *context, size_t at, size_t n)
 {
   worker *w = context;
   CU_ASSERT(at + n <= w->p->params->n);
-  w->told += n;
+  w->notified += n;
   return UNROLL_OK;
 }
 
@@ -201,13 +201,13 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
 
   spoil(w);
   w->start = start;
-  w->told = 0;
+  w->notified = 0;
   if (is_long) {
     segments_forward(w->segments, steps, source);
   } else {
     fill(w, 0, steps, net->x, net->y);
     if (net->embedding.sparse) {
-      embedding_note(&net->embedding, steps * net->size.B, net->x, true);
+      embedding_mark_tokens(&net->embedding, steps * net->size.B, net->x, true);
     }
     network_forward(net, steps);
     network_output(net, span, WEIGHT, false);
@@ -215,7 +215,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
     loss_by_shard((steps - scored) * (net->size.B / net->size.shards), net->size.shards,
                   net->head.nll, w->sums);
   }
-  if (net->embedding.sparse) { embedding_touch(&net->embedding, net->gradient); }
+  if (net->embedding.sparse) { embedding_set_touched_rows(&net->embedding, net->gradient); }
   if (is_long) {
     CHECK_OK(segments_backward(w->segments, WEIGHT, source, w->sums, &ready));
     segments_carry(w->segments);
@@ -224,7 +224,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
     network_carry(net, steps);
   }
   network_get_state(net, w->state);
-  CU_ASSERT_EQUAL(w->told, net->embedding.sparse ? p->tensors[p->n_tensors - 1].offset : p->n);
+  CU_ASSERT_EQUAL(w->notified, net->embedding.sparse ? p->tensors[p->n_tensors - 1].offset : p->n);
 }
 
 /* All steps of all sequences, on one rank. To be freed. */
@@ -684,7 +684,7 @@ static void test_what_overflows_behind_an_end_is_not_seen(void)
     CU_ASSERT(all_finite(&p, &loud));
     CU_ASSERT(same_bits(&quiet, &loud));
     worker_free(&loud);
-    p.masked = false; /* not told that there are ends, the network does overflow */
+    p.masked = false; /* without the mask the network does overflow */
     loud = worked(&p, cuts[i]);
     CU_ASSERT(!all_finite(&p, &loud));
     worker_free(&loud);
@@ -723,7 +723,7 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
   const size_t longest[] = {257, 1000, 65536, 1000000, 100000000}, L = 2, B = 8, H = 128;
   const unroll_params p = {.shape = shape_of(64, H, L, KIND_TANH)};
   for (size_t i = 0; i < COUNT(longest); ++i) {
-    size_t chunk = segments_chunk(B, 64), T = segments_steps(longest[i], chunk, &p, B);
+    size_t chunk = segments_chunk_steps(B, 64), T = segments_steps(longest[i], chunk, &p, B);
     double kept = (double)((longest[i] + T - 1) / T), root = sqrt((double)longest[i]);
     CU_ASSERT(T % chunk == 0 && T >= chunk && T < longest[i] + chunk);
     /* 64 MiB of states, as rows and as panels, are held without a thought. */
@@ -732,13 +732,13 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
     CU_ASSERT(kept <= 1.0 + (double)longest[i] / fmax(fit, root / 2.0));
   }
   for (size_t B_all = 1; B_all < 1u << 20; B_all *= 4) { /* logits of a chunk on all ranks */
-    size_t chunk = segments_chunk(B_all, 10000);
+    size_t chunk = segments_chunk_steps(B_all, 10000);
     CU_ASSERT(chunk == 32 || (chunk * B_all * 10000 <= 1u << 24 && chunk <= 256));
     CU_ASSERT(chunk == 256 || 2 * chunk * B_all * 10000 > 1u << 24);
   }
 }
 
-static void test_real_is_as_this_program_was_told(void)
+static void test_real_is_the_type_of_this_build(void)
 {
   CU_ASSERT_EQUAL(sizeof(unroll_real), expected_width);
 }
@@ -746,7 +746,7 @@ static void test_real_is_as_this_program_was_told(void)
 int main(int argc, char **argv)
 {
   static const struct test_case cases[] = {
-      {"real", test_real_is_as_this_program_was_told},
+      {"real", test_real_is_the_type_of_this_build},
       {"recomputation, threads: the same bits", test_recomputation_and_threads_change_no_bit},
       {"pieces before leave no trace", test_pieces_before_leave_no_trace},
       {"ranks: the same bits", test_ranks_compose_to_the_same_bits},

@@ -32,7 +32,7 @@ static double norm_of(const unroll_real *g)
 {
   double *blocks = malloc(update_norm_blocks(N) * sizeof *blocks);
   if (blocks == NULL || kernels_start() != UNROLL_OK) { abort(); }
-  update_squares(N, g, NULL, 0, update_norm_blocks(N), blocks);
+  update_sum_squares(N, g, NULL, 0, update_norm_blocks(N), blocks);
   double norm = update_norm(update_norm_blocks(N), blocks);
   free(blocks);
   return norm;

@@ -29,7 +29,7 @@ static void test_table_rows_are_complete_and_distinct(void)
   for (size_t k = 0; k < t->n_rows; ++k) {
     const option *row = &t->rows[k];
     CU_ASSERT(row->help != NULL && row->help[strlen(row->help) - 1] != '.');
-    CU_ASSERT(row->heading != NULL && row->fallback != NULL);
+    CU_ASSERT(row->heading != NULL && row->default_text != NULL);
     CU_ASSERT_EQUAL(row->type == OPTION_CHOICE, row->choices != NULL);
     if (row->type == OPTION_COUNT || row->type == OPTION_REAL) { CU_ASSERT(row->low < row->high); }
     for (size_t j = 0; j < k; ++j) {

@@ -142,7 +142,7 @@ static void test_caches_of_the_environment_come_first(void)
       {"32K,512K,32M", {32 << 10, 512 << 10, 32 << 20}},
       {"1,1,1", {1, 1, 1}},
       {"3M,2K,1", {3 << 20, 2 << 10, 1}}, /* no order among them */
-      {"1024G,1,1099511627776", {CPU_CACHE_MOST, 1, CPU_CACHE_MOST}},
+      {"1024G,1,1099511627776", {CPU_CACHE_MAX, 1, CPU_CACHE_MAX}},
   };
   cpu_cache_sizes found = {0, 0, 0};
   start();

@@ -206,7 +206,7 @@ static void test_lags_of_an_open_memory_do_not_change(void)
   const int zero[] = {PARAMS_W_HH, PARAMS_W_XH};
   for (size_t k = 0; k < sizeof zero / sizeof zero[0]; ++k) {
     const unroll_tensor *W = params_tensor(p, 0, zero[k]);
-    memset(p->values + W->offset, 0, params_lines(W) * W->ld * sizeof *p->values);
+    memset(p->values + W->offset, 0, params_memory_rows(W) * W->ld * sizeof *p->values);
   }
   for (size_t j = 0; j < H; ++j) {
     set(p, 0, PARAMS_B_H, j, 0, -100.0);

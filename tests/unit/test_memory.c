@@ -30,10 +30,10 @@ static void test_new_is_zero_and_aligned(void)
 static void test_new_of_nothing_is_a_block(void)
 {
   char *p = NULL;
-  const int64_t before = memory_alive();
+  const int64_t before = memory_live_blocks();
   CHECK_OK(memory_new(0, 8, "test", &p));
   CU_ASSERT_PTR_NOT_NULL(p);
-  CU_ASSERT_EQUAL(memory_alive(), before + 1);
+  CU_ASSERT_EQUAL(memory_live_blocks(), before + 1);
   memory_free(&p);
 }
 
@@ -41,7 +41,7 @@ static void test_new_beyond_the_address_space_fails_and_leaves_out(void)
 {
   char mark = 0;
   char *p = &mark;
-  const int64_t before = memory_alive();
+  const int64_t before = memory_live_blocks();
   /* 8 * (2^61 + 1) wraps around to 8. */
   CHECK_FAILS(memory_new(SIZE_MAX / 8 + 2, 8, "the gradient", &p), UNROLL_ERR_MEMORY,
               "can address");
@@ -52,7 +52,7 @@ static void test_new_beyond_the_address_space_fails_and_leaves_out(void)
               "the gradient: no memory for 4611686018427387904 bytes");
 #endif
   CU_ASSERT_PTR_EQUAL(p, &mark);
-  CU_ASSERT_EQUAL(memory_alive(), before);
+  CU_ASSERT_EQUAL(memory_live_blocks(), before);
 }
 
 static void test_resize_keeps_the_old_and_zeroes_the_new(void)
@@ -85,12 +85,12 @@ static void test_resize_that_fails_leaves_the_old_block(void)
 static void test_free_sets_null_and_twice_is_safe(void)
 {
   char *p = NULL;
-  const int64_t before = memory_alive();
+  const int64_t before = memory_live_blocks();
   CHECK_OK(memory_new(1, 1, "test", &p));
   memory_free(&p);
   CU_ASSERT_PTR_NULL(p);
   memory_free(&p);
-  CU_ASSERT_EQUAL(memory_alive(), before);
+  CU_ASSERT_EQUAL(memory_live_blocks(), before);
 }
 
 static void test_string_is_a_copy(void)
@@ -111,30 +111,30 @@ static void test_counts_follow_the_blocks(void)
 {
   char *a = NULL;
   char *b = NULL;
-  const int64_t alive = memory_alive();
-  const int64_t total = memory_total();
+  const int64_t alive = memory_live_blocks();
+  const int64_t total = memory_total_blocks();
   CHECK_OK(memory_new(1, 1, "test", &a));
   CHECK_OK(memory_new(1, 1, "test", &b));
-  CU_ASSERT(memory_alive() == alive + 2 && memory_total() == total + 2);
+  CU_ASSERT(memory_live_blocks() == alive + 2 && memory_total_blocks() == total + 2);
   memory_free(&a);
-  CU_ASSERT(memory_alive() == alive + 1 && memory_total() == total + 2);
+  CU_ASSERT(memory_live_blocks() == alive + 1 && memory_total_blocks() == total + 2);
   memory_free(&b);
-  CU_ASSERT(memory_alive() == alive && memory_total() == total + 2);
+  CU_ASSERT(memory_live_blocks() == alive && memory_total_blocks() == total + 2);
 }
 
 static void test_peak_grows_with_use(void)
 {
   const size_t more = (size_t)64 << 20;
-  const uint64_t before = memory_peak();
+  const uint64_t before = memory_peak_rss();
   char *p = NULL;
   CHECK_OK(memory_new(before + more, 1, "test", &p));
-#ifndef __SANITIZE_ADDRESS__                    /* it keeps books on every block */
-  CU_ASSERT(memory_peak() < before + more / 2); /* not yet: what is not used takes no memory */
+#ifndef __SANITIZE_ADDRESS__                        /* it keeps books on every block */
+  CU_ASSERT(memory_peak_rss() < before + more / 2); /* not yet: what is not used takes no memory */
 #endif
   memset(p, 1, before + more);
-  CU_ASSERT(memory_peak() >= before + more / 2);
+  CU_ASSERT(memory_peak_rss() >= before + more / 2);
   memory_free(&p);
-  CU_ASSERT(memory_peak() >= before + more / 2);
+  CU_ASSERT(memory_peak_rss() >= before + more / 2);
 }
 
 int main(void)

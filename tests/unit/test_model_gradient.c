@@ -45,9 +45,10 @@ struct bench {
   network *net;
   unroll_real *state; /* (L, BATCH, H) carried into the window */
   unroll_real *rows;  /* (ROOM * BATCH, ld) the touched rows of the input table */
-  unroll_real *seen;  /* (params->n) the gradient as it was told, part by part; NaN: not yet */
-  size_t told, parts; /* elements told so far, and in how many parts */
-  int once;           /* nothing was told twice, or out of place */
+  unroll_real
+      *copied; /* (params->n) the gradient, copied slice by slice when notified; NaN: not yet */
+  size_t n_notified, slices; /* elements notified so far, and in how many slices */
+  int once;                  /* nothing was notified twice, or out of range */
 };
 
 static struct bench *bench_new(size_t V, size_t H, size_t L, kind of, size_t shards)
@@ -72,8 +73,8 @@ static struct bench *bench_new(size_t V, size_t H, size_t L, kind of, size_t sha
   }
   b->rows = rows;
   b->state = calloc(network_state_size(b->net), sizeof *b->state);
-  b->seen = calloc(b->params->n, sizeof *b->seen);
-  if (b->rows == NULL || b->state == NULL || b->seen == NULL) { abort(); }
+  b->copied = calloc(b->params->n, sizeof *b->copied);
+  if (b->rows == NULL || b->state == NULL || b->copied == NULL) { abort(); }
   network_pack(b->net);
   network_reset(b->net);
   return b;
@@ -84,7 +85,7 @@ static void bench_free(struct bench *b)
   network_free(&b->net);
   unroll_params_free(&b->params);
   free(b->state);
-  free(b->seen);
+  free(b->copied);
   free(b->rows);
   free(b);
 }
@@ -112,7 +113,7 @@ static double window_loss(struct bench *b)
   return WEIGHT * sum;
 }
 
-/* What is told must be complete: it is kept as it is now and compared at the end. */
+/* What is notified must be complete: it is copied now and compared at the end. */
 static unroll_status hear(void *context, size_t first, size_t n)
 {
   struct bench *b = context;
@@ -122,16 +123,16 @@ static unroll_status hear(void *context, size_t first, size_t n)
     const unroll_tensor *table = e->table;
     CU_ASSERT(e->sparse && n == e->n_touched * table->ld);
     first = table->offset; /* rows not touched are zeros, which need no telling */
-    memset(b->seen + first, 0, (p->n - first) * sizeof *b->seen);
-    embedding_rows_in(e, b->rows, 0, e->n_touched, b->seen);
+    memset(b->copied + first, 0, (p->n - first) * sizeof *b->copied);
+    embedding_scatter_rows(e, b->rows, 0, e->n_touched, b->copied);
     n = p->n - first;
   } else {
     b->once &= first + n <= p->n;
-    for (size_t i = first; b->once && i < first + n; ++i) { b->once &= isnan(b->seen[i]) != 0; }
-    if (b->once) { memcpy(b->seen + first, b->net->gradient + first, n * sizeof *b->seen); }
+    for (size_t i = first; b->once && i < first + n; ++i) { b->once &= isnan(b->copied[i]) != 0; }
+    if (b->once) { memcpy(b->copied + first, b->net->gradient + first, n * sizeof *b->copied); }
   }
-  b->told += n;
-  b->parts += 1;
+  b->n_notified += n;
+  b->slices += 1;
   return UNROLL_OK;
 }
 
@@ -151,23 +152,23 @@ static void differentiate(struct bench *b)
       }
     }
   }
-  for (size_t i = 0; i < p->n; ++i) { b->seen[i] = NAN; }
-  b->told = b->parts = 0;
+  for (size_t i = 0; i < p->n; ++i) { b->copied[i] = NAN; }
+  b->n_notified = b->slices = 0;
   b->once = 1;
   network_pack(b->net);
   network_set_state(b->net, b->state);
   network_forward(b->net, STEPS);
   network_output(b->net, all_steps, WEIGHT, false);
   if (b->net->embedding.sparse) {
-    embedding_note(&b->net->embedding, STEPS * BATCH, b->net->x, true);
-    embedding_touch(&b->net->embedding, b->net->gradient);
+    embedding_mark_tokens(&b->net->embedding, STEPS * BATCH, b->net->x, true);
+    embedding_set_touched_rows(&b->net->embedding, b->net->gradient);
   }
   CHECK_OK(network_backward(b->net, all_steps, &ready));
-  CU_ASSERT(b->once && b->told == p->n);
+  CU_ASSERT(b->once && b->n_notified == p->n);
   if (p->shape.V > 2 * KERNELS_TILES) {
-    CU_ASSERT(b->parts > 1 + 2 * p->shape.L);
+    CU_ASSERT(b->slices > 1 + 2 * p->shape.L);
   } /* W_qh in slices */
-  CU_ASSERT(memcmp(b->seen, b->net->gradient, p->n * sizeof *b->seen) == 0);
+  CU_ASSERT(memcmp(b->copied, b->net->gradient, p->n * sizeof *b->copied) == 0);
 }
 
 /* Every element of every tensor; the parameters are as before afterwards. */
@@ -192,7 +193,7 @@ static void compare_with_differences(struct bench *b)
         loss[0] = window_loss(b);
         p->values[i] = w;
 
-        double a = b->seen[i], n = (loss[1] - loss[0]) / (2.0 * STEP);
+        double a = b->copied[i], n = (loss[1] - loss[0]) / (2.0 * STEP);
         double error = fabs(a - n) / fmax(1.0, fmax(fabs(a), fabs(n)));
         if (!(error < 1e-6)) {
           fprintf(stderr, "%s/%s[%zu,%zu]: %.10g, differences say %.10g\n", t->group, t->name, row,

@@ -26,14 +26,14 @@ static const option rows[] = {
     {.name = "loud",
      .type = OPTION_FLAG,
      .offset = offsetof(struct settings, loud),
-     .fallback = "no",
+     .default_text = "no",
      .heading = "One",
      .help = "speak up"},
     {.name = "size",
      .letter = 's',
      .type = OPTION_COUNT,
      .offset = offsetof(struct settings, size),
-     .fallback = "64",
+     .default_text = "64",
      .unit = "tokens",
      .low = 1,
      .high = 1e6,
@@ -43,7 +43,7 @@ static const option rows[] = {
     {.name = "size-limit",
      .type = OPTION_COUNT,
      .offset = offsetof(struct settings, size_limit),
-     .fallback = "0",
+     .default_text = "0",
      .low = 0,
      .high = 0x1p64,
      .heading = "One",
@@ -51,7 +51,7 @@ static const option rows[] = {
     {.name = "rate",
      .type = OPTION_REAL,
      .offset = offsetof(struct settings, rate),
-     .fallback = "2e-3",
+     .default_text = "2e-3",
      .low = 0,
      .high = 0.5,
      .above_low = true,
@@ -60,7 +60,7 @@ static const option rows[] = {
     {.name = "color",
      .type = OPTION_CHOICE,
      .offset = offsetof(struct settings, color),
-     .fallback = "green",
+     .default_text = "green",
      .choices = "red|green|greenish",
      .heading = "Two",
      .help = "which one"},
@@ -68,20 +68,20 @@ static const option rows[] = {
      .letter = 'f',
      .type = OPTION_TEXT,
      .offset = offsetof(struct settings, file),
-     .fallback = "a.txt",
+     .default_text = "a.txt",
      .unit = "file",
      .heading = "Two",
      .help = "where"},
     {.name = "often",
      .type = OPTION_EVERY,
      .offset = offsetof(struct settings, often),
-     .fallback = "10m",
+     .default_text = "10m",
      .heading = "Two",
      .help = "how often"},
     {.name = "updates",
      .type = OPTION_EVERY,
      .offset = offsetof(struct settings, updates),
-     .fallback = "0",
+     .default_text = "0",
      .unit = "updates",
      .heading = "Two",
      .help = "how many between"},
@@ -265,7 +265,7 @@ static void test_set_text_too_long_is_refused(void)
   CU_ASSERT_STRING_EQUAL(settings.file, text);
 }
 
-static void test_set_every_tells_steps_from_times(void)
+static void test_set_every_distinguishes_steps_and_times(void)
 {
   static const struct {
     const char *text;
@@ -446,7 +446,7 @@ static void test_parse_option_given_twice_is_refused(void)
   release();
 }
 
-static void test_parse_value_missing_or_unwanted_is_told(void)
+static void test_parse_value_missing_or_unwanted_is_refused(void)
 {
   CHECK_FAILS(parse("a --size"), UNROLL_ERR_ARG, "--size needs a value");
   CHECK_FAILS(parse("a -s"), UNROLL_ERR_ARG, "-s needs a value");
@@ -524,7 +524,7 @@ static void test_parse_help_prints_every_option_and_default(void)
   release();
 }
 
-static void test_describe_tells_default_unit_range_and_resume(void)
+static void test_describe_has_default_unit_range_and_resume(void)
 {
   char text[256];
   options_describe(&rows[SIZE], sizeof text, text);
@@ -547,34 +547,34 @@ static const option needy[] = {
     {.name = "color",
      .type = OPTION_CHOICE,
      .offset = offsetof(struct settings, color),
-     .fallback = "green",
+     .default_text = "green",
      .choices = "red|green|greenish",
      .help = "which one",
      .needs = "red|greenish: --file"},
     {.name = "rate",
      .type = OPTION_REAL,
      .offset = offsetof(struct settings, rate),
-     .fallback = "0",
+     .default_text = "0",
      .high = 1,
      .help = "how fast",
      .needs = "--color red|green or --size 7"},
     {.name = "size",
      .type = OPTION_COUNT,
      .offset = offsetof(struct settings, size),
-     .fallback = "0",
+     .default_text = "0",
      .high = 9,
      .help = "how large",
      .needs = "on: --loud or --file"},
     {.name = "loud",
      .type = OPTION_FLAG,
      .offset = offsetof(struct settings, loud),
-     .fallback = "no",
+     .default_text = "no",
      .help = "speak up",
      .needs = "--color green"},
     {.name = "file",
      .type = OPTION_TEXT,
      .offset = offsetof(struct settings, file),
-     .fallback = "",
+     .default_text = "",
      .help = "where"},
 };
 static const option_table needy_table = {needy, sizeof needy / sizeof needy[0]};
@@ -648,7 +648,7 @@ int main(void)
       {"choice: whole names", test_set_choice_takes_whole_names_only},
       {"flag: yes and no", test_set_flag_takes_yes_and_no},
       {"text: too long", test_set_text_too_long_is_refused},
-      {"every: steps and times", test_set_every_tells_steps_from_times},
+      {"every: steps and times", test_set_every_distinguishes_steps_and_times},
       {"unknown name: nearest", test_set_unknown_name_suggests_the_nearest},
       {"set: marks given", test_set_marks_what_was_given},
       {"format: reads back", test_format_reads_back_to_the_same_bits},
@@ -660,11 +660,11 @@ int main(void)
       {"parse: abbreviations", test_parse_abbreviations_are_refused},
       {"parse: unknown", test_parse_unknown_option_is_named},
       {"parse: twice", test_parse_option_given_twice_is_refused},
-      {"parse: value missing or unwanted", test_parse_value_missing_or_unwanted_is_told},
+      {"parse: value missing or unwanted", test_parse_value_missing_or_unwanted_is_refused},
       {"parse: operands", test_parse_counts_the_operands},
       {"parse: failure leaves outputs", test_parse_failure_leaves_the_outputs},
       {"help: every option", test_parse_help_prints_every_option_and_default},
-      {"describe: default, unit, range", test_describe_tells_default_unit_range_and_resume},
+      {"describe: default, unit, range", test_describe_has_default_unit_range_and_resume},
       {"needs: of what is given", test_needs_of_a_given_option_hold_for_its_default_too},
       {"needs: of values", test_needs_of_values_are_theirs_alone},
       {"needs: described", test_needs_are_described},

@@ -39,7 +39,7 @@ static piece next(walk *w)
   piece p;
   CHECK_OK(piece_next(NULL, w->config, &w->text, &w->state, &p));
   w->state.step += 1;
-  piece_done(&p, &w->state);
+  piece_advance(&p, &w->state);
   return p;
 }
 
@@ -88,7 +88,7 @@ static void test_truncated_windows_cover_an_epoch(void)
       for (uint64_t length = steps; length <= 40; length += 3) {
         const unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, steps, stride);
         walk w = walk_new(&config, length);
-        const piece_count count = piece_counted(&config, &w.text);
+        const piece_count count = piece_totals(&config, &w.text);
         for (uint64_t epoch = 0; epoch < 3; ++epoch) {
           CU_ASSERT_EQUAL(check_epoch(&w, length / stride * stride), length / stride);
         }
@@ -121,7 +121,7 @@ static void test_random_partition_takes_whole_windows_from_the_zero_state(void)
   config.partition = UNROLL_PARTITION_RANDOM;
   walk w = walk_new(&config, 45);
   const uint64_t windows = w.text.batches;
-  const piece_count count = piece_counted(&config, &w.text);
+  const piece_count count = piece_totals(&config, &w.text);
   CU_ASSERT(windows == 5 && count.per_epoch == 5 && count.updates == 15 && count.longest == 7);
   for (uint64_t k = 0; k < 2 * windows; ++k) {
     piece p = next(&w);
@@ -139,7 +139,7 @@ static void test_full_is_one_piece(void)
   const unroll_config config = config_of(UNROLL_BPTT_FULL, 64, 0);
   for (uint64_t length = 1; length < 2000; length = 3 * length + 1) {
     walk w = walk_new(&config, length);
-    const piece_count count = piece_counted(&config, &w.text);
+    const piece_count count = piece_totals(&config, &w.text);
     for (uint64_t epoch = 0; epoch < 3; ++epoch) { CU_ASSERT_EQUAL(check_epoch(&w, length), 1); }
     CU_ASSERT(count.updates == 3 && count.per_epoch == 1 && count.longest == length);
   }
@@ -158,7 +158,7 @@ static void test_randomized_pieces_cover_an_epoch(void)
       const uint64_t first = check_epoch(&w, length);
       (void)check_epoch(&w, length);
       (void)check_epoch(&w, length);
-      const piece_count count = piece_counted(&config, &w.text);
+      const piece_count count = piece_totals(&config, &w.text);
       CU_ASSERT(count.updates == w.state.step && count.per_epoch == first);
 
       size_t longest = 0;
@@ -275,7 +275,7 @@ static void test_randomized_of_one_step_is_cut_everywhere(void)
 {
   const unroll_config config = config_of(UNROLL_BPTT_RANDOMIZED, 1, 0);
   walk w = walk_new(&config, 300);
-  const piece_count count = piece_counted(&config, &w.text);
+  const piece_count count = piece_totals(&config, &w.text);
   CU_ASSERT_EQUAL(check_epoch(&w, 300), 300);
   CU_ASSERT(count.updates == 900 && count.per_epoch == 300 && count.longest == 1);
   CU_ASSERT(piece_xi(&config) == 1.0);

@@ -56,7 +56,7 @@ static void test_bits_change_with_every_input(void)
 }
 
 /* The counters are no sum or exclusive or of each other: (i, j) and (j, i) differ. */
-static void test_bits_tell_the_counters_apart(void)
+static void test_bits_differ_by_counter(void)
 {
   int equal = 0;
   for (uint64_t k = 0; k < 1000; ++k) {
@@ -115,7 +115,7 @@ int main(void)
       {"bits: the contract's numbers", test_bits_are_those_of_the_contract},
       {"bits: no memory", test_bits_do_not_depend_on_what_was_drawn_before},
       {"bits: every input counts", test_bits_change_with_every_input},
-      {"bits: counters are told apart", test_bits_tell_the_counters_apart},
+      {"bits: counters differ", test_bits_differ_by_counter},
       {"uniform: moments", test_uniform_has_the_moments_of_its_distribution},
       {"below: uniform", test_below_is_uniform_over_its_range},
       {"below: ends", test_below_at_the_ends_of_n_stays_inside},

@@ -392,7 +392,7 @@ static int gradient_is(const layer *l, const unit *u, const matrix *from, size_t
   dot d = dot_start(0);
   for (size_t k = 0; k < c->recurrent && t + 1 < l->n.T; ++k) {
     for (size_t i = 0; i < l->n.H; ++i) {
-      dot_add(&d, *at(deltas, row + l->n.B, (c->from + k) * block + i),
+      dot_add(&d, *at(deltas, row + l->n.B, (c->first_recurrent + k) * block + i),
               (unroll_real)l->xi * *at(&l->W, k * block + i, j));
     }
   }
@@ -633,7 +633,7 @@ static void check_clear(sizes n, const cell *c)
     window_copy(&l.w, &expected);
     memset(at(&expected.h, row, 0), 0, expected.h.width * sizeof *expected.h.x);
     if (c->memory) { memset(at(&expected.c, row, 0), 0, expected.c.width * sizeof *expected.c.x); }
-    recurrence_clear(&r, t, b);
+    recurrence_zero_state(&r, t, b);
     CHECK_AT(window_equal(&expected, &l.w) && panels_are(&l),
              "T %zu B %zu H %zu shards %zu cell %d slot %zu", n.T, n.B, n.H, n.shards, (int)c->id,
              t);
@@ -641,7 +641,7 @@ static void check_clear(sizes n, const cell *c)
   matrix before = flat_new(l.panels.cols);
   matrix_copy(&l.panels, &before);
   r.state_panels = NULL; /* not wanted: the rows alone */
-  recurrence_clear(&r, n.T, 0);
+  recurrence_zero_state(&r, n.T, 0);
   CU_ASSERT(*at(&l.w.h, n.T * n.B, 0) == 0 && matrix_equal(&before, &l.panels));
   matrix_free(&before);
   window_free(&expected);
@@ -666,7 +666,7 @@ static void check_ended(const cell *c)
   recurrence r = whole(&l), until = steps_of(&l, 0, end);
   recurrence_forward(&r);
   for (size_t t = end; t < n.T; ++t) {
-    recurrence_clear(&r, t + 1, b);
+    recurrence_zero_state(&r, t + 1, b);
     memset(at(&l.w.dh, t * n.B + b, 0), 0, bytes);
   }
   window_copy(&l.w, &forward);

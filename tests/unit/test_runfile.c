@@ -73,11 +73,11 @@ static int one_line_with(const char *part)
 static void check_refused(const char *path, const char *part)
 {
   run *r = NULL;
-  int64_t alive = memory_alive();
+  int64_t alive = memory_live_blocks();
   CHECK_FAILS(runfile_read(path, &r), UNROLL_ERR_INPUT, part);
   CU_ASSERT(one_line_with(path));
   CU_ASSERT_PTR_NULL(r);
-  CU_ASSERT_EQUAL(memory_alive(), alive);
+  CU_ASSERT_EQUAL(memory_live_blocks(), alive);
   CU_ASSERT_EQUAL(left_open(), 0);
 }
 
@@ -436,12 +436,12 @@ static void test_write_over_a_large_file_does_not_read_it(void)
 {
   char path[300];
   run *r = example_run(small);
-  uint64_t before = memory_peak();
+  uint64_t before = memory_peak_rss();
   new_path(path);
   test_write_file(path, "", 0);
   CU_ASSERT_EQUAL(truncate(path, (off_t)1 << 30), 0);
   CHECK_OK(runfile_write(path, r));
-  CU_ASSERT(memory_peak() - before < (uint64_t)1 << 29);
+  CU_ASSERT(memory_peak_rss() - before < (uint64_t)1 << 29);
   run_free(&r);
 }
 

@@ -106,7 +106,7 @@ static run_state validated(const unroll_config *config, size_t n, const double *
   run_state state = fresh();
   for (size_t i = 0; i < n; ++i) {
     state.step = i + 1;
-    (void)schedule_validated(config, losses[i], &state);
+    (void)schedule_record_validation(config, losses[i], &state);
   }
   return state;
 }
@@ -116,13 +116,13 @@ static void test_validated_keeps_the_best(void)
   unroll_config config = config_of(UNROLL_SCHEDULE_CONSTANT);
   run_state state = fresh();
   state.step = 10;
-  CU_ASSERT_TRUE(schedule_validated(&config, 3.0, &state));
+  CU_ASSERT_TRUE(schedule_record_validation(&config, 3.0, &state));
   state.step = 20;
-  CU_ASSERT_TRUE(schedule_validated(&config, 2.0, &state));
+  CU_ASSERT_TRUE(schedule_record_validation(&config, 2.0, &state));
   state.step = 30;
-  CU_ASSERT_FALSE(schedule_validated(&config, 2.0, &state)); /* as good is not better */
+  CU_ASSERT_FALSE(schedule_record_validation(&config, 2.0, &state)); /* as good is not better */
   state.step = 40;
-  CU_ASSERT_FALSE(schedule_validated(&config, (double)NAN, &state));
+  CU_ASSERT_FALSE(schedule_record_validation(&config, (double)NAN, &state));
   CU_ASSERT_EQUAL(state.best_loss, 2.0);
   CU_ASSERT_EQUAL(state.best_step, 20);
   CU_ASSERT_EQUAL(state.validations_since_best, 2);

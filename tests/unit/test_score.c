@@ -54,8 +54,8 @@ static text_source streams_of(size_t B, uint64_t length)
   return s;
 }
 
-/* What a listener hears, stream by stream, and the sums of score_text. */
-struct heard {
+/* What the listener was called with, stream by stream, and the sums of score_text. */
+struct collected {
   size_t B, length;
   uint64_t steps;
   double *nll; /* (B, length) */
@@ -64,9 +64,9 @@ struct heard {
 };
 
 /* Of one shard a sequence: nll is (B, T), y (T, B). */
-static void hear(void *context, size_t T, const int32_t *y, const double *nll)
+static void collect(void *context, size_t T, const int32_t *y, const double *nll)
 {
-  struct heard *h = context;
+  struct collected *h = context;
   for (size_t b = 0; b < h->B; ++b) {
     for (size_t t = 0; t < T; ++t) {
       h->nll[b * h->length + h->steps + t] = nll[b * T + t];
@@ -76,20 +76,20 @@ static void hear(void *context, size_t T, const int32_t *y, const double *nll)
   h->steps += T;
 }
 
-static struct heard score(const unroll_params *p, const text_source *s, size_t T)
+static struct collected score(const unroll_params *p, const text_source *s, size_t T)
 {
-  struct heard h = {.B = s->cut.count, .length = (size_t)s->length};
+  struct collected h = {.B = s->cut.count, .length = (size_t)s->length};
   network *net = network_of(p, T, s->cut.count, s->cut.count);
   h.nll = calloc(h.B * h.length, sizeof *h.nll);
   h.y = calloc(h.B * h.length, sizeof *h.y);
   h.sums = calloc(h.B, sizeof *h.sums);
   if (h.nll == NULL || h.y == NULL || h.sums == NULL) { abort(); }
-  score_text(net, s, (score_listener){.call = hear, .context = &h}, h.sums);
+  score_text(net, s, (score_listener){.call = collect, .context = &h}, h.sums);
   network_free(&net);
   return h;
 }
 
-static void heard_free(struct heard *h)
+static void collected_free(struct collected *h)
 {
   free(h->nll);
   free(h->y);
@@ -103,11 +103,11 @@ static void test_uniform_model_has_perplexity_V(void)
   for (size_t L = 1; L <= 2; ++L) {
     unroll_params *p = params_of(L, 0.0);
     text_source s = streams_of(3, 40);
-    struct heard h = score(p, &s, 16);
+    struct collected h = score(p, &s, 16);
     for (size_t b = 0; b < 3; ++b) {
       CU_ASSERT_DOUBLE_EQUAL(exp(h.sums[b] / 40), VOCAB, 1e-12 * VOCAB);
     }
-    heard_free(&h);
+    collected_free(&h);
     free(s.tokens);
     unroll_params_free(&p);
   }
@@ -118,10 +118,10 @@ static void test_started_model_is_close_to_ln_V(void)
   for (size_t L = 1; L <= 3; ++L) {
     unroll_params *p = params_of(L, 1.0);
     text_source s = streams_of(4, 500);
-    struct heard h = score(p, &s, 64);
+    struct collected h = score(p, &s, 64);
     double loss = (h.sums[0] + h.sums[1] + h.sums[2] + h.sums[3]) / 2000;
     CU_ASSERT_DOUBLE_EQUAL(loss, log(VOCAB), 0.05);
-    heard_free(&h);
+    collected_free(&h);
     free(s.tokens);
     unroll_params_free(&p);
   }
@@ -134,11 +134,11 @@ static void test_extreme_logits_stay_finite(void)
   const unroll_tensor *b_q = unroll_params_find(p, "output", "b_q");
   text_source s = streams_of(1, 50);
   p->values[unroll_tensor_index(b_q, 5, 0)] = 1e6f;
-  struct heard h = score(p, &s, 50);
+  struct collected h = score(p, &s, 50);
   for (size_t t = 0; t < 50; ++t) {
     CU_ASSERT_DOUBLE_EQUAL(h.nll[t], h.y[t] == 5 ? 0.0 : 1e6, 1e-6);
   }
-  heard_free(&h);
+  collected_free(&h);
   free(s.tokens);
   unroll_params_free(&p);
 }
@@ -189,16 +189,16 @@ static void test_score_in_windows_equals_score_of_the_whole(void)
   for (size_t L = 1; L <= 2; ++L) {
     unroll_params *p = params_of(L, 2.0);
     text_source s = streams_of(B, LENGTH);
-    struct heard whole = score(p, &s, LENGTH);
+    struct collected whole = score(p, &s, LENGTH);
     CU_ASSERT_EQUAL(whole.steps, LENGTH);
     for (size_t i = 0; i < sizeof windows / sizeof windows[0]; ++i) {
-      struct heard h = score(p, &s, windows[i]);
+      struct collected h = score(p, &s, windows[i]);
       CU_ASSERT_EQUAL(h.steps, LENGTH);
       CU_ASSERT(memcmp(h.nll, whole.nll, B * LENGTH * sizeof *h.nll) == 0);
       CU_ASSERT(memcmp(h.sums, whole.sums, B * sizeof *h.sums) == 0);
-      heard_free(&h);
+      collected_free(&h);
     }
-    heard_free(&whole);
+    collected_free(&whole);
     free(s.tokens);
     unroll_params_free(&p);
   }
@@ -209,7 +209,7 @@ static void test_score_hears_every_target_and_sums_what_it_tells(void)
   enum { B = 4, LENGTH = 50 };
   unroll_params *p = params_of(1, 1.0);
   text_source s = streams_of(B, LENGTH);
-  struct heard h = score(p, &s, 16);
+  struct collected h = score(p, &s, 16);
   const uint8_t *tokens = s.tokens;
   int same = 1;
   for (size_t b = 0; b < B; ++b) {
@@ -221,7 +221,7 @@ static void test_score_hears_every_target_and_sums_what_it_tells(void)
     CU_ASSERT_DOUBLE_EQUAL(h.sums[b] / sum, 1.0, 1e-12);
   }
   CU_ASSERT(same);
-  heard_free(&h);
+  collected_free(&h);
   free(s.tokens);
   unroll_params_free(&p);
 }
@@ -232,7 +232,7 @@ static void test_score_of_a_stream_does_not_depend_on_the_others(void)
   enum { B = 5, LENGTH = 60 };
   unroll_params *p = params_of(2, 2.0);
   text_source s = streams_of(B, LENGTH);
-  struct heard together = score(p, &s, 32);
+  struct collected together = score(p, &s, 32);
   int before = omp_get_max_threads();
 
   for (size_t b = 0; b < B; ++b) {
@@ -240,13 +240,13 @@ static void test_score_of_a_stream_does_not_depend_on_the_others(void)
     omp_set_num_threads(1 + (int)b);
     one.tokens = (uint8_t *)s.tokens + b * LENGTH;
     one.cut.B = one.cut.count = 1;
-    struct heard h = score(p, &one, 32);
+    struct collected h = score(p, &one, 32);
     CU_ASSERT(memcmp(h.nll, together.nll + b * LENGTH, LENGTH * sizeof *h.nll) == 0);
     CU_ASSERT_EQUAL(h.sums[0], together.sums[b]);
-    heard_free(&h);
+    collected_free(&h);
   }
   omp_set_num_threads(before);
-  heard_free(&together);
+  collected_free(&together);
   free(s.tokens);
   unroll_params_free(&p);
 }
@@ -258,11 +258,11 @@ static void test_score_depends_on_what_came_before(void)
   text_source s = streams_of(1, 40), later = s;
   later.tokens = (uint8_t *)s.tokens + 20;
   streams_cut(&later, 20);
-  struct heard whole = score(p, &s, 20), half = score(p, &later, 20);
+  struct collected whole = score(p, &s, 20), half = score(p, &later, 20);
   CU_ASSERT_EQUAL(half.y[0], whole.y[20]);
   CU_ASSERT(fabs(half.nll[0] - whole.nll[20]) > 1e-3);
-  heard_free(&half);
-  heard_free(&whole);
+  collected_free(&half);
+  collected_free(&whole);
   free(s.tokens);
   unroll_params_free(&p);
 }
@@ -282,9 +282,9 @@ static void test_score_begins_each_batch_with_the_zero_state(void)
     text_source one = s;
     one.tokens = (uint8_t *)s.tokens + text_source_stretch(&windows, 0, k, 0).start;
     streams_cut(&one, T);
-    struct heard h = score(p, &one, T);
+    struct collected h = score(p, &one, T);
     alone += h.sums[0];
-    heard_free(&h);
+    collected_free(&h);
   }
   network *net = network_of(p, T, 1, 1);
   score_text(net, &windows, (score_listener){0}, &together);

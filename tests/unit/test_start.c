@@ -155,7 +155,7 @@ static void test_start_by_parts_is_the_whole(void)
           &(unroll_shape){.V = models[m].V, .H = models[m].H, .L = models[m].L}, &parts));
       const size_t n = parts->n, cut[] = {0, n / 7, n / 7 + 1, n / 3, n / 2 + 5, n};
       for (size_t k = 5; k-- > 0;) {
-        CHECK_OK(params_start_part(
+        CHECK_OK(params_start_range(
             parts, &(unroll_start){.init = (unroll_init)init, .scale = 0.9, .seed = 11}, cut[k],
             cut[k + 1]));
       }

@@ -12,15 +12,15 @@ static const size_t lengths[] = {16,
                                  KERNELS_NORM_BLOCK + 16,
                                  5 * KERNELS_NORM_BLOCK + 48};
 
-/* The norm, its blocks computed by `sharers` one after the other. */
-static double shared_norm_of(const matrix *g, const sparse_rows *rows, size_t sharers)
+/* The norm, its blocks divided over `ranks`, one after the other. */
+static double norm_by_ranks(const matrix *g, const sparse_rows *rows, size_t ranks)
 {
   size_t count = update_norm_blocks(g->cols);
   double *blocks = test_alloc(count + 1, sizeof *blocks);
   for (size_t i = 0; i < count; ++i) { blocks[i] = NAN; }
   blocks[count] = -77;
-  for (size_t r = 0; r < sharers; ++r) {
-    update_squares(g->cols, g->x, rows, count * r / sharers, count * (r + 1) / sharers, blocks);
+  for (size_t r = 0; r < ranks; ++r) {
+    update_sum_squares(g->cols, g->x, rows, count * r / ranks, count * (r + 1) / ranks, blocks);
   }
   CU_ASSERT(blocks[count] == -77);
   double norm = update_norm(count, blocks);
@@ -30,7 +30,7 @@ static double shared_norm_of(const matrix *g, const sparse_rows *rows, size_t sh
 
 static double norm_of(const matrix *g)
 {
-  return shared_norm_of(g, NULL, 1);
+  return norm_by_ranks(g, NULL, 1);
 }
 
 /* ---------------------------------------------------------------------- norm */
@@ -168,9 +168,9 @@ static void test_sparse_norm_and_update_are_those_of_the_whole(void)
       uint32_t *row = test_alloc(shapes[i][2], sizeof *row);
       sparse_rows rows = sparse_gradient(&g, shapes[i][0], shapes[i][1], row);
       omp_set_num_threads(thread_counts[(size_t)time % COUNT(thread_counts)]);
-      for (size_t sharers = 1; sharers <= 3; ++sharers) {
-        CU_ASSERT(shared_norm_of(&g, &rows, sharers) == norm_of(&g));
-        CU_ASSERT(shared_norm_of(&g, NULL, sharers) == norm_of(&g));
+      for (size_t ranks = 1; ranks <= 3; ++ranks) {
+        CU_ASSERT(norm_by_ranks(&g, &rows, ranks) == norm_of(&g));
+        CU_ASSERT(norm_by_ranks(&g, NULL, ranks) == norm_of(&g));
       }
       matrix_fill(&w);
       matrix_copy(&w, &w_sparse);
@@ -180,7 +180,7 @@ static void test_sparse_norm_and_update_are_those_of_the_whole(void)
       CU_ASSERT(matrix_equal(&w, &w_sparse));
       if (rows.n_rows > 0) {
         g.x[rows.begin + row[rows.n_rows / 2] * rows.ld + rows.ld - 1] = NAN;
-        CU_ASSERT(isnan(shared_norm_of(&g, &rows, 2)));
+        CU_ASSERT(isnan(norm_by_ranks(&g, &rows, 2)));
       }
       free(row);
       matrix_free(&g);
