@@ -26,7 +26,7 @@
 #define MAX_NR 32
 
 /* Fewer panels than these do not repay packing: dZ is read where it lies. */
-#define LEAST_PANELS 4
+#define LEAST_PANELS 8
 
 /* A combined element costs as much as so many multiply-adds: it goes through memory, on one thread. */
 #define COMBINE_WORK 16
