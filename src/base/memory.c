@@ -1,8 +1,10 @@
+#define _DEFAULT_SOURCE /* madvise */
 #include "base/memory.h"
 
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 /* Header stored before a block: malloc aligns to 16 bytes at least, so there is room. */
@@ -12,6 +14,10 @@ typedef struct head {
 } head;
 _Static_assert(_Alignof(max_align_t) >= sizeof(head), "room for a head before an aligned block");
 
+/* [bytes] A large page, and from what size on a block begins with one and asks for them: fewer would waste too much. */
+#define LARGE_PAGE ((size_t)1 << 21)
+#define MANY_PAGES (4 * LARGE_PAGE)
+
 static _Atomic int64_t alive;
 static _Atomic int64_t total;
 static _Atomic uint64_t held;
@@ -20,18 +26,23 @@ unroll_status memory_new(size_t count, size_t size, const char *what, void *out)
 {
   size_t bytes = 0;
 
-  if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - MEMORY_ALIGNMENT) {
+  if (__builtin_mul_overflow(count, size, &bytes) || bytes > PTRDIFF_MAX - LARGE_PAGE) {
     return unroll_fail(UNROLL_ERR_MEMORY,
                        "%s: %zu elements of %zu bytes are more than a machine can address", what,
                        count, size);
   }
   /* calloc knows which pages come zeroed from the system and leaves them alone: they cost nothing until
    * they are used, and then lie near the thread that uses them. */
-  unsigned char *whole = calloc(1, bytes + MEMORY_ALIGNMENT);
+  const size_t alignment = bytes < MANY_PAGES ? MEMORY_ALIGNMENT : LARGE_PAGE;
+  unsigned char *whole = calloc(1, bytes + alignment);
   if (whole == NULL) {
     return unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for %zu bytes", what, bytes);
   }
-  unsigned char *block = whole + MEMORY_ALIGNMENT - (uintptr_t)whole % MEMORY_ALIGNMENT;
+  unsigned char *block = whole + alignment - (uintptr_t)whole % alignment;
+#ifdef MADV_HUGEPAGE
+  /* Where the system gives large pages on request only. Rows that are far apart then need few entries of the TLB. */
+  if (bytes >= MANY_PAGES) { (void)madvise(block, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); }
+#endif
   const head h = {whole, bytes};
   memcpy(block - sizeof h, &h, sizeof h);
   memcpy(out, &block, sizeof block);

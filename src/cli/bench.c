@@ -293,10 +293,20 @@ static json_t *pack_result(const configuration *c, const unroll_bench_result *r)
   return o;
 }
 
+static size_t bytes_of(size_t reals)
+{
+  return reals * sizeof(unroll_real);
+}
+
+/* And the blocks that follow them. */
 static void print_caches(const cpu_cache_sizes *c)
 {
+  const block_sizes b = blocks_of(c);
   (void)printf("\ncaches: L1d %.10g KiB, L2 %.10g KiB, L3 %.10g KiB\n", (double)c->l1d / 1024,
                (double)c->l2 / 1024, (double)c->l3 / 1024);
+  (void)printf("blocks: panel %.10g KiB, block %.10g KiB, whole %.10g KiB\n",
+               (double)bytes_of(b.panel) / 1024, (double)bytes_of(b.block) / 1024,
+               (double)bytes_of(b.whole) / 1024);
 }
 
 /* Takes over `results`, to be printed under `key`; `lost`: there was no memory for one. */
@@ -305,10 +315,13 @@ static unroll_status print_json(const cpu_cache_sizes *caches, const char *key, 
 {
   char cpu[256];
   cpu_name(sizeof cpu, cpu);
-  json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I}, s:o}", "version",
-                             UNROLL_VERSION, "revision", build_revision, "cpu", cpu, "kernels",
-                             kernels_name(), "caches", "l1d", (json_int_t)caches->l1d, "l2",
-                             (json_int_t)caches->l2, "l3", (json_int_t)caches->l3, key, results);
+  const block_sizes b = blocks_of(caches);
+  json_t *object = json_pack(
+      "{s:s, s:s, s:s, s:s, s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I}, s:o}", "version", UNROLL_VERSION,
+      "revision", build_revision, "cpu", cpu, "kernels", kernels_name(), "caches", "l1d",
+      (json_int_t)caches->l1d, "l2", (json_int_t)caches->l2, "l3", (json_int_t)caches->l3, "blocks",
+      "panel", (json_int_t)bytes_of(b.panel), "block", (json_int_t)bytes_of(b.block), "whole",
+      (json_int_t)bytes_of(b.whole), key, results);
   return cli_print_json(object, object == NULL || lost);
 }
 
@@ -450,7 +463,8 @@ const cli_command cli_bench = {
              "nothing beside it, and `hidden` the share of that time that runs beside the\n"
              "computing. `memory` is the largest of a rank since the program started.\n"
              "`caches` are those of the first core, or what the environment variable\n"
-             "UNROLL_CACHES says. Compare only figures of one run.\n"
+             "UNROLL_CACHES says, `blocks` what the kernels take of an operand at a time for\n"
+             "them (src/kernels/blocks.h). Compare only figures of one run.\n"
              "\n"
              "With --exchange `bytes sent` is what a rank sends to others that share no memory\n"
              "with it, and `ratio` how many times sooner than MPI_Allreduce it ends.\n"

@@ -11,6 +11,7 @@ extern const kernel_table kernel_table_avx512, kernel_table_avx2;
 extern const kernel_table kernel_table_portable;
 
 static const kernel_table *chosen;
+static block_sizes blocks;
 
 typedef struct path {
   const kernel_table *table;
@@ -59,8 +60,11 @@ static unroll_status choose(void)
 
 unroll_status kernels_start(void)
 {
+  cpu_cache_sizes caches;
   unroll_status st = choose();
+  if (st == UNROLL_OK) { st = cpu_caches(CPU_CACHE_FOLDER, &caches); }
   if (st != UNROLL_OK) { return st; }
+  blocks = blocks_of(&caches);
 #if defined(__x86_64__)
   const unsigned flush_to_zero = 0x8000, denormals_are_zero = 0x0040; /* bits of MXCSR */
   /* LLVM's libomp gives each region the setting that its first thread had before, and that thread has it back
@@ -75,6 +79,11 @@ unroll_status kernels_start(void)
 const kernel_table *kernels(void)
 {
   return chosen;
+}
+
+const block_sizes *kernels_blocks(void)
+{
+  return &blocks;
 }
 
 const char *kernels_name(void)

@@ -5,139 +5,226 @@
 
 #include <assert.h>
 #include <omp.h>
+#include <stdbool.h>
 #include <string.h>
 
 /* ----------------------------------------------------------- weight gradient */
 
 /*
- * The work is cut into pieces: (part of the shards) x (panel of columns) x (tile of rows). Usually one part holds all shards;
- * a product with few tiles is cut into 2^k subtrees as well, whose sums are combined at the end by the
- * upper levels of the same tree. PIECES per thread keep the threads equally busy.
+ * The loops of Goto and van de Geijn (2008), around the shard tree. Each thread has a share, (part of the shards) x
+ * (tiles of rows) x (panels of columns), and of it, from the outermost loop to the innermost:
  *
- * Two orders, by what stays in the second-level cache while the other operand streams past:
+ *   block    of row tiles and panels, whose nodes of the tree have room in scratch
+ *   chunk    of the tree, some shards: of it the rows of dZ are packed (second-level cache)
+ *   panel    of h, of the chunk's tokens (first-level cache)
+ *   tile     of rows
  *
- *   by panel   a panel of h (tokens x nr) stays, tiles of dZ pass        many tokens
- *   by rows    a block of rows of dZ (ROW_BYTES) stays, panels pass      few tokens, many rows: large V
+ * Usually one part holds all shards; a product with few tiles is cut into 2^k subtrees as well, whose sums are combined
+ * at the end by the upper levels of the same tree. The bits depend on none of it.
  */
-#define PIECES          4
-#define ROW_BYTES       ((size_t)1 << 18)
-#define LEAST_ROW_TILES 4 /* in a block of rows, else h would stream too often */
-#define MAX_MR          14
-#define MAX_NR          32
+#define MAX_MR 14
+#define MAX_NR 32
+
+/* Fewer panels than these do not repay packing: dZ is read where it lies. */
+#define LEAST_PANELS 8
+
+/* A combined element costs as much as so many multiply-adds: it goes through memory, on one thread. */
+#define COMBINE_WORK 16
+
+/* Parts are doubled while there are fewer tiles in all than these for each thread. */
+#define PIECES 4
+
+/* [bytes] Of the nodes of a thread, for which its blocks are cut. They are written and read once a chunk. */
+#define NODES_BYTES ((size_t)1 << 21)
+
+static size_t least(size_t a, size_t b)
+{
+  return a < b ? a : b;
+}
+
+static size_t most(size_t a, size_t b)
+{
+  return a > b ? a : b;
+}
+
+/* Tokens of a chunk: whole shards, at least one. */
+static size_t chunk_tokens(size_t shard_tokens)
+{
+  return most(kernels_blocks()->panel / kernels()->nr, shard_tokens);
+}
+
+static size_t packed_most(size_t shard_tokens)
+{
+  return kernels_pad(most(kernels_blocks()->block, chunk_tokens(shard_tokens) * kernels()->pack));
+}
+
+static size_t nodes_most(void)
+{
+  return kernels_pad(most(NODES_BYTES / sizeof(unroll_real), SHARD_TREE_LEVELS * kernels()->node));
+}
 
 /* Below PIECES * threads pieces the parts are doubled: at most twice as many partial tiles. */
-size_t gradient_scratch(size_t threads)
+static size_t parts_most(size_t threads)
 {
   return 2 * PIECES * threads * (MAX_MR * MAX_NR + MAX_MR);
 }
 
+size_t gradient_scratch(size_t shard_tokens, size_t threads)
+{
+  return parts_most(threads) + threads * (packed_most(shard_tokens) + nodes_most());
+}
+
 typedef struct plan {
-  size_t parts;         /* subtrees */
-  size_t begin, end;    /* rows of the result */
-  size_t panels, tiles; /* of these rows */
-  size_t tokens;        /* of a shard */
-  size_t row_tiles;     /* of a block of rows; 0: by panel */
-  size_t part_elements; /* of one part's partial result: dW panel by panel, then db */
+  size_t begin, end;            /* rows of the result */
+  size_t panels, tiles;         /* of these rows */
+  size_t tokens;                /* of a shard */
+  size_t parts, down, across;   /* shares: subtrees, of the tiles, of the panels */
+  size_t shards, group, chunk;  /* of a part; of a chunk: 2^n groups, or one shard */
+  size_t row_tiles, row_panels; /* of a block */
+  size_t part_elements;         /* of one part's partial result: dW panel by panel, then db */
 } plan;
+
+/* The largest share decides; of packing, as if it were a panel more. */
+static void cut_among_threads(plan *c, size_t threads, bool parts_are_given)
+{
+  const size_t all = c->parts * c->shards;
+  size_t best = SIZE_MAX;
+  for (size_t parts = c->parts; all / c->group % parts == 0; parts *= 2) {
+    for (size_t across = 1; across <= least(threads, c->panels); ++across) {
+      const size_t down = least(c->tiles, ceil_div(threads, least(threads, parts * across)));
+      const size_t turns = ceil_div(parts * down * across, threads);
+      const size_t share = ceil_div(c->tiles, down) * (ceil_div(c->panels, across) + 1);
+      size_t work = turns * share * (all / parts * c->tokens);
+      if (parts > 1 && !parts_are_given) { work += parts * c->tiles * c->panels * COMBINE_WORK; }
+      if (work < best) {
+        best = work;
+        c->parts = parts;
+        c->down = down;
+        c->across = across;
+      }
+    }
+    if (parts_are_given || parts * c->tiles * c->panels >= PIECES * threads) { break; }
+  }
+  c->shards = all / c->parts;
+}
 
 static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t threads)
 {
   const kernel_table *k = kernels();
-  plan c = {.parts = 1,
-            .begin = begin,
+  const bool apart = p->per_shard > 0; /* each shard is a part, and its own result */
+  plan c = {.begin = begin,
             .end = end,
             .panels = panel_count(p->N),
-            .tiles = (end - begin + k->mr - 1) / k->mr,
-            .tokens = p->T * (p->B / p->shards)};
-  if (p->per_shard > 0) { /* each shard is a part, and its own result */
-    c.parts = p->shards;
-    return c;
+            .tiles = ceil_div(end - begin, k->mr),
+            .tokens = p->T * (p->B / p->shards),
+            .parts = apart ? p->shards : 1,
+            .shards = apart ? 1 : p->shards,
+            .group = apart ? 1 : p->group,
+            .chunk = 1,
+            .part_elements = (end - begin) * (panel_count(p->N) * k->nr + 1)};
+  cut_among_threads(&c, threads, apart);
+
+  const size_t room = chunk_tokens(c.tokens);
+  size_t waiting = 2; /* nodes of the tree above a chunk: the group at hand, and the levels */
+  if (c.group * c.tokens <= room) { c.chunk = c.group; }
+  while (c.chunk % c.group == 0 && 2 * c.chunk * c.tokens <= room &&
+         c.shards % (2 * c.chunk) == 0) {
+    c.chunk *= 2;
   }
-  size_t units = p->shards / p->group;
-  while (c.parts * 2 <= units && units % (c.parts * 2) == 0 &&
-         c.parts * c.panels * c.tiles < PIECES * threads) {
-    c.parts *= 2;
-  }
-  c.part_elements = (end - begin) * (c.panels * k->nr + 1);
-  size_t row_tiles = ROW_BYTES / (p->T * p->B * k->mr * sizeof(unroll_real));
-  if (row_tiles >= LEAST_ROW_TILES && c.tiles >= 2 * PIECES * threads) { c.row_tiles = row_tiles; }
+  while ((c.shards / c.chunk) >> (waiting - 2) > 0) { ++waiting; }
+  const size_t nodes = nodes_most() / k->node / waiting; /* tiles for which there is room */
+  c.row_tiles = most(1, kernels_blocks()->block / (c.chunk * c.tokens * k->pack));
+  c.row_tiles = least(least(c.row_tiles, nodes), ceil_div(c.tiles, c.down));
+  c.row_panels = most(1, nodes / c.row_tiles);
   return c;
 }
 
-/* Row tiles [first, last) of one part and panel. */
-static void gradient_piece(const weight_gradient *p, const plan *c, size_t part, size_t panel,
-                           size_t first, size_t last)
+/* A block's tiles [first, last), a chunk of a part. */
+static gradient_block block_of(const weight_gradient *p, const plan *c, size_t part, size_t first,
+                               size_t last, size_t shard)
 {
   const kernel_table *k = kernels();
-  size_t in_shard = p->B / p->shards, shards = p->shards / c->parts;
-  size_t row = c->begin + first * k->mr, column = panel * k->nr, width = panel_width(p->N, panel);
-  unroll_real *C = p->dW + row * p->ld_dW + column, *sums = p->db != NULL ? p->db + row : NULL;
-  size_t ldc = p->ld_dW, shard_rows = (p->panel_T + 1) * in_shard;
-  const unroll_real *h = p->h + panel * state_panels_stride(p->panel_T, p->B);
-
-  if (p->per_shard > 0) {
-    C += part * p->per_shard;
-    if (sums != NULL) { sums += part * p->per_shard; }
-  } else if (c->parts > 1) {
-    unroll_real *mine = p->scratch + part * c->part_elements;
-    size_t rows = c->end - c->begin, in_part = row - c->begin;
-    C = mine + panel * k->nr * rows + in_part * k->nr;
-    ldc = k->nr;
-    sums = mine + c->panels * k->nr * rows + in_part;
-  }
-  gradient_block block = {.first = row,
-                          .last =
-                              c->begin + last * k->mr < c->end ? c->begin + last * k->mr : c->end,
-                          .columns = width,
-                          .shards = shards,
-                          .group = p->per_shard > 0 ? 1 : p->group,
-                          .tokens = c->tokens,
-                          .B = h + (part * shards * shard_rows + p->slot * in_shard) * width,
-                          .ldb = width,
-                          .shard_B = shard_rows * width,
-                          .add = p->per_shard > 0,
-                          .C = C,
-                          .ldc = ldc,
-                          .sums = p->db != NULL && panel == 0 ? sums : NULL};
+  const size_t in_shard = p->B / p->shards;
+  gradient_block b = {.first = c->begin + first * k->mr,
+                      .last = least(c->begin + last * k->mr, c->end),
+                      .shard = shard,
+                      .shards = c->chunk,
+                      .all = c->shards,
+                      .group = c->group,
+                      .tokens = c->tokens,
+                      .add = p->per_shard > 0};
   if (p->source == GRADIENT_ROWS) {
-    block.row_stride = 1;
-    block.token_stride = p->ld_dZ;
-    block.run = in_shard;
-    block.run_stride = p->B * p->ld_dZ;
-    block.shard_A = in_shard * p->ld_dZ;
+    b.row_stride = 1;
+    b.token_stride = p->ld_dZ;
+    b.run = in_shard;
+    b.run_stride = p->B * p->ld_dZ;
+    b.shard_A = in_shard * p->ld_dZ;
   } else {
-    block.row_stride = k->nr;
-    block.token_stride = 1;
-    block.ahead = c->row_tiles > 0 && panel == 0; /* it stays in the cache for the further panels */
-    block.run = k->nr;
-    block.run_stride = p->M * k->nr;
-    block.shard_A = (c->tokens + k->nr - 1) / k->nr * block.run_stride;
+    b.row_stride = k->nr;
+    b.token_stride = 1;
+    b.run = k->nr;
+    b.run_stride = p->M * k->nr;
+    b.shard_A = ceil_div(c->tokens, k->nr) * b.run_stride;
   }
-  block.A = p->dZ + part * shards * block.shard_A;
-  k->gradient(&block);
-  if (p->poll.call != NULL && omp_get_thread_num() == 0) { p->poll.call(p->poll.context); }
+  b.A = p->dZ + (part * c->shards + shard) * b.shard_A;
+  return b;
 }
 
-/* This thread's pieces, a column of tiles at a time: the panel stays in the cache. */
-static void run_by_panel(const weight_gradient *p, const plan *c, size_t thread, size_t threads)
+/* Where a block's panel comes from and goes to. */
+static void set_panel(const weight_gradient *p, const plan *c, size_t part, size_t panel,
+                      gradient_block *b)
 {
-  size_t pieces = c->parts * c->panels * c->tiles;
-  size_t end = pieces * (thread + 1) / threads;
-  for (size_t piece = pieces * thread / threads, next = 0; piece < end; piece = next) {
-    size_t column = piece / c->tiles, begin = column * c->tiles;
-    next = begin + c->tiles < end ? begin + c->tiles : end;
-    gradient_piece(p, c, column / c->panels, column % c->panels, piece - begin, next - begin);
+  const size_t width = panel_width(p->N, panel), nr = kernels()->nr, in_shard = p->B / p->shards;
+  const size_t shard = part * c->shards + b->shard, from = b->first - c->begin;
+  const size_t shard_rows = (p->panel_T + 1) * in_shard;
+  b->columns = width;
+  b->ldb = width;
+  b->shard_B = shard_rows * width;
+  b->B = p->h + panel * state_panels_stride(p->panel_T, p->B) +
+         (shard * shard_rows + p->slot * in_shard) * width;
+  b->C = p->dW + part * p->per_shard + b->first * p->ld_dW + panel * nr;
+  b->ldc = p->ld_dW;
+  b->sums = p->db != NULL ? p->db + part * p->per_shard + b->first : NULL;
+  if (c->parts > 1 && p->per_shard == 0) {
+    unroll_real *mine = p->scratch + part * c->part_elements;
+    b->C = mine + (panel * (c->end - c->begin) + from) * nr;
+    b->ldc = nr;
+    b->sums = p->db != NULL ? mine + c->panels * (c->end - c->begin) * nr + from : NULL;
+  }
+  if (panel > 0) { b->sums = NULL; }
+}
+
+/* Tiles [first, last) x panels [left, right) of a part, all its chunks. */
+static void run_block(const weight_gradient *p, const plan *c, size_t part, size_t first,
+                      size_t last, size_t left, size_t right, unroll_real *scratch)
+{
+  const kernel_table *k = kernels();
+  for (size_t shard = 0; shard < c->shards; shard += c->chunk) {
+    gradient_block b = block_of(p, c, part, first, last, shard);
+    if (p->source == GRADIENT_ROWS && right - left >= LEAST_PANELS) {
+      b.packed = scratch;
+      k->gradient_pack(&b);
+    }
+    b.level_nodes = c->row_tiles * c->row_panels * k->node;
+    for (size_t panel = left; panel < right; ++panel) {
+      b.nodes = scratch + packed_most(c->tokens) + (panel - left) * c->row_tiles * k->node;
+      b.ahead = p->source == GRADIENT_PANELS && panel == left;
+      set_panel(p, c, part, panel, &b);
+      k->gradient(&b);
+      if (p->poll.call != NULL && omp_get_thread_num() == 0) { p->poll.call(p->poll.context); }
+    }
   }
 }
 
-/* This thread's row tiles, a block of rows at a time: the block stays in the cache. */
-static void run_by_rows(const weight_gradient *p, const plan *c, size_t thread, size_t threads)
+static void run_share(const weight_gradient *p, const plan *c, size_t share, unroll_real *scratch)
 {
-  size_t end = c->tiles * (thread + 1) / threads;
-  for (size_t tile = c->tiles * thread / threads, next = 0; tile < end; tile = next) {
-    next = tile + c->row_tiles < end ? tile + c->row_tiles : end;
-    for (size_t panel = 0; panel < c->panels; ++panel) {
-      gradient_piece(p, c, 0, panel, tile, next);
+  const size_t part = share / (c->down * c->across);
+  const size_t down = share / c->across % c->down, across = share % c->across;
+  const size_t last = c->tiles * (down + 1) / c->down, end = c->panels * (across + 1) / c->across;
+  for (size_t tile = c->tiles * down / c->down; tile < last; tile += c->row_tiles) {
+    for (size_t panel = c->panels * across / c->across; panel < end; panel += c->row_panels) {
+      run_block(p, c, part, tile, least(tile + c->row_tiles, last), panel,
+                least(panel + c->row_panels, end), scratch);
     }
   }
 }
@@ -168,20 +255,19 @@ static void combine_parts(const weight_gradient *p, const plan *c)
 
 void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end)
 {
-  size_t most = (size_t)omp_get_max_threads();
-  plan c = plan_of(p, begin, end, most);
+  const size_t threads = (size_t)omp_get_max_threads();
+  const plan c = plan_of(p, begin, end, threads);
+  const size_t mine = packed_most(c.tokens) + nodes_most();
   assert(begin < end && end <= p->M);
   assert(kernels()->mr <= MAX_MR && kernels()->nr <= MAX_NR);
-  assert(c.parts == 1 || p->per_shard > 0 ||
-         (c.row_tiles == 0 && c.parts * c.part_elements <= gradient_scratch(most)));
+  assert(c.parts == 1 || p->per_shard > 0 || c.parts * c.part_elements <= parts_most(threads));
 
-#pragma omp parallel default(none) shared(p, c)
+#pragma omp parallel default(none) shared(p, c, threads, mine)
   {
-    size_t thread = (size_t)omp_get_thread_num(), threads = (size_t)omp_get_num_threads();
-    if (c.row_tiles > 0) {
-      run_by_rows(p, &c, thread, threads);
-    } else {
-      run_by_panel(p, &c, thread, threads);
+    const size_t thread = (size_t)omp_get_thread_num();
+    unroll_real *scratch = p->scratch + parts_most(threads) + thread * mine;
+    for (size_t i = thread; i < c.parts * c.down * c.across; i += (size_t)omp_get_num_threads()) {
+      run_share(p, &c, i, scratch);
     }
   }
   if (c.parts > 1 && p->per_shard == 0) { combine_parts(p, &c); }

@@ -34,12 +34,16 @@ typedef struct weight_gradient {
   unroll_real *db; /* (M) or NULL */
   size_t
       per_shard; /* elements from the dW and db of one shard to those of the next; 0: the tree is run */
-  unroll_real *scratch; /* gradient_scratch(...) elements */
+  unroll_real *scratch; /* gradient_scratch(...) elements, 64-byte aligned */
   kernel_poll poll;
 } weight_gradient;
 
-/** Elements of scratch that any weight_gradient needs. */
-size_t gradient_scratch(size_t threads);
+/**
+ * Elements of scratch that any weight_gradient needs: what threads pack, and what of the shard tree waits.
+ *
+ * @param[in]  shard_tokens  tokens of a shard, at most
+ */
+size_t gradient_scratch(size_t shard_tokens, size_t threads);
 
 /** Rows [begin, end) of dW and db; the bits do not depend on the cut. Opens a region. */
 void weight_gradient_rows(const weight_gradient *p, size_t begin, size_t end);

@@ -57,6 +57,8 @@ static inline size_t kernels_ld(size_t n)
  */
 typedef struct rows_product {
   size_t M, K, N;
+  size_t
+      block_K; /* of K at a time: so much of the rows of A stays in the cache while all panels pass */
   const unroll_real *A;
   size_t lda;
   const unroll_real *panels;
@@ -125,6 +127,7 @@ typedef struct cell_back {
  */
 typedef struct panels_product {
   size_t M, K;
+  size_t block_K;       /* of K at a time: the chains continue through C */
   const unroll_real *W; /* element (m, k) at m * row_stride + k * col_stride */
   size_t row_stride, col_stride;
   size_t n_panels;
@@ -137,29 +140,35 @@ typedef struct panels_product {
 } panels_product;
 
 /*
- * One tile row block of a weight gradient: for rows [first, last) and one panel
- * of `columns` columns,
+ * Part of a weight gradient: rows [first, last) of one panel of `columns` columns,
  *
  *   C[i, j] = tree over shards of ( sum over the shard's tokens n ascending of A[i, n] * B[n, j] )
  *
- * The tile of each shard is combined up the tree while it is in registers and
- * first-level cache; see shard_tree.h. Where `sums` is not NULL it receives the
- * same tree over A alone: the bias gradient.
+ * and this part of it: shards [shard, shard + shards) of the `all` of the tree (`group`: shard_tree.h), which are a
+ * subtree, or less than a group. The tiles of the shards are combined up the tree while they are in registers and
+ * first-level cache; what then waits for shards to come lies in `nodes` until a later call takes it up. The call that
+ * has the last shard writes C. Where `sums` is not NULL it receives the same tree over A alone: the bias gradient.
  *
  *   A: element (i, n) of a shard at i * row_stride + n_in_run * token_stride, tokens in runs of `run`
- *      that are `run_stride` apart; shards are shard_A apart
- *   B: rows of tokens, ldb apart; shards are shard_B apart
+ *      that are `run_stride` apart; shards are shard_A apart, A is the first of the call
+ *   packed: what gradient_pack made of A: tile after tile, for each token the rows of the tile, `pack` apart
+ *   B: rows of tokens, ldb apart; shards are shard_B apart, B is the first of the call
  */
 typedef struct gradient_block {
   size_t first, last, columns;
-  size_t shards, group; /* shards of this block; shards added one after the other below the tree */
-  size_t tokens;        /* of each shard */
+  size_t shard, shards, all, group;
+  size_t tokens; /* of each shard */
   const unroll_real *A;
   size_t row_stride, token_stride, run, run_stride, shard_A;
   int ahead; /* A comes from memory: fetch the rows of the next tile meanwhile; token_stride is 1 */
+  unroll_real *packed; /* or NULL: A is read where it lies */
   const unroll_real *B;
   size_t ldb, shard_B;
-  int add; /* to what C and sums hold */
+  unroll_real
+      *nodes; /* a `node` for each tile, level after level; NULL where the call has all shards */
+  size_t
+      level_nodes; /* elements from one to the next: the group at hand, then the levels above a call */
+  int add;         /* to what C and sums hold */
   unroll_real *C;
   size_t ldc;
   unroll_real *sums; /* indexed by row, or NULL */
@@ -191,12 +200,15 @@ typedef struct kernel_table {
   size_t lanes;     /* reals in a vector */
   size_t nr;        /* columns of a panel: two vectors */
   size_t mr;        /* most rows of a register tile */
+  size_t pack;      /* elements of a token in a packed tile of a gradient: mr and a rest */
+  size_t node;      /* elements of a tile's node of the shard tree */
 
   void (*rows)(const rows_product *p);
   void (*forward[CELL_COUNT])(const cell_step *p);
   void (*backward[CELL_COUNT])(const cell_back *p);
   void (*panels)(const panels_product *p);
   void (*gradient)(const gradient_block *p);
+  void (*gradient_pack)(const gradient_block *p); /* A into packed; row_stride is 1 */
   void (*softmax)(const softmax_panel *p);
 
   /* Transpose `count` rows of n elements, wherever they lie, into a panel of n rows of ld columns, and back:

@@ -5,13 +5,13 @@
 #include <assert.h>
 #include <omp.h>
 
-/*
- * Panels per pass over the weights, at most. The
- * panels of h and dh of a pass, twice PANELS_PER_PASS * H * nr elements, should stay in
- * the second-level cache.
- */
+/* Panels per pass over the weights: more of them would not pay, fewer would wait for the weights. */
 #define PANELS_PER_PASS 6
-#define MAX_NR          32
+#define LEAST_PANELS    3
+
+/* A block of K of W^T: at least so many rows of W, else the chains are stored and loaded too often. */
+#define SHORT_K 128
+#define MAX_NR  32
 
 size_t output_panels(size_t T, size_t B, size_t shards)
 {
@@ -22,6 +22,21 @@ size_t output_panels(size_t T, size_t B, size_t shards)
 size_t output_scratch(size_t H)
 {
   return 2 * (size_t)PANELS_PER_PASS * kernels_pad(H) * kernels()->nr;
+}
+
+/* Panels of a pass whose h stays in the cache while the rows of W pass. */
+static size_t panels_per_pass(size_t H)
+{
+  const size_t fit = kernels_blocks()->whole / (kernels_pad(H) * kernels()->nr);
+  return fit < LEAST_PANELS ? LEAST_PANELS : fit > PANELS_PER_PASS ? PANELS_PER_PASS : fit;
+}
+
+/* Of V in W^T dO: all where dO of a pass stays in the cache, else so many rows of W as stay there. */
+static size_t block_of_V(const output_layer *p, size_t panels)
+{
+  const size_t rows = kernels_blocks()->block / p->ld_W;
+  if (p->V * panels * kernels()->nr <= kernels_blocks()->whole) { return p->V; }
+  return rows < SHORT_K ? SHORT_K : rows;
 }
 
 /* Rows of the tokens of panel q of shard s in a time-major array of rows of ld elements. */
@@ -66,6 +81,7 @@ static void output_pass(const output_layer *p, size_t s, size_t q, size_t count,
   /* O (V, n) = W_qh (V, H) H (H, n) + b_q */
   const panels_product logits = {.M = p->V,
                                  .K = p->H,
+                                 .block_K = p->H,
                                  .W = p->W,
                                  .row_stride = p->ld_W,
                                  .col_stride = 1,
@@ -94,6 +110,7 @@ static void output_pass(const output_layer *p, size_t s, size_t q, size_t count,
   /* dH (H, n) = W_qh^T (H, V) dO (V, n) */
   const panels_product back = {.M = p->H,
                                .K = p->V,
+                               .block_K = block_of_V(p, count),
                                .W = p->W,
                                .row_stride = 1,
                                .col_stride = p->ld_W,
@@ -125,8 +142,8 @@ void output_layer_run(const output_layer *p)
     for (size_t q = panels * thread / threads, count = 0; q < last; q += count) {
       size_t in_shard = q % per_shard;
       size_t left = last - q < per_shard - in_shard ? last - q : per_shard - in_shard;
-      size_t passes = (left + PANELS_PER_PASS - 1) / PANELS_PER_PASS;
-      count = (left + passes - 1) / passes; /* nearly equal: 8 = 4 + 4, not 6 + 2 */
+      size_t passes = ceil_div(left, panels_per_pass(p->H));
+      count = ceil_div(left, passes); /* nearly equal: 8 = 4 + 4, not 6 + 2 */
       output_pass(p, q / per_shard, in_shard, count, p->scratch + thread * scratch);
     }
   }

@@ -73,8 +73,11 @@ void weights_scale(size_t n, double factor, unroll_real *panels)
 
 /* ------------------------------------------------------------ plain product */
 
-/* Rows of A whose cut of K (isa/product.c) stays in the second-level cache while all panels pass over them. */
-#define BLOCK_ROWS 112
+/*
+ * K is cut, so that rows of A stay in the cache while all panels pass over them, in blocks of many rows: each panel is
+ * read again for each block. LONG_K, for the chains are stored and loaded again at each cut.
+ */
+#define LONG_K 512
 
 /* Multiply-adds that take one thread as long as starting and ending a region: no region for fewer. */
 #define REGION_WORK 100000
@@ -83,11 +86,6 @@ void weights_scale(size_t n, double factor, unroll_real *panels)
 typedef struct grid {
   size_t row_blocks, column_blocks;
 } grid;
-
-static size_t ceil_div(size_t n, size_t d)
-{
-  return (n + d - 1) / d;
-}
 
 /* The grid with the least work of a thread; then the squarest blocks, which read least of both operands. */
 static grid choose_grid(size_t rows, size_t panels, size_t threads)
@@ -113,10 +111,13 @@ static void linear_block(const rows_product *whole, grid g, size_t i)
   const size_t row = i / g.column_blocks, column = i % g.column_blocks, panels = whole->last;
   size_t m = whole->M * row / g.row_blocks, end = whole->M * (row + 1) / g.row_blocks;
   rows_product p = *whole;
+  p.block_K = LONG_K;
+  const size_t fit = kernels_blocks()->block / (p.K < LONG_K ? p.K : LONG_K);
+  const size_t most = fit < kernels()->mr ? kernels()->mr : fit;
   p.first = panels * column / g.column_blocks;
   p.last = panels * (column + 1) / g.column_blocks;
   for (; m < end; m += p.M) {
-    p.M = ceil_div(end - m, ceil_div(end - m, BLOCK_ROWS));
+    p.M = ceil_div(end - m, ceil_div(end - m, most));
     p.A = whole->A + m * p.lda;
     p.C = whole->C + m * p.ldc;
     kernels()->rows(&p);
@@ -162,16 +163,12 @@ typedef struct thread_range {
   int lockstep;       /* split by columns: a barrier after every step */
 } thread_range;
 
-/* [bytes] of W_hh up to which all of it stays in a thread's second-level cache. */
-#define W_HH_CACHED_BYTES ((size_t)1 << 19)
-
 static thread_range thread_range_of(const recurrence *r, size_t thread, size_t threads)
 {
   const kernel_table *k = kernels();
   const size_t B = r->B, H = r->H, panels = panel_count(H);
-  const size_t bytes = r->cell->recurrent * H * H * sizeof(unroll_real);
-  int by_columns =
-      threads > 1 && panels >= threads && (B < threads * k->mr || bytes > W_HH_CACHED_BYTES);
+  const int fits = r->cell->recurrent * H * H <= kernels_blocks()->whole;
+  int by_columns = threads > 1 && panels >= threads && (B < threads * k->mr || !fits);
   thread_range s = {.row = 0, .rows = B, .first = 0, .last = panels, .lockstep = by_columns};
   if (by_columns) {
     s.first = panels * thread / threads;

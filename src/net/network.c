@@ -23,8 +23,9 @@ static unroll_status start_backward(network *net)
   if (size->gradient == NULL) { UNROLL_TRY(memory_new_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
   *sink = (gradient_sink){.size = &net->size, .gradient = net->gradient};
-  UNROLL_TRY(memory_new_reals(gradient_scratch((size_t)omp_get_max_threads()), "gradient scratch",
-                              &sink->scratch));
+  UNROLL_TRY(
+      memory_new_reals(gradient_scratch(tokens / size->shards, (size_t)omp_get_max_threads()),
+                       "gradient scratch", &sink->scratch));
   UNROLL_TRY(memory_new(net->params->shape.V * size->shards + 1, sizeof *sink->start, "token lists",
                         &sink->start));
   UNROLL_TRY(memory_new(tokens, sizeof *sink->list, "token lists", &sink->list));

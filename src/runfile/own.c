@@ -30,13 +30,17 @@ static bool same_folder(const char *a, const char *b)
   return of[0].st_dev == of[1].st_dev && of[0].st_ino == of[1].st_ino;
 }
 
-/* Length of `name` without ".PID.tmp", where it ends so. */
+/* Length of `name` without ".PID.tmp" or ".PID.1.tmp", where it ends so. */
 static size_t without_temporary(const char *name)
 {
-  size_t n = strlen(name), k = n;
+  size_t n = strlen(name);
   if (n < 4 || strcmp(name + n - 4, ".tmp") != 0) { return n; }
-  for (k = n - 4; k > 0 && name[k - 1] >= '0' && name[k - 1] <= '9'; --k) {}
-  return k > 0 && name[k - 1] == '.' && k < n - 4 ? k - 1 : n;
+  for (n -= 4;;) {
+    size_t k = n;
+    while (k > 0 && name[k - 1] >= '0' && name[k - 1] <= '9') { --k; }
+    if (k == n || k == 0 || name[k - 1] != '.') { return n; }
+    n = k - 1;
+  }
 }
 
 bool own_is(const char *run, const char *path)

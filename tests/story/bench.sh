@@ -31,6 +31,7 @@ run 0 "$unroll" bench --seconds 0.01 --cell gru --hidden 8
 check "a cell is for one configuration" grep -Eq '^custom +65 +8 +64 +64 +1 +gru ' out
 run 0 env UNROLL_CACHES=1536,512K,32M "$unroll" bench --seconds 0.01 --hidden 8
 check "the caches of the environment" grep -Fxq 'caches: L1d 1.5 KiB, L2 512 KiB, L3 32768 KiB' out
+check "and the blocks that follow them" grep -Fxq 'blocks: panel 32 KiB, block 128 KiB, whole 256 KiB' out
 
 # ----------------------------------------------------------------- mistakes
 run 2 "$unroll" bench d3l
@@ -78,7 +79,8 @@ KEYS = """name vocab hidden steps batch layers cell ranks threads shards updates
 for name, ranks, threads in (("one", 1, 2), ("two", 2, 1)):
     with open(f"{name}.json", encoding="utf-8") as f:
         report = json.load(f)
-    assert list(report) == ["version", "revision", "cpu", "kernels", "caches", "configurations"], list(report)
+    assert list(report) == ["version", "revision", "cpu", "kernels", "caches", "blocks", "configurations"], list(report)
+    assert list(report["blocks"]) == ["panel", "block", "whole"] and min(report["blocks"].values()) > 0, report["blocks"]
     assert list(report["caches"]) == ["l1d", "l2", "l3"] and min(report["caches"].values()) > 0, report["caches"]
     (r,) = report["configurations"]
     assert list(r) == KEYS, list(r)

@@ -113,7 +113,8 @@ static void run_part(const window *w, const part *p, gradient_source source, int
   size_t panel_T = w->T + (size_t)after; /* once as long as the window, once longer */
   matrix dZ = source == GRADIENT_ROWS ? rows_of_part(w, p) : panels_of_part(w, p);
   matrix h = states_of_part(w, p, panel_T);
-  matrix scratch = flat_new(gradient_scratch((size_t)omp_get_max_threads()));
+  matrix scratch =
+      flat_new(gradient_scratch(w->T * w->B / w->shards, (size_t)omp_get_max_threads()));
   const weight_gradient call = {.T = w->T,
                                 .B = p->B,
                                 .shards = p->shards,
@@ -447,7 +448,8 @@ static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
   const window chunk = steps_of(w, begin, end);
   matrix dZ = source == GRADIENT_ROWS ? rows_of_part(&chunk, p) : panels_of_part(&chunk, p);
   matrix rows = rows_of_part(&chunk, p), h = states_of_part(w, p, w->T + 1);
-  matrix scratch = flat_new(gradient_scratch((size_t)omp_get_max_threads()));
+  matrix scratch =
+      flat_new(gradient_scratch(w->T * w->B / w->shards, (size_t)omp_get_max_threads()));
   int32_t *x = test_alloc(chunk.T * p->B, sizeof *x);
   for (size_t t = 0; t < chunk.T; ++t) {
     memcpy(x + t * p->B, chunk.x + t * w->B + p->first, p->B * sizeof *x);

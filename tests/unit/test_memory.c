@@ -2,7 +2,9 @@
 
 #include "base/memory.h"
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static int is_filled(const unsigned char *bytes, size_t n, unsigned char with)
 {
@@ -25,6 +27,42 @@ static void test_new_is_zero_and_aligned(void)
       memory_free(&p);
     }
   }
+}
+
+/* Does Linux hold the pages at p for one that asked for large ones ("hg" of VmFlags)? -1: it does not tell. */
+static int asks_for_large_pages(const void *p)
+{
+  char line[512];
+  int inside = 0, found = -1;
+  FILE *f = fopen("/proc/self/smaps", "r");
+  while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+    unsigned long long begin = 0, end = 0;
+    if (sscanf(line, "%llx-%llx ", &begin, &end) == 2) {
+      inside = (uintptr_t)p >= begin && (uintptr_t)p < end;
+    } else if (inside && strncmp(line, "VmFlags:", 8) == 0) {
+      found = strstr(line, " hg") != NULL;
+    }
+  }
+  if (f != NULL) { (void)fclose(f); }
+  return access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) == 0 ? found : -1;
+}
+
+static void test_new_of_large_blocks_asks_for_large_pages(void)
+{
+  const size_t large = (size_t)1 << 21;
+  unsigned char *p = NULL, *small = NULL;
+  for (int again = 0; again < 2; ++again) {
+    CHECK_OK(memory_new(5 * large, 1, "test", &p));
+    CU_ASSERT_EQUAL((uintptr_t)p % large, 0);
+    CU_ASSERT(is_filled(p, 5 * large, 0));
+    CU_ASSERT_NOT_EQUAL(asks_for_large_pages(p), 0);
+    CU_ASSERT_NOT_EQUAL(asks_for_large_pages(p + 5 * large - 1), 0);
+    memset(p, 0xff, 5 * large);
+    memory_free(&p);
+  }
+  CHECK_OK(memory_new(large, 1, "test", &small));
+  CU_ASSERT_NOT_EQUAL(asks_for_large_pages(small), 1);
+  memory_free(&small);
 }
 
 static void test_new_of_nothing_is_a_block(void)
@@ -141,6 +179,7 @@ int main(void)
 {
   static const struct test_case cases[] = {
       {"new: zero, aligned", test_new_is_zero_and_aligned},
+      {"new: large pages", test_new_of_large_blocks_asks_for_large_pages},
       {"new of nothing: a block", test_new_of_nothing_is_a_block},
       {"new too large: fails", test_new_beyond_the_address_space_fails_and_leaves_out},
       {"resize: keeps, zeroes", test_resize_keeps_the_old_and_zeroes_the_new},

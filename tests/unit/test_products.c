@@ -58,6 +58,7 @@ static rows_product store_product(const weights *w, const matrix *A, const matri
 {
   return (rows_product){.M = A->rows,
                         .K = w->K,
+                        .block_K = 1 + next_below(w->K), /* wherever K is cut */
                         .N = w->N,
                         .A = A->x,
                         .lda = A->ld,
@@ -190,6 +191,7 @@ static void check_panels(size_t M, size_t K, size_t count, size_t last, int tran
   matrix_fill(&B);
   const panels_product p = {.M = M,
                             .K = K,
+                            .block_K = 1 + next_below(K),
                             .W = W.x,
                             .row_stride = transposed ? 1 : W.ld,
                             .col_stride = transposed ? W.ld : 1,

@@ -4,17 +4,15 @@
 #include "kernels/shard_tree.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 /* ---------------------------------------------------- activations x weights */
-
-/* The plain product: K is cut, so that the rows of A stay in the second-level cache while all panels pass. */
-#define STORE_K 512
 
 void ISA(rows)(const rows_product *p)
 {
   tile_sum s = {.row_stride = p->lda, .k_stride = 1, .ldc = p->ldc};
-  for (size_t k = 0; k < p->K; k += STORE_K) {
-    s.K = s.run = p->K - k < STORE_K ? p->K - k : STORE_K;
+  for (size_t k = 0; k < p->K; k += p->block_K) {
+    s.K = s.run = p->K - k < p->block_K ? p->K - k : p->block_K;
     for (size_t panel = p->first; panel < p->last; ++panel) {
       size_t vecs = panel_vecs(p->N, panel);
       s.ldb = vecs * LANES;
@@ -31,15 +29,9 @@ void ISA(rows)(const rows_product *p)
 /* ---------------------------------------------------- weights x token panels */
 
 /*
- * A long K is cut, so that the block of W and the panels stay in the
- * second-level cache; the chains continue through C, at the price of one load
- * and store per block of K. W itself comes from memory: the next
- * tile's rows are prefetched while this one's pass over the panels.
+ * Where K is cut, the chains continue through C, at the price of one load and store for each block of K. W itself comes
+ * from memory: the next tile's rows are prefetched while this one's pass over the panels.
  */
-#define WHOLE_K     1024
-#define SHORT_K     128 /* at least; as many rows of W as BLOCK_BYTES hold */
-#define BLOCK_BYTES ((size_t)1 << 18)
-
 #define CACHE_LINE (64 / sizeof(unroll_real))
 
 /* Elements [0, columns) of `rows` rows, into the second-level cache. */
@@ -53,8 +45,7 @@ INLINE void prefetch_rows(const unroll_real *W, size_t rows, size_t ld, size_t c
 void ISA(panels)(const panels_product *p)
 {
   tile_sum s = {.row_stride = p->row_stride, .k_stride = p->col_stride, .ldb = PANEL, .ldc = PANEL};
-  size_t short_K = BLOCK_BYTES / (p->col_stride * sizeof(unroll_real));
-  size_t block = p->K <= WHOLE_K ? p->K : short_K < SHORT_K ? SHORT_K : short_K;
+  const size_t block = p->block_K;
   tile_buffer bias;
 
   for (size_t k = 0; k < p->K; k += block) {
@@ -84,12 +75,6 @@ void ISA(panels)(const panels_product *p)
 }
 
 /* ----------------------------------------------------------- weight gradient */
-
-/* A tile of sums and, beside it, the sums over A alone of its rows. */
-typedef struct gradient_tile {
-  tile_buffer sum;
-  unroll_real column[KERNELS_PAD] __attribute__((aligned(64)));
-} gradient_tile;
 
 /* out = left + right: one node of the shard tree. */
 static void combine(size_t rows, size_t vecs, const gradient_tile *left, const gradient_tile *right,
@@ -145,13 +130,37 @@ static void prefetch_below(const gradient_block *p, const unroll_real *a, size_t
   }
 }
 
-/* The tile of one shard: its tokens ascending, in runs. */
+/* Token after token, so that the rows of A are read along; a vector reaches into what the next rows then overwrite. */
+void ISA(gradient_pack)(const gradient_block *p)
+{
+  const size_t tile = p->shards * p->tokens * PACK;
+  unroll_real *out = p->packed;
+  assert(p->row_stride == 1);
+
+  for (size_t shard = 0; shard < p->shards; ++shard) {
+    const unroll_real *a = p->A + shard * p->shard_A;
+    for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
+      size_t run = p->tokens - n < p->run ? p->tokens - n : p->run;
+      for (size_t i = 0; i < run; ++i, out += PACK) {
+        const unroll_real *from = a + i * p->token_stride;
+        unroll_real *to = out;
+        for (size_t m = p->first, rows = 0; m < p->last; m += rows, to += tile) {
+          rows = tile_rows(p->last - m);
+          for (size_t v = 0; v < PACK; v += LANES) { vec_store(to + v, vec_load(from + m + v)); }
+        }
+      }
+    }
+  }
+}
+
+/* The tile of shard number `shard` of this call: its tokens ascending, in runs. */
 static void gradient_shard(const gradient_block *p, const tile_sum *s, size_t shard, size_t m,
-                           size_t rows, size_t vecs, gradient_tile *out)
+                           size_t rows, size_t vecs, const unroll_real *packed, gradient_tile *out)
 {
   const unroll_real *a = p->A + shard * p->shard_A + m * p->row_stride;
   if (p->ahead) { prefetch_below(p, a + rows * p->row_stride, rows); }
-  tile_multiply(rows, vecs, s, a, p->B + shard * p->shard_B, NULL, out->sum.c);
+  tile_multiply(rows, vecs, s, packed != NULL ? packed + shard * p->tokens * PACK : a,
+                p->B + shard * p->shard_B, NULL, out->sum.c);
   if (p->sums != NULL && p->token_stride == 1) {
     for (size_t i = 0; i < rows; ++i) { out->column[i] = sum_row(p, a + i * p->row_stride); }
   } else if (p->sums != NULL) {
@@ -159,44 +168,67 @@ static void gradient_shard(const gradient_block *p, const tile_sum *s, size_t sh
   }
 }
 
+/* A finished tile to its place. */
+static void gradient_store(const gradient_block *p, size_t m, size_t rows, size_t vecs,
+                           const gradient_tile *tile)
+{
+  for (size_t i = 0; i < rows; ++i) {
+    size_t row = m - p->first + i;
+    for (size_t v = 0; v < vecs; ++v) {
+      unroll_real *C = p->C + row * p->ldc + v * LANES;
+      vec sum = vec_load(tile->sum.c + i * PANEL + v * LANES);
+      vec_store(C, p->add ? vec_load(C) + sum : sum);
+    }
+    if (p->sums != NULL) {
+      p->sums[row] = p->add ? p->sums[row] + tile->column[i] : tile->column[i];
+    }
+  }
+}
+
 void ISA(gradient)(const gradient_block *p)
 {
   gradient_tile stack[SHARD_TREE_LEVELS], now = {{{0}}, {0}}, next = {{{0}}, {0}};
-  const tile_sum s = {.K = p->tokens,
-                      .run = p->run,
-                      .run_stride = p->run_stride,
-                      .row_stride = p->row_stride,
-                      .k_stride = p->token_stride,
-                      .ldb = p->ldb,
-                      .ldc = PANEL};
-  size_t vecs = p->columns > LANES ? TILE_VECS : 1;
-  size_t units = p->shards / p->group;
-  assert(p->shards % p->group == 0);
+  const tile_sum where = {.K = p->tokens,
+                          .run = p->run,
+                          .run_stride = p->run_stride,
+                          .row_stride = p->row_stride,
+                          .k_stride = p->token_stride,
+                          .ldb = p->ldb,
+                          .ldc = PANEL};
+  const tile_sum packed = {.K = p->tokens,
+                           .run = p->tokens,
+                           .row_stride = 1,
+                           .k_stride = PACK,
+                           .ldb = p->ldb,
+                           .ldc = PANEL};
+  const size_t vecs = p->columns > LANES ? TILE_VECS : 1;
+  const bool whole = p->shards % p->group == 0; /* groups; else one comes in several calls */
+  size_t inside = 0;                            /* levels of the tree within a call */
+  while (whole && (p->group << (inside + 1)) <= p->shards) { ++inside; }
+  assert(p->shard % p->shards == 0 && p->shard + p->shards <= p->all && p->all % p->group == 0);
 
-  for (size_t m = p->first, rows = 0; m < p->last; m += rows) {
+  for (size_t m = p->first, rows = 0, tile = 0; m < p->last; m += rows, ++tile) {
+    const size_t tokens = p->shards * p->tokens, apart = p->level_nodes / TILE_NODE;
+    const unroll_real *a = p->packed != NULL ? p->packed + tile * tokens * PACK : NULL;
+    gradient_tile *nodes = (gradient_tile *)p->nodes + tile;
     rows = tile_rows(p->last - m);
-    for (size_t unit = 0; unit < units; ++unit) {
-      size_t levels = 0; /* that this unit completes; then its sum waits in the stack */
+    for (size_t i = 0; i < p->shards; ++i) {
+      const size_t shard = p->shard + i, unit = shard / p->group;
+      size_t levels = 0; /* that the unit completes; then its sum waits for the unit's neighbour */
       while ((unit >> levels) & 1) { ++levels; }
-      gradient_tile *last = unit + 1 < units ? &stack[levels] : &now;
-      gradient_tile *sum = levels == 0 ? last : &now;
-      gradient_shard(p, &s, unit * p->group, m, rows, vecs, sum);
-      for (size_t i = 1; i < p->group; ++i) {
-        gradient_shard(p, &s, unit * p->group + i, m, rows, vecs, &next);
-        combine(rows, vecs, sum, &next, sum);
-      }
+#define NODE(level) ((level) < inside ? &stack[level] : nodes + ((level)-inside + 1) * apart)
+      gradient_tile *last = (unit + 1) * p->group < p->all ? NODE(levels) : &now;
+      gradient_tile *sum = !whole ? nodes : levels == 0 ? last : &now;
+      gradient_tile *shard_sum = shard % p->group == 0 ? sum : &next;
+      gradient_shard(p, a != NULL ? &packed : &where, i, m, rows, vecs, a, shard_sum);
+      if (shard_sum == &next) { combine(rows, vecs, sum, &next, sum); }
+      if ((shard + 1) % p->group != 0) { continue; }
+      if (levels == 0 && sum != last) { *last = *sum; }
       for (size_t level = 0; level < levels; ++level) {
-        combine(rows, vecs, &stack[level], &now, level + 1 < levels ? &now : last);
+        combine(rows, vecs, NODE(level), level == 0 ? sum : &now, level + 1 < levels ? &now : last);
       }
+#undef NODE
     }
-    for (size_t i = 0; i < rows; ++i) {
-      size_t row = m - p->first + i;
-      for (size_t v = 0; v < vecs; ++v) {
-        unroll_real *C = p->C + row * p->ldc + v * LANES;
-        vec sum = vec_load(now.sum.c + i * PANEL + v * LANES);
-        vec_store(C, p->add ? vec_load(C) + sum : sum);
-      }
-      if (p->sums != NULL) { p->sums[row] = p->add ? p->sums[row] + now.column[i] : now.column[i]; }
-    }
+    if (p->shard + p->shards == p->all) { gradient_store(p, m, rows, vecs, &now); }
   }
 }

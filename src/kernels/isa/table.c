@@ -1,5 +1,6 @@
 /* The table of one instruction set's kernels; see kernels.h. */
 #include "kernels/isa/table.h"
+#include "kernels/isa/tile.h"
 
 #define KERNEL_TEXT2(isa) #isa
 #define KERNEL_TEXT(isa)  KERNEL_TEXT2(isa)
@@ -12,11 +13,14 @@ const kernel_table ISA(kernel_table) = {
     .lanes = LANES,
     .nr = PANEL,
     .mr = TILE_ROWS,
+    .pack = PACK,
+    .node = TILE_NODE,
     .rows = ISA(rows),
     .forward = {CELLS(CELL_FORWARD)},
     .backward = {CELLS(CELL_BACKWARD)},
     .panels = ISA(panels),
     .gradient = ISA(gradient),
+    .gradient_pack = ISA(gradient_pack),
     .softmax = ISA(softmax),
     .gather_panel = ISA(gather_panel),
     .scatter_panel = ISA(scatter_panel),

@@ -13,6 +13,7 @@ CELLS(CELL_FUNCTIONS)
 #undef CELL_FUNCTIONS
 void ISA(panels)(const panels_product *p);
 void ISA(gradient)(const gradient_block *p);
+void ISA(gradient_pack)(const gradient_block *p);
 void ISA(softmax)(const softmax_panel *p);
 void ISA(gather_panel)(size_t n, size_t count, const unroll_real *const *rows, unroll_real *panel,
                        size_t ld);
