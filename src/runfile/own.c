@@ -33,13 +33,11 @@ static bool same_folder(const char *a, const char *b)
 /* Length of `name` without ".PID.tmp" or ".PID.1.tmp", where it ends so. */
 static size_t without_temporary(const char *name)
 {
-  size_t n = strlen(name);
-  if (n < 4 || strcmp(name + n - 4, ".tmp") != 0) { return n; }
-  for (n -= 4;;) {
-    size_t k = n;
+  const size_t all = strlen(name);
+  if (all < 4 || strcmp(name + all - 4, ".tmp") != 0) { return all; }
+  for (size_t n = all - 4, k = n;; n = k = k - 1) {
     while (k > 0 && name[k - 1] >= '0' && name[k - 1] <= '9') { --k; }
-    if (k == n || k == 0 || name[k - 1] != '.') { return n; }
-    n = k - 1;
+    if (k == n || k == 0 || name[k - 1] != '.') { return n < all - 4 ? n : all; }
   }
 }
 

@@ -913,8 +913,9 @@ static void test_runlog_where_it_cannot_be_names_path_and_reason(void)
 
 static void test_own_is_of_all_files_of_a_run_and_no_others(void)
 {
-  static const char *const own[] = {"run.h5",    "run.best.h5",    "run.1.h5", "run.12.h5",
-                                    "run.jsonl", "run.h5.471.tmp", "./run.h5", "run.best.h5.3.tmp"};
+  static const char *const own[] = {"run.h5",           "run.best.h5", "run.1.h5",
+                                    "run.12.h5",        "run.jsonl",   "run.h5.471.tmp",
+                                    "run.h5.471.1.tmp", "./run.h5",    "run.best.h5.3.tmp"};
   static const char *const other[] = {
       "run",           "run.txt",          "run.h5x",      "run.x.h5",
       "run..h5",       "run2.h5",          "arun.h5",      "run.12a.h5",
