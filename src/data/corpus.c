@@ -95,7 +95,7 @@ static unroll_status list_folder(listing *l, const char *path)
     UNROLL_TRY(memory_new(size, 1, "the name of a file", &child));
     (void)snprintf(child, size, "%.*s%s%s", (int)n, path, path[n - 1] == '/' ? "" : "/",
                    entry->d_name);
-    UNROLL_TRY(list_path(l, child));
+    if (l->own == NULL || !l->own->is(l->own->run, child)) { UNROLL_TRY(list_path(l, child)); }
     memory_free(&child);
   }
   if (errno != 0) { st = fail_file(path); }
@@ -113,7 +113,6 @@ static unroll_status list_path(listing *l, const char *path)
   struct stat info = {0};
 
   if (stat(path, &info) != 0) { return fail_file(path); }
-  if (l->own != NULL && l->own->is(l->own->run, path)) { return UNROLL_OK; }
   if (S_ISREG(info.st_mode)) { return list_file(l, path, (uint64_t)info.st_size); }
   if (!S_ISDIR(info.st_mode)) {
     return unroll_fail(UNROLL_ERR_INPUT,

@@ -35,7 +35,7 @@ typedef struct corpus_notes {
   size_t first_mark, first_return; /* the first of them */
 } corpus_notes;
 
-/* Files that are never text: those that the run itself writes. */
+/* Files that are no text of a folder: those that the run itself writes. */
 typedef struct corpus_own {
   bool (*is)(const char *run, const char *path);
   const char *run; /* its file */

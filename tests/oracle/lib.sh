@@ -11,7 +11,7 @@ make_text 30000 | awk '{ printf "%s", $0; if (NR % 13 == 0 || NR % 17 < 5) print
 
 # train TEXT OPTION...: run.h5, and no older one where that fails
 train() {
-  rm -f run.h5
+  rm -f run.h5 run.jsonl run.best.h5
   quiet 0 "$unroll" train "$1" -o run.h5 "${@:2}"
 }
 
