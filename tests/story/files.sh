@@ -50,7 +50,7 @@ refused c.2.h5 --keep -- ../text c.2.h5 -o c.h5 --keep 2 --overwrite
 ranks=
 mkdir folder
 cp ../text folder/run.jsonl
-refused folder/run.jsonl 'the log' -- folder -o folder/run.h5 --overwrite
+refused 'folder: no text' 'those of the run itself' -- folder -o folder/run.h5 --overwrite # which is left out of a folder's text
 check "a text that no run writes" trains c.2.h5 -o corpus.h5 --keep 1 --overwrite # which replaces the log of that name
 cd ..
 
