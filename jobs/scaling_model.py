@@ -134,6 +134,7 @@ class Exchange:
                 sizes, times = self.tables.setdefault(ranks, ([], []))
                 sizes.append(n)
                 times.append(seconds)
+        self.tables = {ranks: (sizes, monotone(times)) for ranks, (sizes, times) in self.tables.items()}
         between_hosts = [m for m in messages if m[2] > 1 and (m[1] == m[2] or m[1] // m[2] in self.tables)]
         self.alpha, self.beta = self.fit(between_hosts)
 

@@ -13,8 +13,8 @@ check "a known cluster" quiet 0 "${on_cluster[@]}" --cores 4 --hosts 4 --threads
 for what in schema sense known; do
   check "known cluster: $what" quiet 0 "${judge[@]}" $what known.h5
 done
-check "the fit of inexact times" quiet 0 "${judge[@]}" fit "$source_dir/jobs"
-check "the constants of the exchange" quiet 0 "${judge[@]}" constants "$source_dir"
+check "the fit of inexact times" quiet 0 "${judge[@]}" fit
+check "the constants of the exchange" quiet 0 "${judge[@]}" constants
 check "the report names what was fitted" grep -q 'alpha 3e-05 s *beta 2e-09 s/byte' <(
   "${on_cluster[@]}" --cores 1 --hosts 2 --repetitions 1 -o again.h5 "${sizes[@]}" 2>/dev/null)
 
