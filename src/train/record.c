@@ -236,6 +236,7 @@ static unroll_status write_checkpoint(trainer *t)
   }
   UNROLL_TRY(save_commit(config->out, &prepared));
   t->has_checkpoint = true;
+  t->checkpoint_is_good = false;
 
 cleanup:
   return st;

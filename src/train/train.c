@@ -35,14 +35,16 @@ static unroll_status skip(trainer *t)
   state->skipped += 1;
   state->skipped_in_row += 1;
   if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
+  const char *checkpoint = !t->has_checkpoint ? "no checkpoint was written before"
+                           : t->checkpoint_is_good
+                               ? "the last good checkpoint is "
+                               : "the loss of the last checkpoint is not finite either: ";
   return unroll_fail(UNROLL_ERR_DIVERGED,
                      "step %" PRIu64 ": %" PRIu64
-                     " updates in a row had a loss or gradient that is not finite; %s%s; lower "
-                     "--lr or --clip",
-                     state->step + 1, state->skipped_in_row,
-                     t->has_checkpoint ? "the last good checkpoint is "
-                                       : "no checkpoint was written before",
-                     t->has_checkpoint ? config->out : "");
+                     " updates in a row had a loss or gradient that is not finite; %s%s; start "
+                     "again with a lower --lr or --clip%s",
+                     state->step + 1, state->skipped_in_row, checkpoint,
+                     t->has_checkpoint ? config->out : "", config->clip > 0.0 ? "" : " 1");
 }
 
 /* piece -> new weights -> record */
@@ -63,6 +65,7 @@ static unroll_status step(trainer *t, step_outcome *out)
   if (out->updated) {
     state->updates += 1;
     state->skipped_in_row = 0;
+    t->checkpoint_is_good = true;
     record_step(t, out->loss, out->norm, out->scale);
   } else {
     UNROLL_TRY(skip(t));

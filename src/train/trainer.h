@@ -45,9 +45,10 @@ typedef struct trainer {
   double started;         /* clock at the beginning, less the seconds before a resume */
   double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */
   uint64_t resumed_step;
-  unroll_status saved; /* outcome of the last checkpoint */
-  bool has_checkpoint; /* the file of that name is of this run; rank 0 knows */
-  bool has_best;       /* this life has written the best model's file; the same */
+  unroll_status saved;     /* outcome of the last checkpoint */
+  bool has_checkpoint;     /* the file of that name is of this run; rank 0 knows */
+  bool checkpoint_is_good; /* a step from its weights had a finite loss and gradient */
+  bool has_best;           /* this life has written the best model's file; the same */
 } trainer;
 
 /**

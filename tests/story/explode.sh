@@ -12,6 +12,15 @@ check "by the rule, with the step and what may help" \
 check "in one line" [ "$(grep -c '^unroll: error' errors)" = 1 ]
 check "and leaves no run file" [ ! -e plain.h5 ]
 
+# A checkpoint is good if the step from it had a finite loss. That of each step never is: the last was before the first bad one.
+train each.h5 --clip 0 --checkpoint-every 1
+check "a checkpoint without a finite loss is not called good" grep -q 'the loss of the last checkpoint is not finite either: each.h5; start again' errors
+check "nor is it" grep -q '"loss": null' <("$unroll" eval --json each.h5 text.txt)
+train third.h5 --clip 0 --checkpoint-every 3
+check "a good one is called so" grep -q 'the last good checkpoint is third.h5; start again with a lower --lr or --clip 1' errors
+"$unroll" train text.txt -o third.h5 --resume >log 2>errors
+check "it takes a good step" grep -q 'the last good checkpoint is third.h5; start again' errors
+
 train clipped.h5 --clip 1
 check "with clipping it trains" [ $? = 0 ]
 check "the loss falls" awk '/^train/ { if (!first) first = $7; last = $7 } END { exit !(last < 0.8 * first && last < 2.5) }' log
