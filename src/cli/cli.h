@@ -37,6 +37,7 @@ typedef struct cli_command {
   size_t settings_size;                         /* [bytes] */
   unroll_status (*check)(const cli_call *call); /* before MPI starts; NULL: options_check_needs */
   unroll_status (*run)(const cli_call *call);   /* collective over call->comm */
+  bool of_one; /* where each process is a rank alone, the first of them does it all */
 } cli_command;
 
 extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_gradflow, cli_bench;

@@ -439,4 +439,5 @@ const cli_command cli_info = {
     .table = &table,
     .settings_size = sizeof(struct info_settings),
     .run = run_info,
+    .of_one = true,
 };

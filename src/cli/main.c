@@ -155,6 +155,7 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
 {
   unroll_status st = UNROLL_OK;
   int provided = MPI_THREAD_SINGLE, rank = 0;
+  bool idle = false;
 
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     st = unroll_fail(UNROLL_ERR_MPI, "MPI did not start");
@@ -167,11 +168,15 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
                                      "calls it (MPI_THREAD_FUNNELED)");
   } else {
     st = launcher_check(call->comm);
+    if (st != UNROLL_OK && command != NULL && command->of_one) {
+      st = UNROLL_OK;
+      idle = !launcher_find().first;
+    }
   }
   (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   if (st == UNROLL_OK) { st = alike_check(call->comm, rank, read, command, call); }
   if (st == UNROLL_OK) { st = placement_set_threads(call->comm); }
-  if (st == UNROLL_OK) { st = command->run(call); }
+  if (st == UNROLL_OK && !idle) { st = command->run(call); }
   if (st == UNROLL_ERR_MPI) { goto cleanup; }
   if (unroll_comm_rank(call->comm) == 0) { st = close_output(st); }
   UNROLL_TRY(comm_agree(call->comm, st));

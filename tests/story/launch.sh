@@ -39,6 +39,8 @@ accepted() {
 accepted "$unroll" train text "${tiny[@]}" -o alone.h5
 accepted $other -n 1 "$unroll" train text "${tiny[@]}" -o one.h5
 accepted $other -n 2 sh -c "$own -n 1 '$unroll' info alone.h5" # the inner launcher decides
+accepted $other -n 2 "$unroll" info alone.h5 # it needs no other rank
+check "one page" [ "$(grep -c "^alone.h5: " out)" = 1 ]
 # The batch script of a job with four tasks.
 accepted env SLURM_JOB_ID=1 SLURM_NTASKS=4 SLURM_PROCID=0 "$unroll" info alone.h5
 finish
