@@ -17,7 +17,7 @@
 struct unroll_comm {
   MPI_Comm handle; /* a duplicate that returns errors; the ranks of a host are consecutive */
   int rank, size;
-  MPI_Comm host;   /* the ranks of this host, in the same order */
+  MPI_Comm host; /* the ranks of this host, in the same order */
   int parent_rank; /* in the caller's communicator, as in messages; not `rank` where ranks were placed cyclically */
   char agreed[COMM_LINE]; /* the line of the last failure that all ranks agreed on */
 };
