@@ -3,7 +3,7 @@
     scaling.py schema FILE   the tables of src/runfile/README.md, in both directions, and other tools
     scaling.py sense FILE    what must hold on any cluster
     scaling.py fit           the fit of jobs/scaling_model.py, on messages that are not exact
-    scaling.py constants     its constants are those of the program
+    scaling.py constants     its constants and configurations are those of the program
     scaling.py known FILE    the model is that of known_cluster.py, on layouts that were never run, too
 """
 
@@ -67,8 +67,9 @@ def sense(path):
         measured = {name: node[:] for name, node in file["measured"].items() if isinstance(node, h5py.Dataset)}
         configurations = {name: node[:] for name, node in file["configurations"].items()}
         predicted = {name: node[:] for name, node in file["predicted"].items()}
+        messages = {name: node[:] for name, node in file["measured/exchange"].items()}
     check_measured(measured, configurations)
-    check_predicted(predicted)
+    check_predicted(predicted, messages)
 
 
 def check_measured(m, configurations):
@@ -91,8 +92,8 @@ def check_measured(m, configurations):
     check(np.allclose(m["efficiency"][first], 1), "the smallest weak run has efficiency 1")
 
 
-def check_predicted(p):
-    """Arrays over (threads, configuration, series, network, ranks)."""
+def check_predicted(p, messages):
+    """p: arrays over (threads, configuration, series, network, ranks)."""
     series, ranks = list(p["series"].astype(str)), p["ranks"]
     check(ranks[0] == 1 and ranks[-1] == 4096 and 16 in ranks, "predicted to 4096 ranks")
     step, compute, exchange, visible = (p[f"{k}_seconds"] for k in ("step", "compute", "exchange", "visible"))
@@ -106,11 +107,14 @@ def check_predicted(p):
 
     weak = p["efficiency"][:, :, series.index("weak")]
     many = ranks >= 16
-    # On the slowest network, and with full levels: where adding takes longer than receiving, which a disturbed run may well
-    # say, a level of more hosts adds with less memory traffic.
+    # On the slowest network. Where adding takes longer than receiving even there, which a disturbed run may well say, a level of
+    # more hosts adds with less memory traffic: then with full levels alone.
     slowest = np.argmax(p["beta"])
-    for t, ranks_per_host in enumerate(p["ranks_per_host"]):
-        longer = exchange[t, :, series.index("weak"), slowest][:, ranks >= ranks_per_host * model.RADIX]
+    for t, per_host in enumerate(p["ranks_per_host"]):
+        mine = messages["threads"] == p["threads"][t]
+        fitted = model.Exchange(list(zip(*(messages[name][mine] for name in ("bytes", "ranks", "hosts", "seconds")))))
+        first = 1 if fitted.adding(per_host, 2) <= p["beta"][slowest] else per_host * model.RADIX
+        longer = exchange[t, :, series.index("weak"), slowest][:, ranks >= first]
         check(longer.shape[-1] >= 5 and np.all(np.diff(longer, axis=-1) >= 0), f"weak: more ranks, no shorter exchange: {longer}")
     check(np.all(np.diff(weak[:, :, slowest][..., many], axis=-1) <= 0), "weak: efficiency does not rise with the ranks")
     strong = step[:, :, series.index("strong, large batch")]
@@ -222,6 +226,11 @@ def constants():
         with open(os.path.join(SOURCE, file), encoding="utf-8") as f:
             found = re.findall(pattern, f.read())
         check(len(found) == 1 and found[0] == str(value), f"{file}: {found}, the model has {value}")
+
+    # the plain networks of `unroll bench`
+    with open(os.path.join(SOURCE, "src/cli/bench.c"), encoding="utf-8") as f:
+        found = re.findall(r'\{"(\w+)", (\d+), (\d+), (\d+), (\d+), 1, UNROLL_CELL_RNN\}', f.read())
+    check([tuple(map(str, c)) for c in model.NAMED] == found, f"src/cli/bench.c has the configurations {found}")
 
 
 # ---------------------------------------------------------------------- main

@@ -14,7 +14,7 @@ for what in schema sense known; do
   check "known cluster: $what" quiet 0 "${judge[@]}" $what known.h5
 done
 check "the fit of inexact times" quiet 0 "${judge[@]}" fit
-check "the constants of the exchange" quiet 0 "${judge[@]}" constants
+check "the constants and configurations" quiet 0 "${judge[@]}" constants
 check "the report names what was fitted" grep -q 'alpha 3e-05 s *beta 2e-09 s/byte' <(
   "${on_cluster[@]}" --cores 1 --hosts 2 --repetitions 1 -o again.h5 "${sizes[@]}" 2>/dev/null)
 
@@ -27,16 +27,6 @@ done
 check "one rank alone: no exchange" quiet 0 "${scaling[@]}" --program "$unroll" --launch env --cores 1 --seconds 0.02 \
   -o one.h5 char=28,16,8,16
 check "one rank alone: schema" quiet 0 "${judge[@]}" schema one.h5
-
-# The configurations by name are the plain networks of `unroll bench`.
-"$python" - "$source_dir" <<'PY' || fail "configurations differ from src/cli/bench.c"
-import re, sys
-sys.path.insert(0, sys.argv[1] + "/jobs")
-import scaling_model
-text = open(sys.argv[1] + "/src/cli/bench.c").read()
-found = re.findall(r'\{"(\w+)", (\d+), (\d+), (\d+), (\d+), 1, UNROLL_CELL_RNN\}', text)
-assert [tuple(map(str, c)) for c in scaling_model.NAMED] == found, found
-PY
 
 # -------------------------------------------------------------------- mistakes
 # refused WORDS STATUS COMMAND...: with that status, one line of these words last, and no file
