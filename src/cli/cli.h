@@ -81,7 +81,7 @@ typedef struct progress {
   bool terminal;                 /* standard error is one: show a progress line */
   bool shown;                    /* that line stands there now */
   double drawn;                  /* [seconds] when it was drawn last */
-  uint64_t best_step;
+  uint64_t step, best_step;
   double best_loss; /* [nats per token] */
   char end[256];    /* why training is over; "" before */
 } progress;

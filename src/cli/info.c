@@ -12,10 +12,17 @@
 #define LINE_COLUMNS  79 /* of the list of options */
 
 struct info_settings {
-  bool json;
+  bool json, finished;
 };
 
 static const option rows[] = {
+    {.name = "finished",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct info_settings, finished),
+     .default_text = "no",
+     .heading = "Output",
+     .help = "answer by the exit status alone: 0 the run has finished, 1 it has not, 2 there is no "
+             "run file or it cannot be read"},
     {CLI_JSON, .offset = offsetof(struct info_settings, json)},
 };
 
@@ -304,6 +311,26 @@ static const char *name_of_units(const unroll_shape *shape)
   return shape->activation == UNROLL_ACTIVATION_RELU ? "ReLU" : "tanh";
 }
 
+/* How far the run is; of a best model also how far the whole run is, whose name this is. */
+static void print_state(const run *r, const char *name, const run *whole)
+{
+  const uint64_t epochs = r->config.epochs;
+  const uint64_t epoch = r->state.epoch < epochs ? r->state.epoch + 1 : epochs;
+
+  if (whole != NULL) {
+    (void)printf("the best model of %s, which %s after step %" PRIu64 ": ", name,
+                 whole->state.finished ? "has finished" : "stands", whole->state.step);
+  } else {
+    (void)printf("%s ", r->state.finished ? "finished" : "not finished, stands");
+  }
+  (void)printf("after step %" PRIu64 " in epoch %" PRIu64 " of %" PRIu64 ", %.0f seconds",
+               r->state.step, epoch, epochs, r->state.seconds);
+  if (r->state.skipped > 0) {
+    (void)printf(", %" PRIu64 " updates skipped: not finite", r->state.skipped);
+  }
+  (void)printf("\n");
+}
+
 static void print_model(const char *path, const run *r)
 {
   const unroll_params *p = r->params;
@@ -311,14 +338,6 @@ static void print_model(const char *path, const run *r)
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, vocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
                p->shape.H, name_of_units(&p->shape), p->shape.V, p->n_real);
-  (void)printf("%s after step %" PRIu64 " in epoch %" PRIu64 " of %" PRIu64 ", %.0f seconds",
-               r->state.finished ? "finished" : "not finished, stands", r->state.step,
-               r->state.epoch < r->config.epochs ? r->state.epoch + 1 : r->config.epochs,
-               r->config.epochs, r->state.seconds);
-  if (r->state.skipped > 0) {
-    (void)printf(", %" PRIu64 " updates skipped: not finite", r->state.skipped);
-  }
-  (void)printf("\n");
 }
 
 static void print_metrics(const run *r)
@@ -395,20 +414,54 @@ static void print_config(const unroll_config *config)
   (void)printf("\n");
 }
 
+/* Has the run of this file finished? That of a best model may have, although the model stands before its end. */
+static unroll_status check_finished(const char *path)
+{
+  unroll_status st = UNROLL_OK;
+  run *r = NULL, *whole = NULL;
+  char name[KEEP_NAME];
+
+  UNROLL_TRY(runfile_read_origin(path, &r));
+  runfile_read_whole(path, r, name, &whole);
+  const run_state *state = whole != NULL ? &whole->state : &r->state;
+  if (!state->finished) {
+    st = unroll_fail(UNROLL_UNFINISHED, "%s: not finished, stands after step %" PRIu64,
+                     whole != NULL ? name : path, state->step);
+  }
+
+cleanup:
+  run_free(&whole);
+  run_free(&r);
+  return st;
+}
+
+static unroll_status check_info(const cli_call *call)
+{
+  const struct info_settings *s = call->settings;
+  if (s->finished && s->json) {
+    return unroll_fail(UNROLL_ERR_ARG, "--finished and --json are both given; legal is one");
+  }
+  return UNROLL_OK;
+}
+
 static unroll_status run_info(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
   const struct info_settings *s = call->settings;
   const char *path = call->operands[0];
-  run *r = NULL;
+  run *r = NULL, *whole = NULL;
+  char name[KEEP_NAME];
 
   if (unroll_comm_rank(call->comm) != 0) { return UNROLL_OK; }
+  if (s->finished) { return check_finished(path); }
   UNROLL_TRY(runfile_read(path, &r));
   if (s->json) {
     UNROLL_TRY(print_json(path, r));
     goto cleanup;
   }
+  runfile_read_whole(path, r, name, &whole);
   print_model(path, r);
+  print_state(r, name, whole);
   print_metrics(r);
   print_curves(r);
   print_flow(&r->flows);
@@ -417,6 +470,7 @@ static unroll_status run_info(const cli_call *call)
   print_config(&r->config);
 
 cleanup:
+  run_free(&whole);
   run_free(&r);
   return st;
 }
@@ -433,11 +487,18 @@ const cli_command cli_info = {
                   "With --json the object has file, model, config, data, state, provenance, and\n"
                   "train, valid and diagnose: the last row of each, null where there is none.\n"
                   "\n"
+                  "A run has finished when all epochs are done or --early-stop has ended it. One\n"
+                  "that a signal or --max-steps has stopped, or that failed, has not. Scripts\n"
+                  "should ask so, as mpirun may put a status of its own in the place of 75: after\n"
+                  "SIGTERM, SIGINT and SIGHUP it is 1.\n"
+                  "\n"
                   "Examples:\n"
                   "  unroll info run.h5\n"
+                  "  until unroll info --finished run.h5; do sleep 60; done\n"
                   "  unroll info --json run.h5 | jq .valid.loss"},
     .table = &table,
     .settings_size = sizeof(struct info_settings),
+    .check = check_info,
     .run = run_info,
     .of_one = true,
 };

@@ -30,7 +30,8 @@ static bool output_unread;
 static void print_failure(unroll_status st)
 {
   if (output_unread && sigpipe_before == SIG_DFL) { return; }
-  (void)fprintf(stderr, "unroll: %s%s\n", st == UNROLL_STOPPED ? "" : "error: ",
+  const bool error = st != UNROLL_STOPPED && st != UNROLL_UNFINISHED;
+  (void)fprintf(stderr, "unroll: %s%s\n", error ? "error: " : "",
                 unroll_message()[0] == '\0' ? unroll_status_text(st) : unroll_message());
 }
 

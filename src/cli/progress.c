@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "runfile/keep.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -160,6 +161,7 @@ void progress_tell(void *context, const unroll_progress *now)
   case UNROLL_EVENT_STEP:
     break;
   }
+  p->step = now->step;
   p->best_step = now->best_step;
   p->best_loss = now->best_loss;
 }
@@ -232,6 +234,9 @@ void progress_summary(const progress *p, const char *path)
     (void)fprintf(stderr, "best validation: step %" PRIu64 " loss %.4f perplexity %.6g\n",
                   p->best_step, p->best_loss, exp(p->best_loss));
   }
-  (void)fprintf(stderr, "run file: %s\nnext: unroll info %s\n      unroll sample %s\n", path, path,
-                path);
+  char best[KEEP_NAME];
+  keep_best_name(path, best);
+  const bool is_last = p->best_step == 0 || p->best_step == p->step;
+  (void)fprintf(stderr, "run file: %s\nnext: unroll info %s\n      unroll sample %s%s\n", path,
+                path, is_last ? path : best, is_last ? "" : "    the best model");
 }

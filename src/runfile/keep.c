@@ -33,6 +33,15 @@ void keep_best_name(const char *path, char out[KEEP_NAME])
   name_between(path, "best", out);
 }
 
+bool keep_is_best_name(const char *path, char of[KEEP_NAME])
+{
+  static const char best[] = ".best";
+  const size_t n = keep_stem(path), k = sizeof best - 1;
+  if (n <= k || strncmp(path + n - k, best, k) != 0) { return false; }
+  (void)snprintf(of, KEEP_NAME, "%.*s%s", (int)(n - k), path, path + n);
+  return true;
+}
+
 static void numbered_name(const char *path, size_t k, char out[KEEP_NAME])
 {
   char number[24];

@@ -20,6 +20,9 @@ size_t keep_stem(const char *path);
 void keep_log_name(const char *path, char out[KEEP_NAME]);
 void keep_best_name(const char *path, char out[KEEP_NAME]);
 
+/** NAME.h5 for NAME.best.h5; false: the path is not named so. */
+bool keep_is_best_name(const char *path, char of[KEEP_NAME]);
+
 /* All files of a run: the run file itself, its log, its best model, then the older checkpoints. */
 enum { KEEP_RUN, KEEP_LOG, KEEP_BEST, KEEP_OLDER };
 

@@ -158,6 +158,15 @@ cleanup:
   return st;
 }
 
+/* ---------------------------------------------------- of which run it is */
+
+void runfile_read_whole(const char *path, const run *r, char name[KEEP_NAME], run **out)
+{
+  *out = NULL;
+  if (!keep_is_best_name(path, name) || runfile_read_origin(name, out) != UNROLL_OK) { return; }
+  if (!is_same_run(r, *out)) { run_free(out); }
+}
+
 /* ------------------------------------------------------------ an old run */
 
 /* A link to it stays, for the next one. */

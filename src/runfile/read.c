@@ -319,7 +319,7 @@ cleanup:
   return st;
 }
 
-static unroll_status get_state(const h5_file *file, run *r)
+static unroll_status get_carried(const h5_file *file, run *r)
 {
   unroll_status st = UNROLL_OK;
   run_state *s = &r->state;
@@ -327,7 +327,6 @@ static unroll_status get_state(const h5_file *file, run *r)
   const hsize_t shape[3] = {p->shape.L, r->config.batch, p->shape.H};
   const size_t one = p->shape.L * r->config.batch * p->shape.H;
 
-  UNROLL_TRY(get_fields(file, "/state", &schema_state, s));
   if (!h5_has(file, "/state/h")) { goto cleanup; }
   UNROLL_TRY(memory_new(params_states(p), one * sizeof *s->hidden, "hidden states", &s->hidden));
   for (size_t k = 0; k < params_states(p); ++k) {
@@ -386,7 +385,7 @@ cleanup:
   return st;
 }
 
-/* All but where the run comes from. */
+/* All but where the run comes from, and how far it is. */
 static unroll_status get_rest(const h5_file *file, run *r)
 {
   unroll_status st = UNROLL_OK;
@@ -400,7 +399,7 @@ static unroll_status get_rest(const h5_file *file, run *r)
       get_rows(file, "/metrics/valid", &schema_valid, sizeof *r->valid, &r->n_valid, &r->valid));
   r->max_valid = r->n_valid;
   UNROLL_TRY(diagnostics_get(file, r->params, &r->flows));
-  UNROLL_TRY(get_state(file, r));
+  UNROLL_TRY(get_carried(file, r));
 
 cleanup:
   return st;
@@ -422,6 +421,7 @@ static unroll_status read_file(const char *path, bool all, run **out)
   UNROLL_TRY(check_format(file));
   UNROLL_TRY(get_config(file, &r->config));
   UNROLL_TRY(get_provenance(file, &r->provenance));
+  UNROLL_TRY(get_fields(file, "/state", &schema_state, &r->state));
   if (all) { UNROLL_TRY(get_rest(file, r)); }
 
 cleanup:

@@ -9,6 +9,7 @@
  * and by runfile_read. Only rank 0 touches the file system; the other ranks
  * get a run by runfile_load.
  */
+#include "runfile/keep.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -194,8 +195,14 @@ int runfile_exists(const char *path);
  */
 unroll_status runfile_read(const char *path, run **out);
 
-/** Options and provenance of a run file alone, which is quick. The same errors. */
+/** Options, provenance and the numbers of the state alone, which is quick. The same errors. */
 unroll_status runfile_read_origin(const char *path, run **out);
+
+/**
+ * The run that the file of r at `path` is the best model of, as it is now: read as above, its name to `name`. *out is
+ * NULL where `path` is not named like one, or the file of its run does not lie beside it.
+ */
+void runfile_read_whole(const char *path, const run *r, char name[KEEP_NAME], run **out);
 
 /**
  * The same for all ranks: rank 0 reads, the others receive options, vocabulary and state. Metrics, provenance and

@@ -11,6 +11,10 @@ for launcher in srun mpirun; do
   edit $launcher requeue.sbatch -e "s/^launcher=srun /launcher=$launcher /"
   submit $launcher requeue.sbatch "${two_hosts[@]}"
 done
+# A launcher that ends with a status of its own, although the run is finished.
+edit own requeue.sbatch -e 's/^options=.*/options=(--hidden 8 --batch 16 --steps 20 --epochs 1)/' \
+  -e 's/^"${launch\[@\]}" .* &$/{ &/' -e 's/^\({ "${launch.*"\) &$/\1; exit 1; } \&/'
+submit own requeue.sbatch "${two_hosts[@]}"
 edit typo requeue.sbatch -e 's/^options=(/&--hiden 3 /'
 submit typo requeue.sbatch "${two_hosts[@]}"
 
@@ -29,6 +33,8 @@ for launcher in srun mpirun; do
   check "$launcher: the bits of an undisturbed run" same_bits $launcher
 done
 
+check "a finished run whose launcher ends with 1 is done" ends own COMPLETED 0:0
+check "and goes not back" [ "$(field own Restarts)" = 0 ]
 check "wrong usage" ends typo FAILED 2:0
 check "wrong usage goes not back" [ "$(field typo Restarts)" = 0 ]
 check "wrong usage is told" grep -q 'hiden' typo/out

@@ -116,6 +116,9 @@ check "start, to be stopped" start b.h5 2 "${often[@]}"
 kill -TERM $launcher
 wait $launcher
 check "SIGTERM through mpirun leaves a checkpoint" [ -f b.h5 ]
+# Whatever became of the status: the run file is asked.
+check "it is not finished, and says so" quiet 1 "$unroll" info --finished b.h5
+check "in a line" grep -q '^unroll: b.h5: not finished, stands after step [0-9]*$' err
 check "after SIGTERM through mpirun" goes_on b.h5 8 "${often[@]}"
 output=()
 
@@ -170,5 +173,17 @@ cp e.h5 kept.h5
 check "a finished run resumed" quiet 0 mpirun -n 2 "$unroll" train text --resume -o e.h5
 check "says so" grep -q 'ended: all epochs done' err
 check "and is left alone" cmp e.h5 kept.h5
+check "it is finished" quiet 0 mpirun -n 2 "$unroll" info --finished e.h5
+check "without a word" [ ! -s out ]
+check "where there is no run file" quiet 2 "$unroll" info --finished none.h5
+
+# The best model before the end: it belongs to a finished run, and is what to sample from.
+check "a run that gets worse" quiet 0 "$unroll" train text -o f.h5 --hidden 8 --batch 16 --steps 20 --epochs 20 --lr 0.3 --schedule constant \
+  --valid-every 5
+check "its best model is not its last" [ "$(step_of f.best.h5)" -lt "$(step_of f.h5)" ]
+check "next is its best model" grep -q 'unroll sample f.best.h5 ' err
+check "info of it" quiet 0 "$unroll" info f.best.h5
+check "tells of the run" grep -q "^the best model of f.h5, which has finished after step $(step_of f.h5): after step $(step_of f.best.h5) in" out
+check "which is finished" quiet 0 "$unroll" info --finished f.best.h5
 
 finish
