@@ -5,6 +5,7 @@
 #include "kernels/kernels.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -165,6 +166,13 @@ const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name
     if (strcmp(t[i].name, names[which]) == 0) { return &t[i]; }
   }
   return NULL;
+}
+
+bool params_are_finite(const unroll_params *p)
+{
+  size_t i = 0;
+  while (i < p->n && isfinite(p->values[i])) { ++i; }
+  return i == p->n;
 }
 
 double params_flops_per_token(const unroll_params *p)

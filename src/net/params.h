@@ -3,6 +3,7 @@
 
 /* Access to the tensors of a model by index instead of by name, in the order of unroll/params.h. */
 #include "kernels/cell.h"
+#include <stdbool.h>
 #include <unroll/params.h>
 
 enum { PARAMS_W_QH, PARAMS_B_Q, PARAMS_OUTPUTS };
@@ -61,6 +62,9 @@ static inline const char *params_state_name(size_t which)
 {
   return which == 0 ? "h" : "c";
 }
+
+/** Is no value NaN or infinite? */
+bool params_are_finite(const unroll_params *p);
 
 /**
  * unroll_params_start for elements [begin, end) of the flat array only, which must be zero before; ranges that cover

@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "comm/comm.h"
+#include "net/params.h"
 #include "runfile/runfile.h"
 
 #include <string.h>
@@ -96,6 +97,20 @@ static void token_list_free(token_list *list)
   memory_free(&list->names);
 }
 
+/* Weights that are not finite are of no use to anybody but who looks at the file. */
+static unroll_status read_finite(const char *path, run **out)
+{
+  unroll_status st = runfile_read(path, out);
+  if (st == UNROLL_OK && !params_are_finite((*out)->params)) {
+    st =
+        unroll_fail(UNROLL_ERR_INPUT,
+                    "%s: its weights are not finite, as the run has diverged; its best model or an "
+                    "older checkpoint (--keep) may be, or start again with a lower --lr",
+                    path);
+  }
+  return st;
+}
+
 unroll_status runfile_load(unroll_comm *comm, const char *path, run **out)
 {
   unroll_status st = UNROLL_OK;
@@ -104,7 +119,7 @@ unroll_status runfile_load(unroll_comm *comm, const char *path, run **out)
   parcel p = {0};
   token_list list = {0};
 
-  UNROLL_TRY(comm_agree(comm, first ? runfile_read(path, &r) : UNROLL_OK));
+  UNROLL_TRY(comm_agree(comm, first ? read_finite(path, &r) : UNROLL_OK));
   if (first) { pack(r, &p); }
   UNROLL_TRY(comm_broadcast(comm, &p, sizeof p, 0));
 

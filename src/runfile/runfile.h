@@ -205,7 +205,7 @@ unroll_status runfile_read_origin(const char *path, run **out);
 void runfile_read_whole(const char *path, const run *r, char name[KEEP_NAME], run **out);
 
 /**
- * The same for all ranks: rank 0 reads, the others receive options, vocabulary and state. Metrics, provenance and
+ * The same for all ranks, and weights that are not finite are UNROLL_ERR_INPUT too: rank 0 reads, the others receive options, vocabulary and state. Metrics, provenance and
  * hidden states stay on rank 0, and so do the values of parameters and moments, for which the others have zeros:
  * whoever needs them all broadcasts them, whoever needs a part takes no memory for the rest. Collective.
  */

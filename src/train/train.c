@@ -3,6 +3,7 @@
 #include "comm/signals.h"
 #include "comm/watchdog.h"
 #include "kernels/shard_tree.h"
+#include "net/params.h"
 #include "net/score.h"
 #include "train/diagnose.h"
 #include "train/schedule.h"
@@ -119,6 +120,40 @@ static const char *why_ended(const trainer *t)
                                           : "--max-steps reached";
 }
 
+/* A loss above that of a uniform guess by this factor is no accident of the first updates. */
+#define WORSE_THAN_GUESSED 1.1
+
+/* Say of a run that has ended well, as far as its status tells, that it has not. */
+static void warn_of_result(trainer *t)
+{
+  const run *r = t->run;
+  const run_state *s = &r->state;
+  const double guess = log((double)r->params->shape.V);
+  const double loss = s->interval_tokens > 0 ? s->interval_loss / (double)s->interval_tokens
+                      : r->n_train > 0       ? r->train[r->n_train - 1].loss
+                                             : 0.0;
+  char line[256] = "";
+
+  if (unroll_comm_rank(t->comm) != 0) { return; }
+  if (!params_are_finite(r->params)) {
+    (void)snprintf(
+        line, sizeof line,
+        "the weights are not finite: the run has diverged; start again with a lower --lr");
+  } else if (s->skipped_in_row > 0) {
+    (void)snprintf(line, sizeof line,
+                   "the last %" PRIu64 " updates were skipped, as their loss or gradient was not "
+                   "finite; start again with a lower --lr or --clip",
+                   s->skipped_in_row);
+  } else if (loss > WORSE_THAN_GUESSED * guess) {
+    (void)snprintf(
+        line, sizeof line,
+        "the loss of the last updates, %.4g, is worse than a uniform guess, %.4g: the run "
+        "has diverged; start again with a lower --lr",
+        loss, guess);
+  }
+  if (line[0] != '\0') { record_notify(t, UNROLL_EVENT_WARNING, line); }
+}
+
 /* Steps until the run ends by itself, or a signal ends it. */
 static unroll_status loop(trainer *t)
 {
@@ -160,6 +195,7 @@ static unroll_status loop(trainer *t)
       goto cleanup;
     }
   }
+  warn_of_result(t);
   record_notify(t, UNROLL_EVENT_END, why_ended(t));
   UNROLL_TRY(
       comm_agree(t->comm, t->saved)); /* the exit status shows whether the last checkpoint failed */

@@ -24,5 +24,24 @@ check "it takes a good step" grep -q 'the last good checkpoint is third.h5; star
 train clipped.h5 --clip 1
 check "with clipping it trains" [ $? = 0 ]
 check "the loss falls" awk '/^train/ { if (!first) first = $7; last = $7 } END { exit !(last < 0.8 * first && last < 2.5) }' log
+check_not "no word of warning" grep -q warning errors
 check "clipping was at work" awk '/^train/ && $13 < 1 { found = 1 } END { exit !found }' log
+# A loss that is finite, but worse than to guess: the run ends as it was told to, with a line.
+"$unroll" train text.txt -o guess.h5 --hidden 8 --batch 4 --steps 8 --epochs 1 --optimizer sgd --schedule constant --lr 30 >log 2>errors
+check "a diverged run with a finite loss ends" [ $? = 0 ]
+check "and says what it is" [ "$(grep -c '^unroll: warning: the loss of the last updates, .*, is worse than a uniform guess, ' errors)" = 1 ]
+
+# Weights that are not finite: whoever would use them says so, and the page of the file can still be read.
+python=$(find_python) || finish
+"$python" - <<'PYTHON'
+import h5py
+with h5py.File("clipped.h5", "r+") as run:
+    run["weights/layer0/W_hh"][3, 2] = float("nan")
+PYTHON
+for command in "eval clipped.h5 text.txt" "sample clipped.h5" "gradflow clipped.h5 text.txt" "train text.txt --resume -o clipped.h5"; do
+  # shellcheck disable=SC2086 # words
+  check "$command" quiet 2 mpirun -n 2 "$unroll" $command
+  check "names the file and the cause" grep -q '^unroll: error: clipped.h5: its weights are not finite' err
+done
+check "info" quiet 0 "$unroll" info clipped.h5
 finish
