@@ -115,7 +115,7 @@ static struct {
   pthread_mutex_t lock;
   pthread_cond_t wake;
   bool stop; /* under the lock */
-  int rank;
+  identity self;
   double warn_after;
   identity *identities; /* (size) */
   void (*report)(void *context, const char *line, bool over);
@@ -141,9 +141,8 @@ typedef struct wait_state {
   } while (0)
 
 /* "rank 3 on h2 (process 4711)" */
-static void name_one(int rank, size_t size, char *line)
+static void name_one(const identity *r, size_t size, char *line)
 {
-  const identity *r = &watchdog.identities[rank];
   APPEND(line, size, "rank %" PRId32 " on %s (process %" PRId32 ")", r->rank, r->host, r->process);
 }
 
@@ -152,7 +151,7 @@ static void name_next(int rank, int named, size_t size, char *line)
 {
   if (named >= NAMED_MAX) { return; }
   if (named > 0) { APPEND(line, size, ", "); }
-  name_one(rank, size, line);
+  name_one(&watchdog.identities[rank], size, line);
 }
 
 /*
@@ -196,14 +195,14 @@ static bool describe(const wait_state *s, size_t size, char *line)
   if (atomic_load_explicit(&record.sequence, memory_order_relaxed) != s->sequence) { return false; }
 
   line[0] = '\0';
-  name_one(watchdog.rank, size, line);
+  name_one(&watchdog.self, size, line);
   APPEND(line, size, " has waited %.0f s for ", s->waited);
   if (count == 0) {
     APPEND(line, size, "others, it cannot know for which");
   } else if (arrivals != NULL) {
     name_team(first, count, mine, arrivals, size, line);
   } else {
-    name_one(first, size, line);
+    name_one(&watchdog.identities[first], size, line);
   }
   APPEND(line, size, ": %s", what);
   if (done == UNKNOWN) {
@@ -304,25 +303,37 @@ static bool start_thread(void)
 
 /* -------------------------------------------------------------- start, stop */
 
-static unroll_status gather_identities(unroll_comm *comm)
+/* Where this rank runs, so that a line can begin with it. Not collective. */
+static unroll_status note_self(const unroll_comm *comm)
 {
   unroll_status st = UNROLL_OK;
-  identity *all = NULL;
+  identity *self = &watchdog.self;
 
-  UNROLL_TRY(comm_agree(comm, memory_new((size_t)comm->size, sizeof *all, "hosts of the ranks",
-                                         &watchdog.identities)));
-  all = watchdog.identities;
-  identity *self = &all[comm->rank];
+  UNROLL_TRY(memory_new((size_t)comm->size, sizeof *watchdog.identities, "hosts of the ranks",
+                        &watchdog.identities));
   if (gethostname(self->host, sizeof self->host) != 0) {
     (void)snprintf(self->host, sizeof self->host, "unknown");
   }
   self->host[sizeof self->host - 1] = '\0';
   self->process = (int32_t)getpid();
   self->rank = (int32_t)comm->parent_rank;
-  UNROLL_TRY_MPI(MPI_Allgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, all, (int)sizeof *all, MPI_BYTE,
+
+cleanup:
+  return st;
+}
+
+/* The thread runs already; it reads those of others only in waits that come after this one. */
+static unroll_status gather_identities(unroll_comm *comm)
+{
+  unroll_status st = UNROLL_OK;
+
+  watchdog_wait_begin_any("hosts of the ranks");
+  UNROLL_TRY_MPI(MPI_Allgather(&watchdog.self, (int)sizeof watchdog.self, MPI_BYTE,
+                               watchdog.identities, (int)sizeof watchdog.self, MPI_BYTE,
                                comm->handle));
 
 cleanup:
+  watchdog_wait_end();
   return st;
 }
 
@@ -335,7 +346,6 @@ unroll_status watchdog_start(unroll_comm *comm, double warn_after, double abort_
   if (comm->size == 1 || report == NULL) { goto cleanup; }
 
   watchdog.stop = false;
-  watchdog.rank = comm->rank;
   watchdog.warn_after = warn_after;
   watchdog.report = report;
   watchdog.context = context;
@@ -343,9 +353,12 @@ unroll_status watchdog_start(unroll_comm *comm, double warn_after, double abort_
   watchdog_step(UNKNOWN);
   watchdog_phase("reading the text and setting up");
   watchdog_set_limit(abort_after);
-  UNROLL_TRY(gather_identities(comm));
-  if (!start_thread()) { st = unroll_fail(UNROLL_ERR_MEMORY, "no thread for the watchdog"); }
+  st = note_self(comm);
+  if (st == UNROLL_OK && !start_thread()) {
+    st = unroll_fail(UNROLL_ERR_MEMORY, "no thread for the watchdog");
+  }
   UNROLL_TRY(comm_agree(comm, st));
+  UNROLL_TRY(gather_identities(comm));
 
 cleanup:
   if (st != UNROLL_OK) { watchdog_stop(); }
