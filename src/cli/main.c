@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "cli/cli.h"
 #include "comm/comm.h"
+#include "comm/deadline.h"
 #include "comm/launcher.h"
 #include "comm/placement.h"
 
@@ -158,6 +159,7 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
   int provided = MPI_THREAD_SINGLE, rank = 0;
   bool idle = false;
 
+  deadline_begin("MPI to start on all ranks");
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     st = unroll_fail(UNROLL_ERR_MPI, "MPI did not start");
     print_failure(st);
@@ -177,18 +179,22 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
   (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   if (st == UNROLL_OK) { st = alike_check(call->comm, rank, read, command, call); }
   if (st == UNROLL_OK) { st = placement_set_threads(call->comm); }
+  deadline_end();
   if (st == UNROLL_OK && !idle) { st = command->run(call); }
   if (st == UNROLL_ERR_MPI) { goto cleanup; }
   if (unroll_comm_rank(call->comm) == 0) { st = close_output(st); }
   UNROLL_TRY(comm_agree(call->comm, st));
 
 cleanup:
+  deadline_end();
   if (st == UNROLL_ERR_MPI) { abort_all(); }
   if (st != UNROLL_OK && unroll_comm_rank(call->comm) == 0 && launcher_find().first) {
     print_failure(st);
   }
+  deadline_begin("MPI to end on all ranks");
   unroll_comm_free(&call->comm);
   (void)MPI_Finalize();
+  deadline_end();
   return st;
 }
 
