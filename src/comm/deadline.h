@@ -8,6 +8,7 @@
  *
  *   from MPI_Init to the command      deadline
  *   within train                      watchdog, whose thread runs before its ranks exchange anything; --wait-limit
+ *   within eval, gradflow, bench ...  none: a rank that is stopped there is waited for
  *   MPI_Finalize                      deadline
  *
  * Ways out: main() returns (all ranks agreed on the status); MPI_Abort after an error of MPI; _exit of the watchdog or of
