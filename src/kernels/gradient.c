@@ -53,9 +53,17 @@ static size_t chunk_tokens(size_t shard_tokens)
   return most(kernels_blocks()->panel / kernels()->nr, shard_tokens);
 }
 
+/* [elements] From one packed tile of so many tokens to the next: an odd number of cache lines, so that tiles that are
+ * written side by side do not fall into the same sets of a cache. */
+static size_t packed_tile(size_t tokens)
+{
+  const size_t line = 64 / sizeof(unroll_real);
+  return (ceil_div(tokens * kernels()->pack, line) | 1) * line;
+}
+
 static size_t packed_most(size_t shard_tokens)
 {
-  return kernels_pad(most(kernels_blocks()->block, chunk_tokens(shard_tokens) * kernels()->pack));
+  return kernels_pad(most(kernels_blocks()->block, packed_tile(chunk_tokens(shard_tokens))));
 }
 
 static size_t nodes_most(void)
@@ -133,7 +141,7 @@ static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t t
   }
   while ((c.shards / c.chunk) >> (waiting - 2) > 0) { ++waiting; }
   const size_t nodes = nodes_most() / k->node / waiting; /* tiles for which there is room */
-  c.row_tiles = most(1, kernels_blocks()->block / (c.chunk * c.tokens * k->pack));
+  c.row_tiles = most(1, kernels_blocks()->block / packed_tile(c.chunk * c.tokens));
   c.row_tiles = least(least(c.row_tiles, nodes), ceil_div(c.tiles, c.down));
   c.row_panels = most(1, nodes / c.row_tiles);
   return c;
@@ -203,6 +211,7 @@ static void run_block(const weight_gradient *p, const plan *c, size_t part, size
     gradient_block b = block_of(p, c, part, first, last, shard);
     if (p->source == GRADIENT_ROWS && right - left >= LEAST_PANELS) {
       b.packed = scratch;
+      b.packed_tile = packed_tile(b.shards * b.tokens);
       k->gradient_pack(&b);
     }
     b.level_nodes = c->row_tiles * c->row_panels * k->node;

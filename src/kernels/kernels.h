@@ -151,7 +151,8 @@ typedef struct panels_product {
  *
  *   A: element (i, n) of a shard at i * row_stride + n_in_run * token_stride, tokens in runs of `run`
  *      that are `run_stride` apart; shards are shard_A apart, A is the first of the call
- *   packed: what gradient_pack made of A: tile after tile, for each token the rows of the tile, `pack` apart
+ *   packed: what gradient_pack made of A: tile after tile, `packed_tile` elements apart, for each token the rows of the
+ *      tile, `pack` apart
  *   B: rows of tokens, ldb apart; shards are shard_B apart, B is the first of the call
  */
 typedef struct gradient_block {
@@ -162,6 +163,7 @@ typedef struct gradient_block {
   size_t row_stride, token_stride, run, run_stride, shard_A;
   int ahead; /* A comes from memory: fetch the rows of the next tile meanwhile; token_stride is 1 */
   unroll_real *packed; /* or NULL: A is read where it lies */
+  size_t packed_tile;
   const unroll_real *B;
   size_t ldb, shard_B;
   unroll_real

@@ -130,10 +130,26 @@ static void prefetch_below(const gradient_block *p, const unroll_real *a, size_t
   }
 }
 
-/* Token after token, so that the rows of A are read along; a vector reaches into what the next rows then overwrite. */
+/* Tokens that are packed at a time: their rows of A stay in the first-level cache while tile after tile is written, of
+ * each a piece that fills whole lines. */
+#define PACK_TOKENS 16
+
+/* A vector reaches into the rows of the next tile, or behind the last, for what no tile uses. */
+static void pack_tokens(const gradient_block *p, size_t tokens, const unroll_real *a,
+                        unroll_real *out)
+{
+  for (size_t m = p->first, rows = 0; m < p->last; m += rows, out += p->packed_tile) {
+    rows = tile_rows(p->last - m);
+    for (size_t i = 0; i < tokens; ++i) {
+      for (size_t v = 0; v < PACK; v += LANES) {
+        vec_store(out + i * PACK + v, vec_load(a + i * p->token_stride + m + v));
+      }
+    }
+  }
+}
+
 void ISA(gradient_pack)(const gradient_block *p)
 {
-  const size_t tile = p->shards * p->tokens * PACK;
   unroll_real *out = p->packed;
   assert(p->row_stride == 1);
 
@@ -141,13 +157,9 @@ void ISA(gradient_pack)(const gradient_block *p)
     const unroll_real *a = p->A + shard * p->shard_A;
     for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
       size_t run = p->tokens - n < p->run ? p->tokens - n : p->run;
-      for (size_t i = 0; i < run; ++i, out += PACK) {
-        const unroll_real *from = a + i * p->token_stride;
-        unroll_real *to = out;
-        for (size_t m = p->first, rows = 0; m < p->last; m += rows, to += tile) {
-          rows = tile_rows(p->last - m);
-          for (size_t v = 0; v < PACK; v += LANES) { vec_store(to + v, vec_load(from + m + v)); }
-        }
+      for (size_t i = 0, tokens = 0; i < run; i += tokens, out += tokens * PACK) {
+        tokens = run - i < PACK_TOKENS ? run - i : PACK_TOKENS;
+        pack_tokens(p, tokens, a + i * p->token_stride, out);
       }
     }
   }
@@ -208,8 +220,8 @@ void ISA(gradient)(const gradient_block *p)
   assert(p->shard % p->shards == 0 && p->shard + p->shards <= p->all && p->all % p->group == 0);
 
   for (size_t m = p->first, rows = 0, tile = 0; m < p->last; m += rows, ++tile) {
-    const size_t tokens = p->shards * p->tokens, apart = p->level_nodes / TILE_NODE;
-    const unroll_real *a = p->packed != NULL ? p->packed + tile * tokens * PACK : NULL;
+    const size_t apart = p->level_nodes / TILE_NODE;
+    const unroll_real *a = p->packed != NULL ? p->packed + tile * p->packed_tile : NULL;
     gradient_tile *nodes = (gradient_tile *)p->nodes + tile;
     rows = tile_rows(p->last - m);
     for (size_t i = 0; i < p->shards; ++i) {
