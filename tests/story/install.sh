@@ -87,6 +87,16 @@ samples() { # WHAT PROGRAM: it draws what `unroll sample` draws
 check "built by CMake: $(tail -5 log)" [ -x by_cmake/consumer ]
 samples "built by CMake" by_cmake/consumer
 
+# A project of C++ alone.
+if command -v c++ >/dev/null; then
+  mkdir cxx
+  printf '%s\n' 'cmake_minimum_required(VERSION 3.20)' 'project(consumer LANGUAGES CXX)' 'find_package(unroll 0.1 REQUIRED)' \
+    'add_executable(consumer main.cpp)' 'target_link_libraries(consumer PRIVATE unroll::unroll)' >cxx/CMakeLists.txt
+  printf '%s\n' '#include <unroll/model.h>' 'int main() { unroll_model *model = nullptr; unroll_model_free(&model); }' >cxx/main.cpp
+  { cmake -S cxx -B by_cxx -Dunroll_DIR="$prefix/$config" && cmake --build by_cxx && by_cxx/consumer && echo done; } >log 2>&1
+  check "a project of C++ alone: $(tail -5 log)" grep -qx done log
+fi
+
 if command -v pkg-config >/dev/null; then
   # shellcheck disable=SC2046 # words are meant
   PKG_CONFIG_PATH=$pc${PKG_CONFIG_PATH:+:$PKG_CONFIG_PATH} &&
