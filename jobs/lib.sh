@@ -26,6 +26,7 @@ has_clang() { echo | clang -fopenmp -include omp.h -fsyntax-only -xc -; }
 has_modules() { [ -n "${MODULESHOME:-}" ] || [ -d /usr/share/modules ] || [ -d /usr/share/lmod ]; }
 has_mpi() { command -v mpicc && command -v mpirun; }
 has_namespaces() { PATH=$PATH:/usr/sbin:/sbin command -v tc; }
+has_protobuf_c() { command -v protoc-c && pkg-config --exists libprotobuf-c; }
 has_slurm() { PATH=$PATH:/usr/sbin:/sbin command -v slurmctld; }
 
 # What is needed: name, how to find out that it is there, Debian's packages.
@@ -38,6 +39,9 @@ HDF5 1.10 or later, serial or parallel|has_hdf5|libhdf5-openmpi-dev
 jansson|pkg-config --exists jansson|libjansson-dev
 LAPACKE|pkg-config --exists lapacke|liblapacke-dev
 OpenSSL|pkg-config --exists libcrypto|libssl-dev"
+# Without it unroll export has no --onnx.
+needs_of_onnx="
+protobuf-c and its compiler|has_protobuf_c|libprotobuf-c-dev protobuf-c-compiler"
 needs_of_tests="
 CUnit|pkg-config --exists cunit|libcunit1-dev
 Python 3 with h5py and NumPy|find_python|python3-h5py python3-numpy

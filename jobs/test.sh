@@ -26,6 +26,7 @@ for word in "$@"; do
 done
 
 install_missing "$needs_of_build$needs_of_tests"
+(install_missing "$needs_of_onnx") || echo "unroll export --onnx will be left out" >&2
 (install_missing "$needs_of_some_tests") || echo "tests that need these will be skipped, or a part of them" >&2
 build "$folder" all -DUNROLL_BUILD_TESTS=ON -DUNROLL_SANITIZE=$sanitize
 exec ctest --test-dir "$folder" --output-on-failure --parallel 2 ${exclude[@]+"${exclude[@]}"} \

@@ -3,7 +3,7 @@
 set -eu
 . "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
-install_missing "$needs_of_build"
+install_missing "$needs_of_build$needs_of_onnx"
 build /tmp/build all -DUNROLL_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=/usr/local
 cmake --install /tmp/build
 rm -rf /tmp/build /var/lib/apt/lists/*

@@ -88,36 +88,6 @@ static json_t *pack_model(const run *r, bool *bad)
   return object;
 }
 
-static json_t *pack_config(const unroll_config *config, bool *bad)
-{
-  const option_table *t = &config_table;
-  json_t *object = json_object();
-
-  for (size_t k = 0; k < t->n_rows; ++k) {
-    const option *row = &t->rows[k];
-    const char *value = (const char *)config + row->offset;
-    char text[UNROLL_CONFIG_TEXT];
-    options_format(row, config, sizeof text, text);
-    switch (row->type) {
-    case OPTION_FLAG:
-      json_put(object, row->name, json_boolean(*(const bool *)value), bad);
-      break;
-    case OPTION_COUNT:
-      json_put(object, row->name, json_count(*(const uint64_t *)value), bad);
-      break;
-    case OPTION_REAL:
-      json_put(object, row->name, json_number(*(const double *)value), bad);
-      break;
-    case OPTION_CHOICE:
-    case OPTION_TEXT:
-    case OPTION_EVERY:
-      json_put(object, row->name, json_text(text), bad);
-      break;
-    }
-  }
-  return object;
-}
-
 static json_t *pack_data(const run_provenance *p, bool *bad)
 {
   json_t *object = json_object(), *files = json_array();
@@ -164,7 +134,7 @@ static unroll_status print_json(const char *path, const run *r)
 
   json_put(object, "file", json_text(path), &bad);
   json_put(object, "model", pack_model(r, &bad), &bad);
-  json_put(object, "config", pack_config(&r->config, &bad), &bad);
+  json_put(object, "config", schema_pack_config(&r->config, &bad), &bad);
   json_put(object, "data", pack_data(&r->provenance, &bad), &bad);
   json_put(object, "state",
            pack_row(&schema_state, N_OF(state_fields), state_fields, &r->state, &bad), &bad);

@@ -1,6 +1,7 @@
 #include "runfile/schema.h"
 
 #include "base/json.h"
+#include "base/options.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -123,9 +124,39 @@ json_t *schema_pack(const schema_field *field, const void *of)
   return NULL;
 }
 
-void schema_option_name(const char *option, char out[SCHEMA_NAME])
+json_t *schema_pack_config(const unroll_config *config, bool *bad)
 {
-  int n = snprintf(out, SCHEMA_NAME, "%s", option);
+  const option_table *t = &config_table;
+  json_t *object = json_object();
+
+  for (size_t k = 0; k < t->n_rows; ++k) {
+    const option *row = &t->rows[k];
+    const char *value = (const char *)config + row->offset;
+    char text[UNROLL_CONFIG_TEXT];
+    options_format(row, config, sizeof text, text);
+    switch (row->type) {
+    case OPTION_FLAG:
+      json_put(object, row->name, json_boolean(*(const bool *)value), bad);
+      break;
+    case OPTION_COUNT:
+      json_put(object, row->name, json_count(*(const uint64_t *)value), bad);
+      break;
+    case OPTION_REAL:
+      json_put(object, row->name, json_number(*(const double *)value), bad);
+      break;
+    case OPTION_CHOICE:
+    case OPTION_TEXT:
+    case OPTION_EVERY:
+      json_put(object, row->name, json_text(text), bad);
+      break;
+    }
+  }
+  return object;
+}
+
+void schema_option_name(const char *text, char out[SCHEMA_NAME])
+{
+  int n = snprintf(out, SCHEMA_NAME, "%s", text);
   assert(n > 0 && n < SCHEMA_NAME);
   for (int i = 0; i < n; ++i) {
     if (out[i] == '-') { out[i] = '_'; }

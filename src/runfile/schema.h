@@ -38,6 +38,9 @@ const schema_field *schema_find(const schema_table *table, const char *name);
 /** A field's value in JSON, of the struct of its table. */
 struct json_t *schema_pack(const schema_field *field, const void *of);
 
+/** All options by their names; `bad` is set when there was no memory for one of them. */
+struct json_t *schema_pack_config(const unroll_config *config, bool *bad);
+
 /* Longest name of an option as an attribute. */
 #define SCHEMA_NAME 64
 

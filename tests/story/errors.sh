@@ -88,6 +88,13 @@ refused --letters '--sequences stream' -- train text --sequences paragraph --bpt
 refused --partition '--sequences line' -- train text --bptt full --partition random
 refused --partition '--bptt truncated' -- train text --bptt randomized --partition random
 refused --overwrite --out -- gradflow good.h5 text --overwrite
+refused 'nothing to write' --safetensors --onnx --csv -- export good.h5
+refused --csv 'run file itself' -- export good.h5 --csv ./good.h5 --overwrite
+refused --csv 'exists already' --overwrite -- export good.h5 --csv text
+refused --safetensors --csv 'two names' -- export good.h5 --csv new --safetensors new
+refused none_such 'No such file' -- export good.h5 --csv none_such/a.csv --safetensors a.safetensors
+refused folder 'is a folder' -- export good.h5 --safetensors folder --overwrite
+refused --overwrite --csv -- export good.h5 --overwrite
 refused --per-line '--streams 1' -- eval --per-line --streams 2 good.h5 text
 
 # No number of any command may be negative, and the range is named.

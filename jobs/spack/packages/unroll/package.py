@@ -21,6 +21,8 @@ class Unroll(CMakePackage):
     variant("shared", default=False, description="Build libunroll as a shared library")
     variant("tests", default=False, description="Build the test suite")
 
+    variant("onnx", default=False, description="unroll export --onnx, with protobuf-c")
+
     depends_on("c", type="build")
     depends_on("cmake@3.20:", type="build")
     depends_on("pkgconfig", type="build")
@@ -29,6 +31,7 @@ class Unroll(CMakePackage):
     depends_on("openblas")  # LAPACK with its C interface, LAPACKE
     depends_on("jansson")
     depends_on("openssl")
+    depends_on("protobuf-c", when="+onnx")
     depends_on("cunit", when="+tests")
 
     def cmake_args(self):
@@ -38,4 +41,5 @@ class Unroll(CMakePackage):
             self.define("HDF5_PREFER_PARALLEL", self.spec.satisfies("^hdf5+mpi")),
             self.define_from_variant("BUILD_SHARED_LIBS", "shared"),
             self.define_from_variant("UNROLL_BUILD_TESTS", "tests"),
+            self.define_from_variant("UNROLL_ONNX", "onnx"),
         ]
