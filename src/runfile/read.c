@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "base/options.h"
 #include "net/params.h"
+#include "runfile/contents.h"
 #include "runfile/diagnostics.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
@@ -346,7 +347,7 @@ cleanup:
 #define SUPERBLOCK 96
 
 /* Say plainly what HDF5 would put in its own words: not there, not readable, not HDF5. */
-static unroll_status check_file(const h5_file *file)
+static unroll_status check_file(const h5_file *file, uint64_t *bytes)
 {
   static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
   unroll_status st = UNROLL_OK;
@@ -379,6 +380,7 @@ static unroll_status check_file(const h5_file *file)
     st = unroll_fail(file->failure, "%s: is truncated: only %zd bytes are left", file->path, n);
     goto cleanup;
   }
+  *bytes = (uint64_t)info.st_size;
 
 cleanup:
   if (fd >= 0) { (void)close(fd); }
@@ -411,13 +413,15 @@ static unroll_status read_file(const char *path, bool all, run **out)
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT};
   const h5_file *file = &opened;
   const char *object = "";
+  uint64_t bytes = 0;
   run *r = NULL;
   h5_printing before = {0};
 
   h5_quiet(&before);
   UNROLL_TRY(run_new(&r));
-  UNROLL_TRY(check_file(file));
+  UNROLL_TRY(check_file(file, &bytes));
   UNROLL_TRY_H5(opened.id = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT));
+  UNROLL_TRY(contents_check(file, bytes));
   UNROLL_TRY(check_format(file));
   UNROLL_TRY(get_config(file, &r->config));
   UNROLL_TRY(get_provenance(file, &r->provenance));

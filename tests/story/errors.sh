@@ -229,7 +229,49 @@ with h5py.File("newer.h5", "r+") as file:
 shutil.copy("good.h5", "lacking.h5")
 with h5py.File("lacking.h5", "r+") as file:
     del file["weights/layer0/W_hh"]
+
+# What leads out of the file, or is larger than it: the first column of a table, and weights.
+def crafted(name, path, make):
+    shutil.copy("good.h5", name)
+    with h5py.File(name, "r+") as file:
+        old = file[path][...]
+        del file[path]
+        make(file, path, old)
+
+def virtual(file, path, old):
+    layout = h5py.VirtualLayout(shape=old.shape, dtype=old.dtype)
+    layout[...] = h5py.VirtualSource("virtual.h5", path, shape=old.shape)
+    file.create_virtual_dataset(path, layout)
+
+def external(file, path, old):
+    file.create_dataset(path, shape=old.shape, dtype=old.dtype, external=[("/etc/passwd", 0, old.nbytes)])
+
+def link(file, path, old):
+    file[path] = h5py.ExternalLink("good.h5", path)
+
+def lzf(file, path, old):
+    file.create_dataset(path, data=old, compression="lzf")
+
+def deflate(file, path, old):
+    file.create_dataset(path, data=old, compression="gzip", shuffle=True, fletcher32=True)
+
+def absurd(file, path, old):
+    file.create_dataset(path, shape=(10**8,), dtype=old.dtype, chunks=(1000,), compression="gzip")
+    file[path][:1] = 1
+
+crafted("virtual.h5", "metrics/train/step", virtual)
+crafted("external.h5", "weights/output/W_qh", external)
+crafted("link.h5", "weights/output/W_qh", link)
+crafted("lzf.h5", "weights/output/b_q", lzf)
+crafted("deflate.h5", "weights/output/b_q", deflate)
+crafted("absurd.h5", "metrics/train/step", absurd)
 PY
+  commands_on virtual.h5 '/metrics/train/step is a virtual dataset'
+  commands_on external.h5 '/weights/output/W_qh keeps its values in another file'
+  commands_on link.h5 '/weights/output/W_qh is a link to another file'
+  commands_on lzf.h5 '/weights/output/b_q has filter 32000' 'legal are'
+  commands_on absurd.h5 '/metrics/train/step declares 800000000 bytes'
+  accepted info deflate.h5
   commands_on foreign.h5 'not a run file'
   commands_on newer.h5 newer
   commands_on lacking.h5 W_hh
