@@ -60,7 +60,9 @@ static unroll_status check_size(const walk *w, const char *object, hid_t dataset
   UNROLL_TRY_H5(type = H5Dget_type(dataset));
   UNROLL_TRY_H5(rank = H5Sget_simple_extent_dims(space, n, NULL));
   const uint64_t stored = H5Dget_storage_size(dataset);
-  const uint64_t room = times(stored < w->bytes ? stored : w->bytes, deflate ? DEFLATE_RATIO : 1);
+  /* What was never written is all zero: no more of it than of the file. */
+  const uint64_t held = stored == 0 || stored > w->bytes ? w->bytes : stored;
+  const uint64_t room = times(held, deflate && stored != 0 ? DEFLATE_RATIO : 1);
   uint64_t declared = H5Sget_simple_extent_type(space) == H5S_NULL ? 0 : H5Tget_size(type);
   for (int i = 0; i < rank; ++i) { declared = times(declared, n[i]); }
   if (declared > 0 && H5Pget_layout(how) == H5D_CHUNKED) {

@@ -2,22 +2,24 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "runfile/digest.h"
 #include "runfile/save.h"
 
 #include <assert.h>
 
-/* HDF5 asks for room: it has it, unless the estimate was too small. */
+/* HDF5 asks for room: it has it, and the digest behind it, unless the estimate was too small. */
 static void *image_reserve(void *old, size_t size, H5FD_file_image_op_t op, void *context)
 {
   (void)op;
   image *m = context;
   assert(old == NULL || old == m->bytes);
   (void)old;
-  if (size > m->size) {
-    if (memory_resize(m->size, size, 1, "the image of a file", &m->bytes) != UNROLL_OK) {
+  if (size + DIGEST_TAIL > m->size) {
+    if (memory_resize(m->size, size + DIGEST_TAIL, 1, "the image of a file", &m->bytes) !=
+        UNROLL_OK) {
       return NULL;
     }
-    m->size = size;
+    m->size = size + DIGEST_TAIL;
   }
   return m->bytes;
 }
@@ -96,7 +98,8 @@ unroll_status image_prepare(const h5_file *file, const image *m, char **prepared
   UNROLL_TRY_H5(H5Fflush(file->id, H5F_SCOPE_GLOBAL));
   UNROLL_TRY_H5(size =
                     H5Fget_file_image(file->id, NULL, 0)); /* after a flush the image is the file */
-  UNROLL_TRY(save_prepare(file->path, m->bytes, (size_t)size, prepared));
+  UNROLL_TRY(digest_put(m->bytes, (size_t)size, (char *)m->bytes + size));
+  UNROLL_TRY(save_prepare(file->path, m->bytes, (size_t)size + DIGEST_TAIL, prepared));
 
 cleanup:
   return st;

@@ -20,7 +20,7 @@ typedef struct image {
 /** Create the file in the image. `estimate` [bytes] is at least what the data need, and what lies around them. */
 unroll_status image_create(h5_file *file, image *m, size_t estimate);
 
-/** save_prepare of the image, for file->path. */
+/** save_prepare of the image and its digest, for file->path. Nothing may be written to the file after it. */
 unroll_status image_prepare(const h5_file *file, const image *m, char **prepared);
 
 /** After the file is closed, whatever happened before; all zero is fine. */

@@ -2,8 +2,10 @@
 #include "base/memory.h"
 #include "base/options.h"
 #include "net/params.h"
+#include "runfile/apart.h"
 #include "runfile/contents.h"
 #include "runfile/diagnostics.h"
+#include "runfile/digest.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
 #include "runfile/tensor.h"
@@ -346,8 +348,10 @@ cleanup:
 /* [bytes] The superblock of the oldest HDF5 format; no file is shorter. */
 #define SUPERBLOCK 96
 
-/* Say plainly what HDF5 would put in its own words: not there, not readable, not HDF5. */
-static unroll_status check_file(const h5_file *file, uint64_t *bytes)
+#define REMEDY "an older checkpoint (--keep) or the best model may be whole"
+
+/* Say plainly what HDF5 would put in its own words: not there, not readable, not HDF5. Then: is it as it was written? */
+static unroll_status check_file(const h5_file *file, uint64_t *bytes, digest *found)
 {
   static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
   unroll_status st = UNROLL_OK;
@@ -381,6 +385,7 @@ static unroll_status check_file(const h5_file *file, uint64_t *bytes)
     goto cleanup;
   }
   *bytes = (uint64_t)info.st_size;
+  UNROLL_TRY(digest_check(file->path, fd, *bytes, found));
 
 cleanup:
   if (fd >= 0) { (void)close(fd); }
@@ -407,35 +412,79 @@ cleanup:
   return st;
 }
 
-static unroll_status read_file(const char *path, bool all, run **out)
+/* A file that is to be read by HDF5. */
+typedef struct job {
+  h5_file file;
+  uint64_t bytes;
+  bool all;
+  run *r;
+} job;
+
+static unroll_status read_opened(job *j)
 {
   unroll_status st = UNROLL_OK;
-  h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT};
-  const h5_file *file = &opened;
+  const h5_file *file = &j->file;
   const char *object = "";
-  uint64_t bytes = 0;
   run *r = NULL;
   h5_printing before = {0};
 
   h5_quiet(&before);
   UNROLL_TRY(run_new(&r));
-  UNROLL_TRY(check_file(file, &bytes));
-  UNROLL_TRY_H5(opened.id = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT));
-  UNROLL_TRY(contents_check(file, bytes));
+  UNROLL_TRY_H5(j->file.id = H5Fopen(file->path, H5F_ACC_RDONLY, H5P_DEFAULT));
+  UNROLL_TRY(contents_check(file, j->bytes));
   UNROLL_TRY(check_format(file));
   UNROLL_TRY(get_config(file, &r->config));
   UNROLL_TRY(get_provenance(file, &r->provenance));
   UNROLL_TRY(get_fields(file, "/state", &schema_state, &r->state));
-  if (all) { UNROLL_TRY(get_rest(file, r)); }
+  if (j->all) { UNROLL_TRY(get_rest(file, r)); }
 
 cleanup:
-  st = h5_close(file, st, H5Fclose, &opened.id);
+  st = h5_close(file, st, H5Fclose, &j->file.id);
   h5_loud(&before);
   if (st == UNROLL_OK) {
-    *out = r;
+    j->r = r;
     r = NULL;
   }
   run_free(&r);
+  return st;
+}
+
+static unroll_status try_opened(void *context)
+{
+  return read_opened(context);
+}
+
+/* A file without a digest, edited by another tool or made by an older version, is first read in a process of its own. */
+static unroll_status read_file(const char *path, bool all, run **out)
+{
+  unroll_status st = UNROLL_OK;
+  job j = {.file = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT}, .all = all};
+  digest found = DIGEST_NONE;
+  apart end = APART_GOOD;
+
+  UNROLL_TRY(check_file(&j.file, &j.bytes, &found));
+  if (found == DIGEST_WRONG) {
+    st = unroll_fail(
+        UNROLL_ERR_INPUT,
+        "%s: is damaged or truncated: its SHA-256 is not the one it ends with; " REMEDY, path);
+    goto cleanup;
+  }
+  if (found == DIGEST_NONE) { end = apart_run(j.bytes, try_opened, &j); }
+  if (end == APART_FAILED) {
+    st = UNROLL_ERR_INPUT;
+    goto cleanup;
+  }
+  if (end == APART_DIED) {
+    st = unroll_fail(UNROLL_ERR_INPUT,
+                     "%s: is damaged: HDF5 crashes on it, or needs more memory or time than its "
+                     "size explains; " REMEDY,
+                     path);
+    goto cleanup;
+  }
+  UNROLL_TRY(read_opened(&j));
+  *out = j.r;
+
+cleanup:
   return st;
 }
 
