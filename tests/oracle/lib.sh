@@ -29,9 +29,9 @@ step() {
   local n=$1
   shift
   local options=(--hidden 13 "${shape[@]}" --valid-fraction 0 --schedule constant --log-every 1 "$@")
-  "$unroll" train "$from" --overwrite -o before.h5 --max-steps "$n" "${options[@]}" >/dev/null 2>&1 &&
+  "$unroll" train "$from" --overwrite -o before.h5 --max-steps "$n" "${options[@]}" >said 2>&1 &&
     cp before.h5 after.h5 &&
-    "$unroll" train "$from" --resume -o after.h5 --max-steps $((n + 1)) >/dev/null 2>&1 &&
+    "$unroll" train "$from" --resume -o after.h5 --max-steps $((n + 1)) >said 2>&1 &&
     "$python" "$oracle" step before.h5 after.h5 "$from" >said 2>&1
   local status=$?
   cat said
