@@ -29,5 +29,8 @@ install_missing "$needs_of_build$needs_of_tests"
 (install_missing "$needs_of_onnx") || echo "unroll export --onnx will be left out" >&2
 (install_missing "$needs_of_some_tests") || echo "tests that need these will be skipped, or a part of them" >&2
 build "$folder" all -DUNROLL_BUILD_TESTS=ON -DUNROLL_SANITIZE=$sanitize
+# Run files and exports as browsers and servers open them: HDF5 and onnxruntime for Node.
+timeout 120 npm install --silent --no-save --ignore-scripts --prefix "$folder" h5wasm@0.10 onnxruntime-node@1 ||
+  echo "no h5wasm and onnxruntime-node from npm: what opens files with them will be skipped" >&2
 exec ctest --test-dir "$folder" --output-on-failure --parallel 2 ${exclude[@]+"${exclude[@]}"} \
   ${arguments[@]+"${arguments[@]}"}

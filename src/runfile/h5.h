@@ -82,10 +82,6 @@ unroll_status h5_put_count(const h5_file *file, const char *object, const char *
 unroll_status h5_put_real(const h5_file *file, const char *object, const char *name, double value);
 unroll_status h5_put_int(const h5_file *file, const char *object, const char *name, int value);
 
-/** The attributes of the root: format and its version, title, this program, and when which command made it. */
-unroll_status h5_put_root(const h5_file *file, const char *format, int version, const char *title,
-                          const char *when, const char *command_line);
-
 /** Attributes of the root: format and its version, title, this program, and when which command made the file. */
 unroll_status h5_put_root(const h5_file *file, const char *format, int version, const char *title,
                           const char *when, const char *command_line);

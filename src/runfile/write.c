@@ -74,6 +74,7 @@ cleanup:
 
 static unroll_status put_root(const h5_file *file, const run *r)
 {
+  unroll_status st = UNROLL_OK;
   const run_provenance *p = &r->provenance;
   const unroll_shape *shape = &r->params->shape;
   char title[160];
@@ -81,8 +82,12 @@ static unroll_status put_root(const h5_file *file, const run *r)
   (void)snprintf(title, sizeof title,
                  "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu",
                  unroll_level_text(r->config.level), shape->V, shape->H, shape->L);
-  return h5_put_root(file, RUNFILE_FORMAT, shape->cell == UNROLL_CELL_RNN ? 1 : RUNFILE_VERSION,
-                     title, text_of(p->started), text_of(p->command_line));
+  UNROLL_TRY(h5_put_root(file, RUNFILE_FORMAT, shape->cell == UNROLL_CELL_RNN ? 1 : RUNFILE_VERSION,
+                         title, text_of(p->started), text_of(p->command_line)));
+  UNROLL_TRY(h5_put_text(file, "/", "default", "metrics"));
+
+cleanup:
+  return st;
 }
 
 static unroll_status put_config(const h5_file *file, const run *r)
@@ -305,7 +310,8 @@ cleanup:
   return st;
 }
 
-/* A table of n rows of `size` bytes as one dataset per column, with the first column as the scale. */
+/* A table of n rows of `size` bytes as one dataset per column, with the first column as the scale. For viewers that know
+ * NeXus it is data to be drawn: its loss over that scale. */
 static unroll_status put_rows(const h5_file *file, const char *group, const schema_table *table,
                               size_t n, size_t size, const void *rows)
 {
@@ -317,6 +323,9 @@ static unroll_status put_rows(const h5_file *file, const char *group, const sche
   (void)snprintf(scale, sizeof scale, "%s/%s", group, table->fields[0].name);
   UNROLL_TRY(memory_new(n, sizeof *column, "a column of the metrics", &column));
   UNROLL_TRY(h5_put_group(file, group));
+  UNROLL_TRY(h5_put_text(file, group, "NX_class", "NXdata"));
+  UNROLL_TRY(h5_put_text(file, group, "signal", "loss"));
+  UNROLL_TRY(h5_put_text(file, group, "axes", table->fields[0].name));
   for (size_t k = 0; k < table->n; ++k) {
     const schema_field *f = &table->fields[k];
     bool real = f->type == SCHEMA_REAL;
@@ -332,6 +341,23 @@ static unroll_status put_rows(const h5_file *file, const char *group, const sche
 
 cleanup:
   memory_free(&column);
+  return st;
+}
+
+static unroll_status put_metrics(const h5_file *file, const run *r)
+{
+  unroll_status st = UNROLL_OK;
+  const char *object = "/metrics";
+
+  UNROLL_TRY(h5_put_group(file, object));
+  UNROLL_TRY(h5_put_text(file, object, "NX_class", "NXentry"));
+  UNROLL_TRY(h5_put_text(file, object, "default", "train"));
+  UNROLL_TRY(
+      put_rows(file, "/metrics/train", &schema_train, r->n_train, sizeof *r->train, r->train));
+  UNROLL_TRY(
+      put_rows(file, "/metrics/valid", &schema_valid, r->n_valid, sizeof *r->valid, r->valid));
+
+cleanup:
   return st;
 }
 
@@ -391,11 +417,7 @@ unroll_status runfile_prepare(const char *path, const run *r, char **prepared)
   UNROLL_TRY(h5_put_group(file, "/weights"));
   UNROLL_TRY(put_tensors(file, "/weights", "/weights", r->params, r->params->values));
   UNROLL_TRY(put_optimizer(file, r));
-  UNROLL_TRY(h5_put_group(file, "/metrics"));
-  UNROLL_TRY(
-      put_rows(file, "/metrics/train", &schema_train, r->n_train, sizeof *r->train, r->train));
-  UNROLL_TRY(
-      put_rows(file, "/metrics/valid", &schema_valid, r->n_valid, sizeof *r->valid, r->valid));
+  UNROLL_TRY(put_metrics(file, r));
   UNROLL_TRY(diagnostics_put(file, &r->flows));
   UNROLL_TRY(put_state(file, r));
   UNROLL_TRY(image_prepare(file, &m, prepared));

@@ -15,6 +15,9 @@ export PATH=$build_dir/tests/launcher:$PATH
 mpirun_quiet=(mpirun)
 if mpirun --version | grep -q -e 'Open MPI' -e OpenRTE; then mpirun_quiet+=(-q); fi
 
+# Where jobs/test.sh has npm put the packages that some tests use.
+export NODE_PATH=${NODE_PATH:-$build_dir/node_modules}
+
 # Few cores, many ranks, root in a container.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none

@@ -4,9 +4,10 @@
 
 README is src/runfile/README.md: its tables of datasets and attributes are the
 expectation, in both directions. Exit status 77 (skipped) only without h5py;
-ncdump, h5dump, netCDF4 and xarray are used where they are installed.
+ncdump, h5dump, netCDF4, xarray and h5wasm are used where they are installed.
 """
 
+import json
 import os
 import re
 import shutil
@@ -235,6 +236,24 @@ def check_sense(file):
             check(np.allclose(np.exp(loss[finite]), perplexity[finite], rtol=1e-12), f"{group}/perplexity")
 
 
+def check_default(file):
+    """What viewers that know NeXus show first: they follow `default` from the root to a group of class NXdata."""
+    node, passed = file["/"], []
+    while "default" in node.attrs and len(passed) < 9:
+        node = node[text_attribute(node, "default")]
+        passed.append(text_attribute(node, "NX_class"))
+    check(node.name == "/metrics/train" and passed == ["NXentry", "NXdata"], f"default leads to {node.name} by {passed}")
+    for group in (node, file["metrics/valid"]):
+        check(text_attribute(group, "NX_class") == "NXdata", f"class of {group.name}")
+        signal, axis = (group.get(text_attribute(group, name)) for name in ("signal", "axes"))
+        if signal is None or axis is None:
+            check(False, f"{group.name}: no signal or no axis")
+            continue
+        check(signal == group["loss"] and axis == group["step"], f"{group.name}: {signal.name} over {axis.name}")
+        check(signal.shape == axis.shape and signal.ndim == 1, f"{group.name}: a curve")
+        check(signal.dims[0].values() == [axis], f"{group.name}: HDF5's own scale is that axis")
+
+
 # --------------------------------------------------------------- other tools
 
 
@@ -309,6 +328,26 @@ def check_xarray(path, file):
             check(same, f"xarray ({engine}): values of W_xh")
 
 
+def check_node(path, file):
+    """h5wasm, as browsers have it."""
+    names = ["weights/layer0/W_xh", "weights/output/b_q", "vocab/token", "metrics/train/step", "metrics/train/loss"]
+    script = os.path.join(HERE, "open_in_node.mjs")
+    done = subprocess.run(["node", script, path] + names, capture_output=True, text=True) if shutil.which("node") else None
+    if done is None or done.returncode == 77:
+        print("not installed: node, or its h5wasm (npm install h5wasm; NODE_PATH names the folder node_modules)")
+        return
+    check(done.returncode == 0, f"h5wasm: {done.stderr[-300:]}")
+    answer = json.loads(done.stdout or '{"shown": null, "datasets": {}}')
+    expected = {"path": "/metrics/train", "class": "NXdata", "signal": "loss", "axes": "step"}
+    check(answer["shown"] == expected, f"h5wasm is led to {answer['shown']}")
+    check(list(answer["datasets"]) == names, f"h5wasm reads {list(answer['datasets'])}")
+    for name, got in answer["datasets"].items():
+        node = file[name]
+        values = node.asstr()[...] if node.dtype == object else node[...]
+        check(tuple(got["shape"]) == node.shape, f"h5wasm: shape of {name}")
+        check(got["values"] == values.flatten().tolist(), f"h5wasm: values of {name}")
+
+
 def importable(module):
     try:
         __import__(module)
@@ -333,8 +372,10 @@ def main():
         check_attributes(file, attributes)
         check_indices(file)
         check_sense(file)
+        check_default(file)
         check_netcdf(path, file)
         check_xarray(path, file)
+        check_node(path, file)
     print("failures:", len(failures))
     sys.exit(1 if failures else 0)
 

@@ -1,5 +1,5 @@
-# Other tools open what training writes: h5py, h5dump and, where they are installed, ncdump, xarray
-# and netCDF4. One small run for each optimizer and level, one of them with two layers on two ranks.
+# Other tools open what training writes: h5py, h5dump and, where they are installed, ncdump, xarray,
+# netCDF4 and h5wasm. One small run for each optimizer and level, one of them with two layers on two ranks.
 . "$(dirname "$0")/lib.sh"
 python=$(find_python) || skip "no python3 with h5py and NumPy"
 
@@ -11,6 +11,7 @@ opens() { # NAME LAUNCHER... : train with the rest, then hold the file against t
   checks=$((checks + 1))
   timeout 300 "$python" "$source_dir/tests/story/open_with_tools.py" "$name.h5" >log 2>&1 ||
     fail "$name: $(tail -20 log)"
+  grep 'not installed' log >>missing
 }
 train=("$unroll" train text "${tiny[@]}" --log-every 20)
 opens adam "${train[@]}"
@@ -33,4 +34,5 @@ with h5py.File("adam.h5") as file:
         for name in group:
             assert [row[name] for row in mine] == list(group[name][...]), name
 PY
+sort -u missing # what was left out
 finish
