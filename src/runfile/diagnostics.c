@@ -36,19 +36,33 @@ static const dataset datasets[] = {
     {AT(norm_mean), .kind = CURVE, .units = "nats",
      .long_name = "norm of the gradient of a loss by the hidden state some steps before, mean over "
                   "positions"},
-    {AT(norm_q10), .kind = CURVE, .units = "nats", .long_name = "the same, quantile 0.1"},
-    {AT(norm_q50), .kind = CURVE, .units = "nats", .long_name = "the same, median"},
-    {AT(norm_q90), .kind = CURVE, .units = "nats", .long_name = "the same, quantile 0.9"},
+    {AT(norm_q10), .kind = CURVE, .units = "nats",
+     .long_name = "norm of the gradient of a loss by the hidden state some steps before, quantile "
+                  "0.1 over positions"},
+    {AT(norm_q50), .kind = CURVE, .units = "nats",
+     .long_name = "norm of the gradient of a loss by the hidden state some steps before, median "
+                  "over positions"},
+    {AT(norm_q90), .kind = CURVE, .units = "nats",
+     .long_name = "norm of the gradient of a loss by the hidden state some steps before, quantile "
+                  "0.9 over positions"},
     {AT(norm_log10), .kind = CURVE, .units = "1",
-     .long_name = "decimal logarithm of the norm, mean over positions"},
+     .long_name = "decimal logarithm of the norm of the gradient of a loss by the hidden state "
+                  "some steps before, mean over positions"},
     {AT(norm_c_mean), .kind = MEMORY_CURVE, .units = "nats",
      .long_name = "norm of the gradient of a loss by the memory c some steps before, mean over "
                   "positions"},
-    {AT(norm_c_q10), .kind = MEMORY_CURVE, .units = "nats", .long_name = "the same, quantile 0.1"},
-    {AT(norm_c_q50), .kind = MEMORY_CURVE, .units = "nats", .long_name = "the same, median"},
-    {AT(norm_c_q90), .kind = MEMORY_CURVE, .units = "nats", .long_name = "the same, quantile 0.9"},
+    {AT(norm_c_q10), .kind = MEMORY_CURVE, .units = "nats",
+     .long_name = "norm of the gradient of a loss by the memory c some steps before, quantile 0.1 "
+                  "over positions"},
+    {AT(norm_c_q50), .kind = MEMORY_CURVE, .units = "nats",
+     .long_name =
+         "norm of the gradient of a loss by the memory c some steps before, median over positions"},
+    {AT(norm_c_q90), .kind = MEMORY_CURVE, .units = "nats",
+     .long_name = "norm of the gradient of a loss by the memory c some steps before, quantile 0.9 "
+                  "over positions"},
     {AT(norm_c_log10), .kind = MEMORY_CURVE, .units = "1",
-     .long_name = "decimal logarithm of that norm, mean over positions"},
+     .long_name = "decimal logarithm of the norm of the gradient of a loss by the memory c some "
+                  "steps before, mean over positions"},
     {AT(eigenvalue_re), .kind = SPECTRUM, .units = "1",
      .long_name = "eigenvalues of W_hh by falling modulus, real part"},
     {AT(eigenvalue_im), .kind = SPECTRUM, .units = "1",
@@ -64,13 +78,13 @@ static const dataset datasets[] = {
      .long_name = "derivative of the activation, or factor of a gated state past the product, mean "
                   "over units and steps"},
     {AT(growth), .kind = NUMBER, .units = "1",
-     .long_name = "factor per step of the norm over the farther half of the lags"},
+     .long_name = "factor per step of the norm of the gradient over the farther half of the lags"},
     {AT(half_lag), .type = WHOLE, .kind = NUMBER, .units = "steps",
-     .long_name = "first lag with half of the mean norm of lag 0, -1 for none"},
+     .long_name = "first lag with half of the mean norm of the gradient at lag 0, -1 for none"},
     {AT(percent_lag), .type = WHOLE, .kind = NUMBER, .units = "steps",
-     .long_name = "first lag with 1% of the mean norm of lag 0, -1 for none"},
+     .long_name = "first lag with 1% of the mean norm of the gradient at lag 0, -1 for none"},
     {AT(verdict), .type = VERDICT, .kind = NUMBER, .units = "1",
-     .long_name = "vanishing, stable or exploding"},
+     .long_name = "what gradients do over the lags: vanishing, stable or exploding"},
 };
 #define N_DATASETS (sizeof datasets / sizeof datasets[0])
 

@@ -277,7 +277,7 @@ static unroll_status get_params(const h5_file *file, run *r)
   r->n_moments = run_moments(r->config.optimizer);
   for (size_t k = 0; k < r->n_moments; ++k) {
     char folder[H5_PATH / 2];
-    (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_name(r->n_moments, k));
+    (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_at(r->n_moments, k)->name);
     UNROLL_TRY(
         memory_new(r->params->n, sizeof(unroll_real), "the optimizer's moments", &r->moments[k]));
     UNROLL_TRY(get_tensors(file, folder, r->params, r->moments[k]));

@@ -163,8 +163,13 @@ void schema_option_name(const char *text, char out[SCHEMA_NAME])
   }
 }
 
-const char *schema_moment_name(size_t n_moments, size_t k)
+const schema_moment *schema_moment_at(size_t n_moments, size_t k)
 {
+  static const schema_moment momentum[] = {{"velocity", "velocity of the "}};
+  static const schema_moment adam[] = {
+      {"first", "decaying mean of the gradients of the "},
+      {"second", "decaying mean of the squared gradients of the "},
+  };
   assert(n_moments <= 2 && k < n_moments);
-  return n_moments == 1 ? "velocity" : k == 0 ? "first" : "second";
+  return n_moments == 1 ? &momentum[k] : &adam[k];
 }

@@ -47,7 +47,12 @@ struct json_t *schema_pack_config(const unroll_config *config, bool *bad);
 /** Name of an option's attribute in /config: "min-count" becomes "min_count". */
 void schema_option_name(const char *option, char out[SCHEMA_NAME]);
 
-/** Group under /optimizer of moment k of so many. */
-const char *schema_moment_name(size_t n_moments, size_t k);
+/* A moment: its group under /optimizer, and what it is of a tensor ("velocity of the"). */
+typedef struct schema_moment {
+  const char *name, *of_tensor;
+} schema_moment;
+
+/** Moment k of so many. */
+const schema_moment *schema_moment_at(size_t n_moments, size_t k);
 
 #endif

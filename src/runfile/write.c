@@ -245,25 +245,33 @@ cleanup:
   return st;
 }
 
-/* One tensor of a flat array in the layout of the parameters, into `folder`/layer0/W_xh. The scales lie
- * in `top`, where all tensors see them. */
-static unroll_status put_tensor(const h5_file *file, const char *top, const char *folder,
+/* An array in the layout of the parameters as it is in the file. */
+typedef struct tensor_folder {
+  const char *top;    /* the scales lie here, where all tensors see them */
+  const char *folder; /* in it, or the same; tensors are in `folder`/layer0/W_xh */
+  const char *what;   /* of a parameter the values are, "" for itself: begins the long names */
+} tensor_folder;
+
+/* One tensor of a flat array. */
+static unroll_status put_tensor(const h5_file *file, const tensor_folder *to,
                                 const unroll_tensor *t, const unroll_real *values,
                                 unroll_real *block)
 {
   unroll_status st = UNROLL_OK;
   char object[H5_PATH];
+  char long_name[2 * H5_PATH];
   char row_scale[H5_PATH];
   char col_scale[H5_PATH];
   h5_shape shape = {.rank = t->col_dim == NULL ? 1 : 2,
                     .dim = {{t->rows, row_scale}, {t->cols, col_scale}},
                     .units = "1",
-                    .long_name = t->long_name};
+                    .long_name = long_name};
   hid_t dataset = H5I_INVALID_HID;
 
-  (void)snprintf(object, sizeof object, "%s/%s/%s", folder, t->group, t->name);
-  UNROLL_TRY(put_index(file, top, t->row_dim, t->rows, row_scale));
-  if (t->col_dim != NULL) { UNROLL_TRY(put_index(file, top, t->col_dim, t->cols, col_scale)); }
+  (void)snprintf(object, sizeof object, "%s/%s/%s", to->folder, t->group, t->name);
+  (void)snprintf(long_name, sizeof long_name, "%s%s", to->what, t->long_name);
+  UNROLL_TRY(put_index(file, to->top, t->row_dim, t->rows, row_scale));
+  if (t->col_dim != NULL) { UNROLL_TRY(put_index(file, to->top, t->col_dim, t->cols, col_scale)); }
   UNROLL_TRY(h5_create(file, object, H5_DISK_REAL, &shape, &dataset));
   UNROLL_TRY(tensor_write(file, object, dataset, t, values, block));
 
@@ -272,8 +280,8 @@ cleanup:
   return st;
 }
 
-/* All tensors of an array: groups output, layer0, layer1, ... in `folder`, which is there. */
-static unroll_status put_tensors(const h5_file *file, const char *top, const char *folder,
+/* All tensors of an array: groups output, layer0, layer1, ... in the folder, which is there. */
+static unroll_status put_tensors(const h5_file *file, const tensor_folder *to,
                                  const unroll_params *p, const unroll_real *values)
 {
   unroll_status st = UNROLL_OK;
@@ -283,9 +291,9 @@ static unroll_status put_tensors(const h5_file *file, const char *top, const cha
   /* From the last to the first: people expect layer0 before the output. */
   for (size_t i = p->n_tensors; i-- > 0;) {
     char group[H5_PATH];
-    (void)snprintf(group, sizeof group, "%s/%s", folder, p->tensors[i].group);
+    (void)snprintf(group, sizeof group, "%s/%s", to->folder, p->tensors[i].group);
     if (!h5_has(file, group)) { UNROLL_TRY(h5_put_group(file, group)); }
-    UNROLL_TRY(put_tensor(file, top, folder, &p->tensors[i], values, block));
+    UNROLL_TRY(put_tensor(file, to, &p->tensors[i], values, block));
   }
 
 cleanup:
@@ -300,10 +308,12 @@ static unroll_status put_optimizer(const h5_file *file, const run *r)
   if (r->n_moments == 0) { goto cleanup; }
   UNROLL_TRY(h5_put_group(file, "/optimizer"));
   for (size_t k = 0; k < r->n_moments; ++k) {
+    const schema_moment *moment = schema_moment_at(r->n_moments, k);
     char folder[H5_PATH / 2];
-    (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_name(r->n_moments, k));
+    (void)snprintf(folder, sizeof folder, "/optimizer/%s", moment->name);
     UNROLL_TRY(h5_put_group(file, folder));
-    UNROLL_TRY(put_tensors(file, "/optimizer", folder, r->params, r->moments[k]));
+    UNROLL_TRY(put_tensors(file, &(tensor_folder){"/optimizer", folder, moment->of_tensor},
+                           r->params, r->moments[k]));
   }
 
 cleanup:
@@ -415,7 +425,8 @@ unroll_status runfile_prepare(const char *path, const run *r, char **prepared)
   UNROLL_TRY(put_provenance(file, r));
   UNROLL_TRY(put_vocab(file, r));
   UNROLL_TRY(h5_put_group(file, "/weights"));
-  UNROLL_TRY(put_tensors(file, "/weights", "/weights", r->params, r->params->values));
+  UNROLL_TRY(put_tensors(file, &(tensor_folder){"/weights", "/weights", ""}, r->params,
+                         r->params->values));
   UNROLL_TRY(put_optimizer(file, r));
   UNROLL_TRY(put_metrics(file, r));
   UNROLL_TRY(diagnostics_put(file, &r->flows));

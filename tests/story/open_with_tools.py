@@ -222,7 +222,7 @@ def check_sense(file):
     moments = [m for m in ("velocity", "first", "second") if f"optimizer/{m}" in file]
     check(moments == expected[text_attribute(file["config"], "optimizer")], f"moments {moments}")
     every = int(text_attribute(file["config"], "diagnose_every"))
-    asked = 0 < every <= file["state"].attrs["step"]
+    asked = bool(0 < every <= file["state"].attrs["step"])
     check(("diagnostics" in file) == asked, "gradient flow where it was asked for, and only there")
     for group in ["metrics/train", "metrics/valid"] + ["diagnostics"] * asked:
         step = file[group]["step"][...]
@@ -236,6 +236,33 @@ def check_sense(file):
             check(np.allclose(np.exp(loss[finite]), perplexity[finite], rtol=1e-12), f"{group}/perplexity")
 
 
+def check_long_names(file):
+    """Each says by itself what the dataset is."""
+    moments = {
+        "velocity": "velocity of the ",
+        "first": "decaying mean of the gradients of the ",
+        "second": "decaying mean of the squared gradients of the ",
+    }
+    for m, what in moments.items():
+        if f"optimizer/{m}" not in file:
+            continue
+
+        def visit(name, node):
+            if isinstance(node, h5py.Dataset):
+                expected = what + text_attribute(file["weights"][name], "long_name")
+                check(text_attribute(node, "long_name") == expected, f"long_name of {node.name}")
+
+        file[f"optimizer/{m}"].visititems(visit)
+
+    def visit_group(_, group):
+        if isinstance(group, h5py.Group):
+            names = [text_attribute(node, "long_name") for node in group.values() if isinstance(node, h5py.Dataset)]
+            check(len(set(names)) == len(names), f"long_name of two datasets of {group.name}")
+            check(not any("the same" in name for name in names), f"{group.name}: a long_name says 'the same'")
+
+    file.visititems(visit_group)
+
+
 def check_default(file):
     """What viewers that know NeXus show first: they follow `default` from the root to a group of class NXdata."""
     node, passed = file["/"], []
@@ -245,7 +272,7 @@ def check_default(file):
     check(node.name == "/metrics/train" and passed == ["NXentry", "NXdata"], f"default leads to {node.name} by {passed}")
     for group in (node, file["metrics/valid"]):
         check(text_attribute(group, "NX_class") == "NXdata", f"class of {group.name}")
-        signal, axis = (group.get(text_attribute(group, name)) for name in ("signal", "axes"))
+        signal, axis = (group.get(text_attribute(group, name) or "none") for name in ("signal", "axes"))
         if signal is None or axis is None:
             check(False, f"{group.name}: no signal or no axis")
             continue
@@ -373,6 +400,7 @@ def main():
         check_indices(file)
         check_sense(file)
         check_default(file)
+        check_long_names(file)
         check_netcdf(path, file)
         check_xarray(path, file)
         check_node(path, file)
