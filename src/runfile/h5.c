@@ -3,6 +3,7 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/sha256.h"
 
 #include <assert.h>
 #include <hdf5_hl.h>
@@ -178,12 +179,23 @@ cleanup:
   return st;
 }
 
-/* Elements of a growing table in one chunk: a table of up to so many is one piece, a longer one has pieces
- * of half a megabyte, or of one row. */
+/* Elements of a chunk at most: half a megabyte, two of which fit into HDF5's cache of one. */
 #define CHUNK_ELEMENTS 65536
 
-unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
-                        hid_t *dataset)
+/* As many rows as fit into a chunk, whole as long as they do; chunks of one size, so that the last is nearly full. */
+static void choose_chunk(int rank, const hsize_t *n, hsize_t *chunk)
+{
+  hsize_t room = CHUNK_ELEMENTS;
+  for (int i = rank - 1; i >= 0; --i) {
+    const hsize_t pieces = (n[i] + room - 1) / room;
+    chunk[i] = n[i] == 0 ? 1 : (n[i] + pieces - 1) / pieces;
+    room = room / chunk[i] > 0 ? room / chunk[i] : 1;
+  }
+}
+
+/* `checked`: numbers are to have a checksum. */
+static unroll_status create(const h5_file *file, const char *object, hid_t type,
+                            const h5_shape *shape, bool checked, hid_t *dataset)
 {
   assert(shape->rank >= 1 && shape->rank <= H5_RANK);
   unroll_status st = UNROLL_OK;
@@ -194,19 +206,17 @@ unroll_status h5_create(const h5_file *file, const char *object, hid_t type, con
   hsize_t most[H5_RANK] = {0};
   hsize_t chunk[H5_RANK] = {0};
 
-  hsize_t row = 1;
-
-  for (int i = 0; i < shape->rank; ++i) { chunk[i] = most[i] = n[i] = shape->dim[i].n; }
-  for (int i = 1; i < shape->rank; ++i) { row *= n[i]; }
+  for (int i = 0; i < shape->rank; ++i) { most[i] = n[i] = shape->dim[i].n; }
+  if (H5Tget_class(type) == H5T_STRING || n[0] == 0) { checked = false; }
   UNROLL_TRY_H5(how = H5Pcreate(H5P_DATASET_CREATE));
   UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
   UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
-  if (shape->grows) {
-    most[0] = H5S_UNLIMITED;
-    chunk[0] = row < CHUNK_ELEMENTS ? CHUNK_ELEMENTS / row : 1;
-    if (n[0] < chunk[0]) { chunk[0] = n[0] == 0 ? 1 : n[0]; }
+  if (shape->grows) { most[0] = H5S_UNLIMITED; }
+  if (shape->grows || checked) {
+    choose_chunk(shape->rank, n, chunk);
     UNROLL_TRY_H5(H5Pset_chunk(how, shape->rank, chunk));
   }
+  if (checked) { UNROLL_TRY_H5(H5Pset_fletcher32(how)); }
   UNROLL_TRY_H5(space = H5Screate_simple(shape->rank, n, most));
   UNROLL_TRY_H5(made = H5Dcreate2(file->id, object, type, space, H5P_DEFAULT, how, H5P_DEFAULT));
   for (int i = 0; i < shape->rank; ++i) {
@@ -224,13 +234,19 @@ cleanup:
   return st;
 }
 
-unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
-                     hid_t memory, const void *data)
+unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                        hid_t *dataset)
+{
+  return create(file, object, type, shape, true, dataset);
+}
+
+static unroll_status put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                         bool checked, hid_t memory, const void *data)
 {
   unroll_status st = UNROLL_OK;
   hid_t dataset = H5I_INVALID_HID;
 
-  UNROLL_TRY(h5_create(file, object, type, shape, &dataset));
+  UNROLL_TRY(create(file, object, type, shape, checked, &dataset));
   if (shape->dim[0].n > 0) {
     UNROLL_TRY_H5(H5Dwrite(dataset, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
   }
@@ -240,14 +256,43 @@ cleanup:
   return st;
 }
 
+unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                     hid_t memory, const void *data)
+{
+  return put(file, object, type, shape, true, memory, data);
+}
+
+/* SHA-256 of strings, each with its zero; NULL is an empty one. */
+static unroll_status hash_strings(size_t n, const char *const *strings, char text[SHA256_TEXT])
+{
+  unroll_status st = UNROLL_OK;
+  sha256 *s = NULL;
+
+  UNROLL_TRY(sha256_new(&s));
+  for (size_t i = 0; i < n; ++i) {
+    const char *string = strings[i] == NULL ? "" : strings[i];
+    sha256_add(s, string, strlen(string) + 1);
+  }
+  UNROLL_TRY(sha256_end(s, text));
+
+cleanup:
+  sha256_free(&s);
+  return st;
+}
+
 unroll_status h5_put_strings(const h5_file *file, const char *object, const h5_shape *shape,
                              const char *const *strings)
 {
   unroll_status st = UNROLL_OK;
   hid_t type = H5I_INVALID_HID;
+  char hash[SHA256_TEXT];
+  size_t n = 1;
 
+  for (int i = 0; i < shape->rank; ++i) { n *= shape->dim[i].n; }
   UNROLL_TRY(h5_strings(file, object, &type));
   UNROLL_TRY(h5_put(file, object, type, shape, type, strings));
+  UNROLL_TRY(hash_strings(n, strings, hash));
+  UNROLL_TRY(h5_put_text(file, object, "sha256", hash));
 
 cleanup:
   st = h5_close(file, st, H5Tclose, &type);
@@ -262,7 +307,7 @@ unroll_status h5_put_index(const h5_file *file, const char *object, const char *
 
   UNROLL_TRY(memory_new(n, sizeof *values, "a dimension scale", &values));
   for (size_t i = 0; i < n; ++i) { values[i] = (int32_t)i; }
-  UNROLL_TRY(h5_put(file, object, H5T_STD_I32LE, &shape, H5T_NATIVE_INT32, values));
+  UNROLL_TRY(put(file, object, H5T_STD_I32LE, &shape, false, H5T_NATIVE_INT32, values));
 
 cleanup:
   memory_free(&values);
@@ -444,6 +489,29 @@ cleanup:
   return st;
 }
 
+/* Are strings those that were written? A file of an older version does not say. */
+static unroll_status check_strings(const h5_file *file, const char *object, size_t n,
+                                   const char *const *strings)
+{
+  unroll_status st = UNROLL_OK;
+  char *written = NULL, hash[SHA256_TEXT];
+
+  if (!h5_has_attribute(file, object, "sha256")) { goto cleanup; }
+  UNROLL_TRY(h5_get_text(file, object, "sha256", &written));
+  UNROLL_TRY(hash_strings(n, strings, hash));
+  if (strcmp(written, hash) != 0) {
+    st = unroll_fail(
+        file->failure,
+        "%s: %s is damaged: its SHA-256 is not its attribute sha256, which whoever changes the "
+        "strings on purpose has to remove",
+        file->path, object);
+  }
+
+cleanup:
+  memory_free(&written);
+  return st;
+}
+
 unroll_status h5_get_strings(const h5_file *file, const char *object, int rank, const hsize_t *n,
                              char ***strings)
 {
@@ -463,6 +531,7 @@ unroll_status h5_get_strings(const h5_file *file, const char *object, int rank, 
   for (size_t i = 0; i < all; ++i) {
     UNROLL_TRY(memory_string(raw[i] == NULL ? "" : raw[i], &copy[i]));
   }
+  UNROLL_TRY(check_strings(file, object, all, (const char *const *)copy));
   *strings = copy;
   copy = NULL;
 

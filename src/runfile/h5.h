@@ -103,7 +103,7 @@ typedef struct h5_shape {
   const char *units, *long_name;
 } h5_shape;
 
-/** Create a dataset with units, long_name and dimension scales; the scales must exist. */
+/** Create a dataset with units, long_name and dimension scales; the scales must exist. Numbers get HDF5's checksum. */
 unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
                         hid_t *dataset);
 
@@ -111,11 +111,11 @@ unroll_status h5_create(const h5_file *file, const char *object, hid_t type, con
 unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
                      hid_t memory, const void *data);
 
-/** The same of variable-length UTF-8 strings. */
+/** The same of variable-length UTF-8 strings, which that checksum does not cover: their SHA-256 is an attribute. */
 unroll_status h5_put_strings(const h5_file *file, const char *object, const h5_shape *shape,
                              const char *const *strings);
 
-/** Create a scale that only counts: 0, 1, ..., n - 1. */
+/** Create a scale that only counts: 0, 1, ..., n - 1. Nobody needs it to read the rest: it has no checksum. */
 unroll_status h5_put_index(const h5_file *file, const char *object, const char *long_name,
                            size_t n);
 

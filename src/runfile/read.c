@@ -454,6 +454,25 @@ static unroll_status try_opened(void *context)
   return read_opened(context);
 }
 
+/* Say of a file that is not as it was written which part is damaged, where that can be told. */
+static unroll_status fail_damaged(job *j)
+{
+  const char *path = j->file.path;
+  const size_t n = strlen(path);
+  char part[1024] = "";
+
+  j->all = true;
+  if (apart_run(j->bytes, try_opened, j) == APART_FAILED) {
+    const char *line = unroll_message();
+    const bool named = strncmp(line, path, n) == 0 && strncmp(line + n, ": ", 2) == 0;
+    (void)snprintf(part, sizeof part, " (%s)", named ? line + n + 2 : line);
+  }
+  return unroll_fail(
+      UNROLL_ERR_INPUT,
+      "%s: is damaged or truncated: its SHA-256 is not the one it ends with%s; " REMEDY, path,
+      part);
+}
+
 /* A file without a digest, edited by another tool or made by an older version, is first read in a process of its own. */
 static unroll_status read_file(const char *path, bool all, run **out)
 {
@@ -464,9 +483,7 @@ static unroll_status read_file(const char *path, bool all, run **out)
 
   UNROLL_TRY(check_file(&j.file, &j.bytes, &found));
   if (found == DIGEST_WRONG) {
-    st = unroll_fail(
-        UNROLL_ERR_INPUT,
-        "%s: is damaged or truncated: its SHA-256 is not the one it ends with; " REMEDY, path);
+    st = fail_damaged(&j);
     goto cleanup;
   }
   if (found == DIGEST_NONE) { end = apart_run(j.bytes, try_opened, &j); }

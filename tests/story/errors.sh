@@ -285,7 +285,39 @@ crafted("link.h5", "weights/output/W_qh", link)
 crafted("lzf.h5", "weights/output/b_q", lzf)
 crafted("deflate.h5", "weights/output/b_q", deflate)
 crafted("absurd.h5", "metrics/train/step", absurd)
+
+# Damage, one bit in the middle of a part, in the file and where it has no digest: HDF5's checksum tells, of strings their SHA-256.
+with h5py.File("good.h5") as file:
+    start = {}
+    for path in ("weights/layer0/W_hh", "optimizer/second/output/W_qh", "metrics/train/loss", "vocab/count", "state/h"):
+        start[path] = file[path].id.get_chunk_info(0).byte_offset + file[path].nbytes // 2
+    hash = file["provenance/sha256"][0]
+good = open("good.h5", "rb").read()
+start["provenance/sha256"] = good.index(hash) + 20
+with open("../damaged", "w") as list:
+    for k, (path, at) in enumerate(start.items()):
+        damaged = bytearray(good)
+        damaged[at] ^= 1
+        open(f"damaged{k}.h5", "wb").write(damaged)
+        open(f"bare{k}.h5", "wb").write(damaged[:-117])
+        print(k, "/" + path, file=list)
+shutil.copy("good.h5", "renamed.h5")
+with h5py.File("renamed.h5", "r+") as file:
+    file["vocab/token"][1] = "!"
+shutil.copy("renamed.h5", "renamed_well.h5")
+with h5py.File("renamed_well.h5", "r+") as file:
+    del file["vocab/token"].attrs["sha256"]
+    file["weights/output/b_q"][...] *= 2
 PY
+  while read -r k part; do
+    refused damaged$k.h5 'is damaged' SHA-256 "$part" -- info damaged$k.h5
+    refused bare$k.h5 "$part" -- info bare$k.h5
+    refused bare$k.h5 "$part" -- train text -o bare$k.h5 --resume
+  done <../damaged
+  check "parts were damaged" [ "$(wc -l <../damaged)" = 6 ]
+  commands_on bare0.h5 '/weights/layer0/W_hh: ' checksum
+  refused renamed.h5 '/vocab/token is damaged' 'attribute sha256' -- eval renamed.h5 text
+  accepted eval renamed_well.h5 text
   commands_on virtual.h5 '/metrics/train/step is a virtual dataset'
   commands_on external.h5 '/weights/output/W_qh keeps its values in another file'
   commands_on link.h5 '/weights/output/W_qh is a link to another file'

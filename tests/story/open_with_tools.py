@@ -7,6 +7,7 @@ expectation, in both directions. Exit status 77 (skipped) only without h5py;
 ncdump, h5dump, netCDF4, xarray and h5wasm are used where they are installed.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -93,8 +94,19 @@ def check_dataset(node, row, real):
         unlimited = name.endswith("*")
         check((node.maxshape[i] is None) == unlimited, f"{path}: unlimited dimension {i}")
         check_scale(node, i, name.rstrip("*").split("/"))
-    check(set(node.attrs) - HDF5_OWN == {"units", "long_name"}, f"attributes of {path}: {list(node.attrs)}")
+    own = {"units", "long_name"} | ({"sha256"} if kind == "text" else set())
+    check(set(node.attrs) - HDF5_OWN == own, f"attributes of {path}: {list(node.attrs)}")
+    check_checksum(node, kind)
     check(tracks_order(node), f"{path} keeps no order of attributes")
+
+
+def check_checksum(node, kind):
+    """Strings have their SHA-256, numbers HDF5's checksum, but for scales that only count and what is empty."""
+    if kind == "text":
+        strings = b"".join(string + b"\0" for string in node[...].ravel())
+        check(text_attribute(node, "sha256") == hashlib.sha256(strings).hexdigest(), f"sha256 of {node.name}")
+    elif node.dtype != np.int32 and node.size > 0:
+        check(node.fletcher32, f"{node.name} has no checksum")
 
 
 def check_scale(node, i, names):
