@@ -90,6 +90,9 @@ static void example_provenance(run_provenance *p)
   example_string("An Example CPU", &p->cpu);
   example_string("avx2", &p->code_path);
   example_string("", &p->slurm_job);
+  example_string("base.h5", &p->init_file);
+  example_string("60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
+                 &p->init_sha256);
   p->ranks = 4;
   p->threads = 2;
   p->train_tokens = UINT64_C(6000000000);

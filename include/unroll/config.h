@@ -92,8 +92,9 @@ typedef struct unroll_config {
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
   unroll_init init;
-  double init_scale;  /* factor of the orthogonal or identity W_hh */
-  double forget_bias; /* of an lstm, at the start */
+  double init_scale;                  /* factor of the orthogonal or identity W_hh */
+  double forget_bias;                 /* of an lstm, at the start */
+  char init_from[UNROLL_CONFIG_TEXT]; /* run file of the first weights; "": random ones */
   /* back-propagation through time */
   unroll_bptt bptt;
   uint64_t steps;

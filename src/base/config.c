@@ -29,14 +29,17 @@ static const option rows[] = {
      .default_text = "char",
      .heading = "Data",
      .choices = "byte|char|word",
+     .of_model = true,
      .help = "a token is a byte, a Unicode character of UTF-8, or a word between white space"},
     {.name = "lowercase",
      FLAG(lowercase),
      .heading = "Data",
+     .of_model = true,
      .help = "turn capital letters into small ones first"},
     {.name = "letters",
      FLAG(letters),
      .heading = "Data",
+     .of_model = true,
      .help = "keep the letters a to z only, in lower case; all else, line ends too, becomes one "
              "space",
      .needs = "on: --sequences stream"},
@@ -46,6 +49,7 @@ static const option rows[] = {
      .low = 1,
      .high = NO_LIMIT,
      .heading = "Data",
+     .of_model = true,
      .help = "rarer tokens of the training text become <unk>",
      .needs = "--level char|word"},
     {.name = "max-vocab",
@@ -55,6 +59,7 @@ static const option rows[] = {
      .low = 0,
      .high = NO_LIMIT,
      .heading = "Data",
+     .of_model = true,
      .help = "keep only the most frequent tokens; 0: no limit",
      .needs = "--level char|word"},
     {.name = "valid",
@@ -96,6 +101,7 @@ static const option rows[] = {
      .low = 1,
      .high = 65536,
      .heading = "Model",
+     .of_model = true,
      .help = "size of each hidden layer"},
     {.name = "layers",
      COUNT(layers),
@@ -103,12 +109,14 @@ static const option rows[] = {
      .low = 1,
      .high = 64,
      .heading = "Model",
+     .of_model = true,
      .help = "hidden layers, one above the other"},
     {.name = "cell",
      CHOICE(cell),
      .default_text = "rnn",
      .heading = "Model",
      .choices = "rnn|lstm|gru|mingru",
+     .of_model = true,
      .help =
          "what computes the hidden state: the plain network, or one with gates; lstm and gru as in "
          "PyTorch, mingru (Feng et al. 2024) has gates of the input alone"},
@@ -117,6 +125,7 @@ static const option rows[] = {
      .default_text = "tanh",
      .heading = "Model",
      .choices = "tanh|relu",
+     .of_model = true,
      .help = "nonlinearity of the hidden units",
      .needs = "--cell rnn"},
     {.name = "init",
@@ -124,6 +133,7 @@ static const option rows[] = {
      .default_text = "uniform",
      .heading = "Model",
      .choices = "uniform|orthogonal|identity",
+     .of_model = true,
      .help = "start of the recurrent weights W_hh; all others start uniform",
      .needs = "orthogonal|identity: --cell rnn|lstm|gru"},
     {.name = "init-scale",
@@ -133,6 +143,7 @@ static const option rows[] = {
      .high = 1000,
      .above_low = true,
      .heading = "Model",
+     .of_model = true,
      .help = "factor of W_hh",
      .needs = "--init orthogonal|identity"},
     {.name = "forget-bias",
@@ -141,8 +152,16 @@ static const option rows[] = {
      .low = 0,
      .high = 100,
      .heading = "Model",
+     .of_model = true,
      .help = "start of the bias of the forget gates",
      .needs = "--cell lstm"},
+    {.name = "init-from",
+     TEXT(init_from),
+     .default_text = "",
+     .unit = "run",
+     .heading = "Model",
+     .help = "start from the weights of this run file instead of random ones; its vocabulary and "
+             "all that makes the model come with them"},
 
     {.name = "bptt",
      CHOICE(bptt),
@@ -599,6 +618,36 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
                       rows[k].name, mine[0] == '\0' ? "\"\"" : mine, its[0] == '\0' ? "none" : its);
       goto cleanup;
     }
+  }
+  *config = merged;
+
+cleanup:
+  return st;
+}
+
+/* ------------------------------------------------------------- given weights */
+
+unroll_status config_init_from(unroll_config *config, const unroll_config *file)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config merged = *config;
+
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
+    const option *row = &rows[k];
+    const bool given = (config->given >> k & 1) != 0;
+    if (!row->of_model) { continue; }
+    if (given && !options_equal(row, config, file)) {
+      char mine[UNROLL_CONFIG_TEXT];
+      char its[UNROLL_CONFIG_TEXT];
+      options_format(row, config, sizeof mine, mine);
+      options_format(row, file, sizeof its, its);
+      st = unroll_fail(UNROLL_ERR_ARG,
+                       "--%s %s: the model of --init-from %s has %s, and comes as it is; "
+                       "leave it out",
+                       row->name, mine, config->init_from, its);
+      goto cleanup;
+    }
+    options_copy(row, file, &merged);
   }
   *config = merged;
 

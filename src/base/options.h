@@ -46,6 +46,7 @@ typedef struct option_row {
   const char *help;    /* one sentence, without the default: that is printed from `default_text` */
   const char *needs;   /* see above; NULL: nothing */
   bool may_change;     /* may differ when a run is resumed, as the result does not depend on it */
+  bool of_model;       /* of the weights and their vocabulary: --init-from takes it from its file */
 } option;
 
 typedef struct option_table {
@@ -123,5 +124,13 @@ extern const option_table config_table;
  */
 struct unroll_config;
 unroll_status config_resume(struct unroll_config *config, const struct unroll_config *file);
+
+/**
+ * Copy from `file`, the run that config->init_from names, every option of the model. To be followed by
+ * unroll_config_resolve.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: one of them was given and differs; the message names it and both values
+ */
+unroll_status config_init_from(struct unroll_config *config, const struct unroll_config *file);
 
 #endif

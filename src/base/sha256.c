@@ -3,11 +3,14 @@
 #include "base/check.h"
 #include "base/memory.h"
 
+#include <errno.h>
 #include <openssl/evp.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
-#define BYTES 32
+#define BYTES  32
+#define BUFFER ((size_t)1 << 20) /* bytes of a file read at a time */
 
 struct sha256 {
   EVP_MD_CTX *context;
@@ -58,4 +61,32 @@ void sha256_free(sha256 **s)
 {
   if (*s != NULL) { EVP_MD_CTX_free((*s)->context); }
   memory_free(s);
+}
+
+unroll_status sha256_file(const char *path, char text[SHA256_TEXT])
+{
+  unroll_status st = UNROLL_OK;
+  unsigned char *buffer = NULL;
+  sha256 *s = NULL;
+  size_t n = 0;
+  FILE *f = fopen(path, "rb");
+
+  if (f == NULL) {
+    st = unroll_fail(UNROLL_ERR_INPUT, "%s: cannot be opened: %s", path, strerror(errno));
+    goto cleanup;
+  }
+  UNROLL_TRY(memory_new(BUFFER, 1, "a part of a file", &buffer));
+  UNROLL_TRY(sha256_new(&s));
+  while ((n = fread(buffer, 1, BUFFER, f)) > 0) { sha256_add(s, buffer, n); }
+  if (ferror(f) != 0) {
+    st = unroll_fail(UNROLL_ERR_INPUT, "%s: cannot be read: %s", path, strerror(errno));
+    goto cleanup;
+  }
+  UNROLL_TRY(sha256_end(s, text));
+
+cleanup:
+  if (f != NULL) { (void)fclose(f); }
+  sha256_free(&s);
+  memory_free(&buffer);
+  return st;
 }

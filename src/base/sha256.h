@@ -1,7 +1,7 @@
 #ifndef BASE_SHA256_H
 #define BASE_SHA256_H
 
-/* SHA-256 of bytes that come in pieces, as hexadecimal text. */
+/* SHA-256 of bytes that come in pieces, or of a file, as hexadecimal text. */
 #include <stddef.h>
 #include <unroll/status.h>
 
@@ -18,5 +18,8 @@ void sha256_add(sha256 *s, const void *bytes, size_t n);
 unroll_status sha256_end(sha256 *s, char text[SHA256_TEXT]);
 
 void sha256_free(sha256 **s);
+
+/** That of a whole file, as `sha256sum` has it. UNROLL_ERR_INPUT: it cannot be read. */
+unroll_status sha256_file(const char *path, char text[SHA256_TEXT]);
 
 #endif

@@ -6,7 +6,7 @@
 #include <inttypes.h>
 #include <unroll/config.h>
 
-/* Before MPI starts. What --resume will read from the run file is not known yet: the library checks. */
+/* Before MPI starts. What --resume or --init-from will read from a run file is not known yet: the library checks. */
 static unroll_status check(const cli_call *call)
 {
   unroll_config config = *(const unroll_config *)call->settings;
@@ -19,7 +19,7 @@ static unroll_status check(const cli_call *call)
   if (call->n_operands == 0) {
     return unroll_fail(UNROLL_ERR_ARG, "no text to train on: unroll train [OPTION]... TEXT...");
   }
-  return unroll_config_resolve(&config);
+  return config.init_from[0] != '\0' ? UNROLL_OK : unroll_config_resolve(&config);
 }
 
 /* --------------------------------------------------------------------- dry run */
@@ -129,6 +129,7 @@ const cli_command cli_train = {
              "Examples:\n"
              "  mpirun -n 4 unroll train corpus.txt -o run.h5\n"
              "  unroll train --level word --min-count 3 --hidden 650 --valid test/ train/\n"
+             "  unroll train --init-from run.h5 --lr 5e-4 -o tuned.h5 other.txt\n"
              "  unroll train --dry-run --ranks 64 --batch 1024 --shards 64 corpus.txt\n"
              "\n"
              "Exit status: " CLI_EXIT_TEXT "."},

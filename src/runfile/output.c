@@ -37,10 +37,11 @@ static bool is_same_run(const run *a, const run *b)
          is_same_string(a->provenance.command_line, b->provenance.command_line);
 }
 
-/* Both have the same text and all options that shape a result: what one of them made, the other makes again. */
+/* Both have the same text, first weights and all options that shape a result: what one of them made, the other makes again. */
 static bool is_same_training(const run *a, const run *b)
 {
-  bool same = is_same_text(&a->provenance, &b->provenance);
+  bool same = is_same_text(&a->provenance, &b->provenance) &&
+              is_same_string(a->provenance.init_sha256, b->provenance.init_sha256);
   for (size_t i = 0; same && i < config_table.n_rows; ++i) {
     const option *row = &config_table.rows[i];
     same = row->may_change || options_equal(row, &a->config, &b->config);
@@ -147,7 +148,7 @@ unroll_status runfile_check_apart(const char *path, size_t keep, size_t n,
         continue;
       }
       st = unroll_fail(UNROLL_ERR_INPUT,
-                       "%s: is read as text, and the run would write it: %s; --out needs another "
+                       "%s: is read, and the run would write it: %s; --out needs another "
                        "name than %s",
                        inputs[k], keep_what(i), path);
       goto cleanup;

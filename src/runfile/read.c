@@ -37,6 +37,7 @@ static unroll_status get_fields(const h5_file *file, const char *object, const s
   for (size_t i = 0; i < table->n; ++i) {
     const schema_field *f = &table->fields[i];
     void *at = (char *)of + f->offset;
+    if (f->added && !h5_has_attribute(file, object, f->name)) { continue; }
     switch (f->type) {
     case SCHEMA_COUNT:
       UNROLL_TRY(h5_get_count(file, object, f->name, at));

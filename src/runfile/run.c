@@ -24,6 +24,8 @@ static void free_provenance(run_provenance *p)
   memory_free(&p->cpu);
   memory_free(&p->code_path);
   memory_free(&p->slurm_job);
+  memory_free(&p->init_file);
+  memory_free(&p->init_sha256);
   h5_free_strings(p->n_files, &p->file_name);
   h5_free_strings(p->n_files, &p->file_sha256);
   memory_free(&p->file_bytes);

@@ -88,6 +88,7 @@ typedef struct run_provenance {
   char *hosts;             /* separated by commas */
   char *cpu, *code_path;   /* model name; instruction set of the kernels */
   char *slurm_job;
+  char *init_file, *init_sha256; /* of the first weights, where they were given */
   uint64_t ranks, threads;
   size_t n_files; /* corpus files, training then validation */
   char **file_name;

@@ -90,6 +90,9 @@ static const schema_field provenance_fields[] = {
     {TEXT(run_provenance, cpu)},
     {TEXT(run_provenance, code_path)},
     {.name = "SLURM_JOB_ID", .type = SCHEMA_TEXT, .offset = offsetof(run_provenance, slurm_job)},
+    {TEXT(run_provenance, init_file), .added = true},
+    {TEXT(run_provenance, init_sha256), .added = true},
+
     {COUNT(run_provenance, ranks)},
     {COUNT(run_provenance, threads)},
     {COUNT(run_provenance, train_tokens)},

@@ -19,6 +19,7 @@ typedef struct schema_field {
   const char *name;
   schema_type type;
   size_t offset;                 /* in the struct of the table */
+  bool added;                    /* files of older versions lack it */
   const char *units, *long_name; /* of columns; attributes have none */
 } schema_field;
 

@@ -3,6 +3,7 @@
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "base/sha256.h"
 #include "comm/placement.h"
 #include "comm/watchdog.h"
 #include "data/corpus.h"
@@ -48,7 +49,32 @@ static unroll_status check_valid(const unroll_config *config, const unroll_confi
                      config->valid, before->valid[0] != '\0' ? before->valid : "none");
 }
 
-/* The run file to go on from, or an empty run: t->run with the options as resolved. */
+/* Vocabulary, weights and options of the model from the run file of --init-from, into an empty run. Collective. */
+static unroll_status take_model(trainer *t, unroll_config *config)
+{
+  unroll_status st = UNROLL_OK;
+  run *from = NULL, *r = t->run;
+  char hash[SHA256_TEXT];
+  const bool root = unroll_comm_rank(t->comm) == 0;
+
+  UNROLL_TRY(runfile_load(t->comm, config->init_from, &from));
+  UNROLL_TRY(config_init_from(config, &from->config));
+  UNROLL_TRY(comm_agree(t->comm, root ? sha256_file(config->init_from, hash) : UNROLL_OK));
+  if (root) {
+    UNROLL_TRY(memory_string(config->init_from, &r->provenance.init_file));
+    UNROLL_TRY(memory_string(hash, &r->provenance.init_sha256));
+  }
+  r->vocab = from->vocab;
+  r->params = from->params;
+  from->vocab = NULL;
+  from->params = NULL;
+
+cleanup:
+  run_free(&from);
+  return st;
+}
+
+/* The run file to go on from, or an empty run, but for given weights: t->run with the options as resolved. */
 static unroll_status open_run(trainer *t, const unroll_config *given, bool *resumed)
 {
   unroll_status st = UNROLL_OK;
@@ -64,6 +90,7 @@ static unroll_status open_run(trainer *t, const unroll_config *given, bool *resu
     UNROLL_TRY(check_valid(&config, &t->run->config));
   } else {
     UNROLL_TRY(run_new(&t->run));
+    if (config.init_from[0] != '\0') { UNROLL_TRY(take_model(t, &config)); }
   }
   UNROLL_TRY(unroll_config_resolve(&config));
   t->run->config = config;
@@ -224,17 +251,15 @@ cleanup:
 
 /* Rank 0: nothing that the run reads is among what it writes. */
 static unroll_status check_apart(const unroll_config *config, const corpus *train,
-                                 const corpus *valid)
+                                 const corpus *valid, bool resumed)
 {
   unroll_status st = UNROLL_OK;
-  const size_t of_train = corpus_files(train);
-  const size_t n = of_train + (valid != NULL ? corpus_files(valid) : 0);
+  size_t n = corpus_files(train) + (valid != NULL ? corpus_files(valid) : 0);
   const char **names = NULL;
 
-  UNROLL_TRY(memory_new(n, sizeof *names, "corpus file names", &names));
-  for (size_t i = 0; i < n; ++i) {
-    names[i] = i < of_train ? corpus_file_name(train, i) : corpus_file_name(valid, i - of_train);
-  }
+  UNROLL_TRY(memory_new(n + 1, sizeof *names, "names of files", &names));
+  for (size_t i = 0; i < n; ++i) { names[i] = file_name(train, valid, i); }
+  if (!resumed && config->init_from[0] != '\0') { names[n++] = config->init_from; }
   UNROLL_TRY(runfile_check_apart(config->out, (size_t)config->keep, n, names));
 
 cleanup:
@@ -332,7 +357,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
                   .what = "training"};
 
   UNROLL_TRY(open_texts(t, n_texts, texts, resumed, &text, &other));
-  UNROLL_TRY(comm_agree(t->comm, root ? check_apart(config, text, other) : UNROLL_OK));
+  UNROLL_TRY(comm_agree(t->comm, root ? check_apart(config, text, other, resumed) : UNROLL_OK));
   UNROLL_TRY(comm_agree(t->comm, note_files(t, text, other, resumed)));
   UNROLL_TRY(
       comm_agree(t->comm, root && config->resume ? runfile_check_own(t->run, resumed) : UNROLL_OK));
@@ -342,7 +367,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   if (other != NULL) {
     UNROLL_TRY(comm_agree(t->comm, corpus_split(other, rules, 0.0, &valid, &none)));
   }
-  if (!resumed) {
+  if (t->run->vocab == NULL) {
     UNROLL_TRY(vocab_build(t->comm, text, &train, rules, config->min_count, config->max_vocab,
                            &t->run->vocab));
   } else {
@@ -416,13 +441,13 @@ cleanup:
   return st;
 }
 
-/* Parameters and moments of a new run, zero: start_model sets them where they will live. */
+/* Parameters, unless they are given, and moments of a new run, zero: start_model sets them where they will live. */
 static unroll_status new_model(run *r)
 {
   unroll_status st = UNROLL_OK;
   const unroll_config *config = &r->config;
   const unroll_shape shape = params_shape(config, unroll_vocab_size(r->vocab));
-  UNROLL_TRY(unroll_params_new(&shape, &r->params));
+  if (r->params == NULL) { UNROLL_TRY(unroll_params_new(&shape, &r->params)); }
   for (size_t i = 0; i < run_moments(config->optimizer); ++i) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
@@ -458,11 +483,17 @@ static unroll_real **array_of(run *r, size_t i)
   return i == 0 ? &r->params->values : &r->moments[i - 1];
 }
 
-/* Rank 0: put aside what it has read of the run file, zeros in its place as the others have. */
-static unroll_status put_aside(run *r, unroll_real **read)
+/* Of them a run file had the first so many: all of a run to go on with, the parameters of --init-from. */
+static size_t arrays_read(const run *r, bool resumed)
+{
+  return resumed ? 1 + r->n_moments : r->config.init_from[0] != '\0' ? 1 : 0;
+}
+
+/* Rank 0: put aside n arrays that it has read of a run file, zeros in their place as the others have. */
+static unroll_status put_aside(run *r, size_t n, unroll_real **read)
 {
   unroll_status st = UNROLL_OK;
-  for (size_t i = 0; i <= r->n_moments; ++i) {
+  for (size_t i = 0; i < n; ++i) {
     read[i] = *array_of(r, i);
     *array_of(r, i) = NULL;
     UNROLL_TRY(memory_new(r->params->n, sizeof **read, "parameters", array_of(r, i)));
@@ -472,8 +503,8 @@ cleanup:
   return st;
 }
 
-/* Parameters and moments of the run file, from rank 0 into the memory of the teams. Collective. */
-static unroll_status deal_model(trainer *t, unroll_real **read)
+/* Those n arrays, from rank 0 into the memory of the teams. Collective. */
+static unroll_status deal_model(trainer *t, size_t n_read, unroll_real **read)
 {
   unroll_status st = UNROLL_OK;
   const comm_team *team = t->stepper->team;
@@ -482,7 +513,7 @@ static unroll_status deal_model(trainer *t, unroll_real **read)
   size_t begin = 0, end = 0;
 
   comm_team_owned_range(team, n, KERNELS_NORM_BLOCK, &begin, &end);
-  for (size_t i = 0; i <= r->n_moments; ++i) {
+  for (size_t i = 0; i < n_read; ++i) {
     UNROLL_TRY(comm_scatter_ranges(t->comm, read[i], n * size, begin * size, end * size,
                                    *array_of(r, i) + begin));
     memory_free(&read[i]);
@@ -562,7 +593,7 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   unroll_status st = UNROLL_OK;
   trainer *t = NULL;
   placement *where = NULL;
-  unroll_real *read[MOST_ARRAYS] = {NULL}; /* parameters and moments of the run file; rank 0 */
+  unroll_real *read[MOST_ARRAYS] = {NULL}; /* parameters and moments of a run file; rank 0 */
   bool resumed = false, root = unroll_comm_rank(comm) == 0;
 
   UNROLL_TRY(memory_new(1, sizeof *t, "trainer", &t));
@@ -577,10 +608,11 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   /* Before anything is read that another run may be writing, and before the text is listed. */
   UNROLL_TRY(comm_agree(comm, root ? claim_take(config->out, &t->claim) : UNROLL_OK));
   UNROLL_TRY(trainer_read(t, config, n_texts, texts, &resumed));
-  UNROLL_TRY(comm_agree(comm, resumed && root ? put_aside(t->run, read) : UNROLL_OK));
+  const size_t n_read = arrays_read(t->run, resumed);
+  UNROLL_TRY(comm_agree(comm, root ? put_aside(t->run, n_read, read) : UNROLL_OK));
   UNROLL_TRY(step_new(comm, &t->run->config, t->ranks, t->pieces.longest, t->run->params,
                       t->run->moments, &t->stepper));
-  UNROLL_TRY(resumed ? deal_model(t, read) : start_model(t));
+  UNROLL_TRY(n_read > 0 ? deal_model(t, n_read, read) : start_model(t));
   network_pack(t->stepper->net);
   UNROLL_TRY(restore_state(t));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));

@@ -82,10 +82,9 @@ cleanup:
 /* ---------------------------------------------------------- the whole run */
 
 /* Loss on the validation text: the same on every rank. The carried state is saved and restored. */
-static unroll_status validate(trainer *t)
+static unroll_status score_valid(trainer *t, double *loss)
 {
   unroll_status st = UNROLL_OK;
-  const unroll_config *config = &t->run->config;
   network *net = t->stepper->net;
   double *sums = t->stepper->shard_sums;
 
@@ -96,7 +95,34 @@ static unroll_status validate(trainer *t)
 
   double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
   UNROLL_TRY(comm_tree_sum(t->comm, &sum, 1));
-  double loss = sum / (double)t->valid->total;
+  *loss = sum / (double)t->valid->total;
+
+cleanup:
+  return st;
+}
+
+/* What given weights are worth on the text before the first update: a row to compare with, no model of this run. */
+static unroll_status validate_start(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const run *r = t->run;
+  double loss = 0.0;
+
+  if (r->config.init_from[0] == '\0' || r->state.step > 0 || t->valid == NULL) { goto cleanup; }
+  UNROLL_TRY(score_valid(t, &loss));
+  UNROLL_TRY(record_validation(t, loss));
+
+cleanup:
+  return st;
+}
+
+static unroll_status validate(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const unroll_config *config = &t->run->config;
+  double loss = 0.0;
+
+  UNROLL_TRY(score_valid(t, &loss));
   bool best = schedule_record_validation(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
   if (best) { UNROLL_TRY(record_best(t)); }
@@ -218,6 +244,7 @@ unroll_status unroll_train(unroll_comm *comm, const unroll_config *config, size_
   UNROLL_TRY(trainer_new(comm, config, n_texts, texts, command, observer, &t));
   record_notify(t, UNROLL_EVENT_START, NULL);
   for (size_t i = 0; i < t->n_notes; ++i) { record_notify(t, t->notes[i].event, t->notes[i].text); }
+  UNROLL_TRY(validate_start(t));
   UNROLL_TRY(loop(t));
 
 cleanup:

@@ -34,7 +34,7 @@ check "a run in its text goes on" quiet 0 "$unroll" train folder --resume -o fol
 check "with the text it had" grep -q "^text: $tokens tokens" err
 check "all of whose files are named" grep -q "folder/a, which was ./a, has" err
 check "named by itself it is met" quiet 2 env -C folder "$unroll" train ./a ./run.jsonl "${tiny[@]}" --max-steps 1 -o run.h5 --overwrite
-check "and named" grep -q './run.jsonl: is read as text, and the run would write it: the log' err
+check "and named" grep -q './run.jsonl: is read, and the run would write it: the log' err
 check "the files of another run are met" quiet 2 "$unroll" train folder "${tiny[@]}" --max-steps 1 -o folder/other.h5
 check "and named" grep -q 'folder/run[^ ]*: is an HDF5 file' err
 

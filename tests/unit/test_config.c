@@ -443,6 +443,42 @@ static void test_resume_zero_means_what_it_became(void)
   CU_ASSERT_EQUAL(config.stride, 64);
 }
 
+/* --------------------------------------------------------- given weights */
+
+static void test_init_from_takes_the_model_and_nothing_else(void)
+{
+  static unroll_config file, config, taken;
+  const option_table *t = &config_table;
+  size_t of_model = 0;
+
+  for (size_t k = 0; k < t->n_rows; ++k) {
+    const option *row = &t->rows[k];
+    char text[64];
+    unroll_config_init(&file);
+    another_value(row, sizeof text, text);
+    CHECK_OK(unroll_config_set(&file, row->name, text));
+
+    unroll_config_init(&config); /* not given */
+    taken = config;
+    CHECK_OK(config_init_from(&taken, &file));
+    CU_ASSERT_EQUAL(options_equal(row, &taken, row->of_model ? &file : &config), true);
+
+    config = with(row->name, text); /* given, the same */
+    CHECK_OK(config_init_from(&config, &file));
+
+    options_format(row, &taken, sizeof text, text); /* given, another value */
+    unroll_config_init(&file);
+    config = with(row->name, text);
+    CU_ASSERT_EQUAL(config_init_from(&config, &file) == UNROLL_OK, !row->of_model);
+    if (row->of_model) {
+      of_model += 1;
+      CU_ASSERT_PTR_NOT_NULL(strstr(unroll_message(), row->name));
+      CU_ASSERT(options_equal(row, &config, &taken)); /* nothing has changed */
+    }
+  }
+  CU_ASSERT_EQUAL(of_model, 12);
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -464,6 +500,7 @@ int main(void)
       {"resume: failure", test_resume_failure_names_both_values_and_changes_nothing},
       {"resume: needs", test_resume_finds_what_is_needed_in_the_file},
       {"resume: zero is automatic", test_resume_zero_means_what_it_became},
+      {"init from: the model, nothing else", test_init_from_takes_the_model_and_nothing_else},
   };
   return run_cases("config", sizeof cases / sizeof cases[0], cases);
 }

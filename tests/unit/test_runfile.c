@@ -120,7 +120,8 @@ static int same_provenance(const run_provenance *a, const run_provenance *b)
   int same = same_text(a->command_line, b->command_line) && same_text(a->started, b->started) &&
              same_text(a->written, b->written) && same_text(a->hosts, b->hosts) &&
              same_text(a->cpu, b->cpu) && same_text(a->code_path, b->code_path) &&
-             same_text(a->slurm_job, b->slurm_job) && a->ranks == b->ranks &&
+             same_text(a->slurm_job, b->slurm_job) && same_text(a->init_file, b->init_file) &&
+             same_text(a->init_sha256, b->init_sha256) && a->ranks == b->ranks &&
              a->threads == b->threads && a->train_tokens == b->train_tokens &&
              a->valid_tokens == b->valid_tokens && a->train_characters == b->train_characters &&
              a->valid_characters == b->valid_characters && a->unknown_tokens == b->unknown_tokens &&
