@@ -159,6 +159,7 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
   int provided = MPI_THREAD_SINGLE, rank = 0;
   bool idle = false;
 
+  launcher_prepare_alone();
   deadline_begin("MPI to start on all ranks");
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     st = unroll_fail(UNROLL_ERR_MPI, "MPI did not start");

@@ -59,6 +59,13 @@ launcher launcher_find(void)
   return by;
 }
 
+void launcher_prepare_alone(void)
+{
+  if (is_open_mpi() && launcher_find().kind == LAUNCHER_NONE) {
+    (void)setenv("OMPI_MCA_orte_create_session_dirs", "0", 0);
+  }
+}
+
 void launcher_mpi_library(size_t size, char *out)
 {
   char text[MPI_MAX_LIBRARY_VERSION_STRING] = "";

@@ -30,6 +30,14 @@ typedef struct launcher {
 /** The innermost launcher: mpirun within a Slurm job starts its helpers with srun. */
 launcher launcher_find(void);
 
+/**
+ * Before MPI_Init, of a process that nobody launched: Open MPI 4 keeps the folders of all such processes of a user in one
+ * place (TMPDIR), where one that ends removes what another has just made and is about to use; the other's MPI_Init then
+ * fails (open-mpi/ompi issue 8510). A process alone has nothing to put there, so it does without, unless the user says
+ * otherwise.
+ */
+void launcher_prepare_alone(void);
+
 /** Name and version of the MPI library, "MPICH 4.0.2". Legal before MPI_Init. */
 void launcher_mpi_library(size_t size, char *out);
 
