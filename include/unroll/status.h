@@ -25,7 +25,8 @@ extern "C" {
   X(UNROLL_ERR_HDF5, -6, "an HDF5 call failed", 1)                                                 \
   X(UNROLL_ERR_MEMORY, -7, "out of memory", 1)                                                     \
   X(UNROLL_ERR_MPI, -8, "an MPI call failed", 1)                                                   \
-  X(UNROLL_UNFINISHED, -9, "the run is not finished", 1)
+  X(UNROLL_UNFINISHED, -9, "the run is not finished", 1)                                           \
+  X(UNROLL_UNPROVEN, -10, "nothing proves that the whole file is as it was written", 1)
 
 typedef enum unroll_status {
 #define UNROLL_STATUS_ENUM(name, value, text, exit_status) name = (value),

@@ -12,7 +12,7 @@
 #define LINE_COLUMNS  79 /* of the list of options */
 
 struct info_settings {
-  bool json, finished;
+  bool json, finished, verify;
 };
 
 static const option rows[] = {
@@ -23,6 +23,14 @@ static const option rows[] = {
      .heading = "Output",
      .help = "answer by the exit status alone: 0 the run has finished, 1 it has not, 2 there is no "
              "run file or it cannot be read"},
+    {.name = "verify",
+     .type = OPTION_FLAG,
+     .offset = offsetof(struct info_settings, verify),
+     .default_text = "no",
+     .heading = "Output",
+     .help =
+         "check every byte instead; status 0: the file is as unroll wrote it, 1: it has no "
+         "SHA-256 of the whole, but what can be checked holds, 2: it is damaged, or no run file"},
     {CLI_JSON, .offset = offsetof(struct info_settings, json)},
 };
 
@@ -409,11 +417,39 @@ cleanup:
   return st;
 }
 
+/* Is every byte as it was written, and does the file make sense? */
+static unroll_status verify(const char *path)
+{
+  unroll_status st = UNROLL_OK;
+  runfile_proof proof = {0};
+  run *r = NULL;
+
+  UNROLL_TRY(runfile_verify(path, &proof));
+  UNROLL_TRY(runfile_read(path, &r));
+  if (proof.whole) {
+    (void)printf("%s: as it was written: %" PRIu64 " bytes, SHA-256 %s\n", path, proof.bytes,
+                 proof.sha256);
+  }
+  (void)printf("datasets: %zu with a checksum, which holds; %zu without one\n", proof.n_checked,
+               proof.n_without);
+  if (!proof.whole) {
+    st = unroll_fail(UNROLL_UNPROVEN,
+                     "%s: has no SHA-256 of the whole, as another program has changed it or an "
+                     "older unroll wrote it; what has a checksum is as it was written",
+                     path);
+  }
+
+cleanup:
+  run_free(&r);
+  return st;
+}
+
 static unroll_status check_info(const cli_call *call)
 {
   const struct info_settings *s = call->settings;
-  if (s->finished && s->json) {
-    return unroll_fail(UNROLL_ERR_ARG, "--finished and --json are both given; legal is one");
+  if (s->finished + s->verify + s->json > 1) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "more than one of --finished, --verify and --json is given; legal is one");
   }
   return UNROLL_OK;
 }
@@ -428,6 +464,7 @@ static unroll_status run_info(const cli_call *call)
 
   if (unroll_comm_rank(call->comm) != 0) { return UNROLL_OK; }
   if (s->finished) { return check_finished(path); }
+  if (s->verify) { return verify(path); }
   UNROLL_TRY(runfile_read(path, &r));
   if (s->json) {
     UNROLL_TRY(print_json(path, r));
@@ -465,6 +502,10 @@ const cli_command cli_info = {
                   "that a signal or --max-steps has stopped, or that failed, has not. Scripts\n"
                   "should ask so, as mpirun may put a status of its own in the place of 75: after\n"
                   "SIGTERM, SIGINT and SIGHUP it is 1.\n"
+                  "\n"
+                  "--verify reads the SHA-256 that the file ends with, and the checksum of each\n"
+                  "dataset. Another program that writes into the file takes the former off, and\n"
+                  "renews the latter.\n"
                   "\n"
                   "Examples:\n"
                   "  unroll info run.h5\n"

@@ -31,7 +31,7 @@ static bool output_unread;
 static void print_failure(unroll_status st)
 {
   if (output_unread && sigpipe_before == SIG_DFL) { return; }
-  const bool error = st != UNROLL_STOPPED && st != UNROLL_UNFINISHED;
+  const bool error = st != UNROLL_STOPPED && st != UNROLL_UNFINISHED && st != UNROLL_UNPROVEN;
   (void)fprintf(stderr, "unroll: %s%s\n", error ? "error: " : "",
                 unroll_message()[0] == '\0' ? unroll_status_text(st) : unroll_message());
 }

@@ -11,6 +11,7 @@
 typedef struct walk {
   const h5_file *file;
   uint64_t bytes;
+  bool whole;
   unroll_status st;
 } walk;
 
@@ -21,7 +22,7 @@ static uint64_t times(uint64_t a, uint64_t b)
 }
 
 static unroll_status check_filters(const h5_file *file, const char *object, hid_t how,
-                                   bool *deflate)
+                                   bool *deflate, bool *checksum)
 {
   unroll_status st = UNROLL_OK;
   int n = 0;
@@ -34,7 +35,9 @@ static unroll_status check_filters(const h5_file *file, const char *object, hid_
         H5Pget_filter2(how, (unsigned)i, &flags, &n_values, NULL, 0, NULL, &config);
     if (filter == H5Z_FILTER_DEFLATE) {
       *deflate = true;
-    } else if (filter != H5Z_FILTER_SHUFFLE && filter != H5Z_FILTER_FLETCHER32) {
+    } else if (filter == H5Z_FILTER_FLETCHER32) {
+      *checksum = true;
+    } else if (filter != H5Z_FILTER_SHUFFLE) {
       st = unroll_fail(file->failure,
                        "%s: %s has filter %d; legal are deflate, shuffle and fletcher32",
                        file->path, object, (int)filter);
@@ -86,12 +89,47 @@ cleanup:
   return st;
 }
 
+/* Are all chunks of a dataset with a checksum there, and was none of them written without? Where the index of the chunks is
+ * damaged HDF5 takes one for never written, and reads zeros. */
+static unroll_status check_chunks(const walk *w, const char *object, hid_t dataset, hid_t how)
+{
+  unroll_status st = UNROLL_OK;
+#if H5_VERSION_GE(1, 10, 5)
+  const h5_file *file = w->file;
+  hid_t space = H5I_INVALID_HID;
+  hsize_t n[H5S_MAX_RANK] = {0}, chunk[H5S_MAX_RANK] = {0}, at[H5S_MAX_RANK] = {0}, bytes = 0;
+  haddr_t address = HADDR_UNDEF;
+  unsigned skipped = 0;
+  int rank = 0, i = 0;
+
+  UNROLL_TRY_H5(space = H5Dget_space(dataset));
+  if (H5Sget_simple_extent_npoints(space) == 0) { goto cleanup; }
+  UNROLL_TRY_H5(rank = H5Sget_simple_extent_dims(space, n, NULL));
+  UNROLL_TRY_H5(H5Pget_chunk(how, rank, chunk));
+  do {
+    UNROLL_TRY_H5(H5Dget_chunk_info_by_coord(dataset, at, &skipped, &address, &bytes));
+    if (address == HADDR_UNDEF || skipped != 0) {
+      st = unroll_fail(file->failure, "%s: %s is damaged: a part of it %s", file->path, object,
+                       skipped != 0 ? "has no checksum" : "is missing");
+      goto cleanup;
+    }
+    for (i = rank - 1; i >= 0 && (at[i] += chunk[i]) >= n[i]; --i) { at[i] = 0; }
+  } while (i >= 0);
+
+cleanup:
+  st = h5_close(file, st, H5Sclose, &space);
+#else
+  (void)w, (void)object, (void)dataset, (void)how;
+#endif
+  return st;
+}
+
 static unroll_status check_dataset(const walk *w, const char *object, hid_t dataset)
 {
   unroll_status st = UNROLL_OK;
   const h5_file *file = w->file;
   hid_t how = H5I_INVALID_HID;
-  bool deflate = false;
+  bool deflate = false, checksum = false;
 
   UNROLL_TRY_H5(how = H5Dget_create_plist(dataset));
   if (H5Pget_layout(how) == H5D_VIRTUAL) {
@@ -105,8 +143,9 @@ static unroll_status check_dataset(const walk *w, const char *object, hid_t data
                      file->path, object);
     goto cleanup;
   }
-  UNROLL_TRY(check_filters(file, object, how, &deflate));
+  UNROLL_TRY(check_filters(file, object, how, &deflate, &checksum));
   UNROLL_TRY(check_size(w, object, dataset, how, deflate));
+  if (checksum && !w->whole) { UNROLL_TRY(check_chunks(w, object, dataset, how)); }
 
 cleanup:
   st = h5_close(file, st, H5Pclose, &how);
@@ -140,11 +179,11 @@ cleanup:
   return st == UNROLL_OK ? 0 : 1; /* 1 ends the walk */
 }
 
-unroll_status contents_check(const h5_file *file, uint64_t bytes)
+unroll_status contents_check(const h5_file *file, uint64_t bytes, bool whole)
 {
   unroll_status st = UNROLL_OK;
   const char *object = "/";
-  walk w = {file, bytes, UNROLL_OK};
+  walk w = {file, bytes, whole, UNROLL_OK};
 
   UNROLL_TRY_H5(H5Lvisit(file->id, H5_INDEX_NAME, H5_ITER_NATIVE, check_link, &w));
   st = w.st;

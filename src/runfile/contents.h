@@ -12,9 +12,11 @@
  * than deflate, shuffle and fletcher32, and datasets that declare more than is stored.
  *
  * @param[in] bytes  of the file
+ * @param[in] whole  its digest is right: nothing is missing; else also refuse datasets with a checksum that have not all
+ *                   of their chunks, or one without it
  *
  * @return UNROLL_OK, or file->failure: the first such object by name
  */
-unroll_status contents_check(const h5_file *file, uint64_t bytes);
+unroll_status contents_check(const h5_file *file, uint64_t bytes, bool whole);
 
 #endif

@@ -395,8 +395,10 @@ unroll_status diagnostics_get(const h5_file *file, const unroll_params *params, 
                              .gates = c->gates}};
   hid_t steps = H5I_INVALID_HID;
   hsize_t n[1] = {0};
+  bool has = false;
 
-  if (!h5_has(file, GROUP)) { goto cleanup; }
+  UNROLL_TRY(h5_has(file, GROUP, &has));
+  if (!has) { goto cleanup; }
   UNROLL_TRY(h5_get_count(file, GROUP, "positions", &made.rows.positions));
   UNROLL_TRY(h5_get_count(file, GROUP, "lags", &made.rows.lags));
   UNROLL_TRY(h5_get_count(file, GROUP, "context", &made.rows.context));

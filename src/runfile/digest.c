@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "base/sha256.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -61,16 +60,18 @@ static unroll_status read_at(const char *path, int fd, void *to, size_t n, uint6
   return UNROLL_OK;
 }
 
-unroll_status digest_check(const char *path, int fd, uint64_t bytes, digest *found)
+unroll_status digest_check(const char *path, int fd, uint64_t bytes, digest *found,
+                           char text[SHA256_TEXT])
 {
   unroll_status st = UNROLL_OK;
   char end[2 * DIGEST_TAIL]; /* a line that something follows is still a line */
-  char text[SHA256_TEXT], line[DIGEST_TAIL + 1];
+  char line[DIGEST_TAIL + 1];
   char *buffer = NULL;
   sha256 *s = NULL;
   size_t got = 0;
 
   *found = DIGEST_NONE;
+  text[0] = '\0';
   const size_t n = bytes < sizeof end ? (size_t)bytes : sizeof end;
   UNROLL_TRY(read_at(path, fd, end, n, bytes - n, &got));
   if (!has_magic(end, got)) { goto cleanup; }

@@ -8,6 +8,7 @@
  *
  *   "\nunroll-digest sha256 <64 digits> of <20 digits> bytes\n"
  */
+#include "base/sha256.h"
 #include <stddef.h>
 #include <stdint.h>
 #include <unroll/status.h>
@@ -26,8 +27,11 @@ unroll_status digest_put(const void *bytes, size_t n, char tail[DIGEST_TAIL]);
 /**
  * Read all of an open file and compare.
  *
+ * @param[out] text  the SHA-256 of what stands before the line; "" without a line
+ *
  * @return UNROLL_OK, or UNROLL_ERR_IO, with the name `path`
  */
-unroll_status digest_check(const char *path, int fd, uint64_t bytes, digest *found);
+unroll_status digest_check(const char *path, int fd, uint64_t bytes, digest *found,
+                           char text[SHA256_TEXT]);
 
 #endif

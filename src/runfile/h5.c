@@ -193,9 +193,8 @@ static void choose_chunk(int rank, const hsize_t *n, hsize_t *chunk)
   }
 }
 
-/* `checked`: numbers are to have a checksum. */
-static unroll_status create(const h5_file *file, const char *object, hid_t type,
-                            const h5_shape *shape, bool checked, hid_t *dataset)
+unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                        hid_t *dataset)
 {
   assert(shape->rank >= 1 && shape->rank <= H5_RANK);
   unroll_status st = UNROLL_OK;
@@ -207,7 +206,7 @@ static unroll_status create(const h5_file *file, const char *object, hid_t type,
   hsize_t chunk[H5_RANK] = {0};
 
   for (int i = 0; i < shape->rank; ++i) { most[i] = n[i] = shape->dim[i].n; }
-  if (H5Tget_class(type) == H5T_STRING || n[0] == 0) { checked = false; }
+  const bool checked = H5Tget_class(type) != H5T_STRING && n[0] > 0;
   UNROLL_TRY_H5(how = H5Pcreate(H5P_DATASET_CREATE));
   UNROLL_TRY_H5(H5Pset_attr_creation_order(how, H5_ORDER));
   UNROLL_TRY_H5(H5Pset_obj_track_times(how, false));
@@ -234,19 +233,13 @@ cleanup:
   return st;
 }
 
-unroll_status h5_create(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
-                        hid_t *dataset)
-{
-  return create(file, object, type, shape, true, dataset);
-}
-
-static unroll_status put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
-                         bool checked, hid_t memory, const void *data)
+unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
+                     hid_t memory, const void *data)
 {
   unroll_status st = UNROLL_OK;
   hid_t dataset = H5I_INVALID_HID;
 
-  UNROLL_TRY(create(file, object, type, shape, checked, &dataset));
+  UNROLL_TRY(h5_create(file, object, type, shape, &dataset));
   if (shape->dim[0].n > 0) {
     UNROLL_TRY_H5(H5Dwrite(dataset, memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
   }
@@ -254,12 +247,6 @@ static unroll_status put(const h5_file *file, const char *object, hid_t type, co
 cleanup:
   st = h5_close(file, st, H5Dclose, &dataset);
   return st;
-}
-
-unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const h5_shape *shape,
-                     hid_t memory, const void *data)
-{
-  return put(file, object, type, shape, true, memory, data);
 }
 
 /* SHA-256 of strings, each with its zero; NULL is an empty one. */
@@ -307,7 +294,7 @@ unroll_status h5_put_index(const h5_file *file, const char *object, const char *
 
   UNROLL_TRY(memory_new(n, sizeof *values, "a dimension scale", &values));
   for (size_t i = 0; i < n; ++i) { values[i] = (int32_t)i; }
-  UNROLL_TRY(put(file, object, H5T_STD_I32LE, &shape, false, H5T_NATIVE_INT32, values));
+  UNROLL_TRY(h5_put(file, object, H5T_STD_I32LE, &shape, H5T_NATIVE_INT32, values));
 
 cleanup:
   memory_free(&values);
@@ -316,23 +303,36 @@ cleanup:
 
 /* -------------------------------------------------------------- reading */
 
-bool h5_has(const h5_file *file, const char *object)
+unroll_status h5_has(const h5_file *file, const char *object, bool *has)
 {
+  unroll_status st = UNROLL_OK;
   char part[H5_PATH];
+  htri_t there = 1;
   (void)snprintf(part, sizeof part, "%s", object);
 
   /* HDF5 asks for each link on the way by itself. */
-  for (char *end = strchr(part + 1, '/'); end != NULL; end = strchr(end + 1, '/')) {
+  for (char *end = strchr(part + 1, '/'); there > 0 && end != NULL; end = strchr(end + 1, '/')) {
     *end = '\0';
-    if (H5Lexists(file->id, part, H5P_DEFAULT) <= 0) { return false; }
+    UNROLL_TRY_H5(there = H5Lexists(file->id, part, H5P_DEFAULT));
     *end = '/';
   }
-  return H5Lexists(file->id, part, H5P_DEFAULT) > 0;
+  if (there > 0) { UNROLL_TRY_H5(there = H5Lexists(file->id, part, H5P_DEFAULT)); }
+  *has = there > 0;
+
+cleanup:
+  return st;
 }
 
-bool h5_has_attribute(const h5_file *file, const char *object, const char *name)
+unroll_status h5_has_attribute(const h5_file *file, const char *object, const char *name, bool *has)
 {
-  return H5Aexists_by_name(file->id, object, name, H5P_DEFAULT) > 0;
+  unroll_status st = UNROLL_OK;
+  htri_t there = 0;
+
+  UNROLL_TRY_H5(there = H5Aexists_by_name(file->id, object, name, H5P_DEFAULT));
+  *has = there > 0;
+
+cleanup:
+  return st;
 }
 
 /* Open a scalar attribute; *type is its type in the file. */
@@ -341,8 +341,10 @@ static unroll_status open_attribute(const h5_file *file, const char *object, con
 {
   unroll_status st = UNROLL_OK;
   hid_t space = H5I_INVALID_HID;
+  bool has = false;
 
-  if (!h5_has_attribute(file, object, name)) {
+  UNROLL_TRY(h5_has_attribute(file, object, name, &has));
+  if (!has) {
     st = unroll_fail(file->failure, "%s: %s has no attribute %s", file->path, object, name);
     goto cleanup;
   }
@@ -435,8 +437,10 @@ unroll_status h5_open(const h5_file *file, const char *object, H5T_class_t kind,
   hid_t made = H5I_INVALID_HID;
   hid_t type = H5I_INVALID_HID;
   hid_t space = H5I_INVALID_HID;
+  bool has = false;
 
-  if (!h5_has(file, object)) {
+  UNROLL_TRY(h5_has(file, object, &has));
+  if (!has) {
     st = unroll_fail(file->failure, "%s: %s is missing", file->path, object);
     goto cleanup;
   }
@@ -495,8 +499,10 @@ static unroll_status check_strings(const h5_file *file, const char *object, size
 {
   unroll_status st = UNROLL_OK;
   char *written = NULL, hash[SHA256_TEXT];
+  bool has = false;
 
-  if (!h5_has_attribute(file, object, "sha256")) { goto cleanup; }
+  UNROLL_TRY(h5_has_attribute(file, object, "sha256", &has));
+  if (!has) { goto cleanup; }
   UNROLL_TRY(h5_get_text(file, object, "sha256", &written));
   UNROLL_TRY(hash_strings(n, strings, hash));
   if (strcmp(written, hash) != 0) {

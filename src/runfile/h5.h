@@ -115,15 +115,16 @@ unroll_status h5_put(const h5_file *file, const char *object, hid_t type, const 
 unroll_status h5_put_strings(const h5_file *file, const char *object, const h5_shape *shape,
                              const char *const *strings);
 
-/** Create a scale that only counts: 0, 1, ..., n - 1. Nobody needs it to read the rest: it has no checksum. */
+/** Create a scale that only counts: 0, 1, ..., n - 1. */
 unroll_status h5_put_index(const h5_file *file, const char *object, const char *long_name,
                            size_t n);
 
 /* --------------------------------------------------------------- reading */
 
-/** Is there an object of that path? Parents included. */
-bool h5_has(const h5_file *file, const char *object);
-bool h5_has_attribute(const h5_file *file, const char *object, const char *name);
+/** Is there an object of that path, parents included? A damaged file may not tell. */
+unroll_status h5_has(const h5_file *file, const char *object, bool *has);
+unroll_status h5_has_attribute(const h5_file *file, const char *object, const char *name,
+                               bool *has);
 
 /* One scalar attribute; text of any string type, to be freed with memory_free. */
 unroll_status h5_get_text(const h5_file *file, const char *object, const char *name, char **text);

@@ -2,20 +2,14 @@
 #include "base/memory.h"
 #include "base/options.h"
 #include "net/params.h"
-#include "runfile/apart.h"
-#include "runfile/contents.h"
 #include "runfile/diagnostics.h"
-#include "runfile/digest.h"
+#include "runfile/guard.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
 #include "runfile/tensor.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 /* Every part is checked against the others before it is used: a file may come from anywhere. */
 
@@ -37,7 +31,9 @@ static unroll_status get_fields(const h5_file *file, const char *object, const s
   for (size_t i = 0; i < table->n; ++i) {
     const schema_field *f = &table->fields[i];
     void *at = (char *)of + f->offset;
-    if (f->added && !h5_has_attribute(file, object, f->name)) { continue; }
+    bool has = true;
+    if (f->added) { UNROLL_TRY(h5_has_attribute(file, object, f->name, &has)); }
+    if (!has) { continue; }
     switch (f->type) {
     case SCHEMA_COUNT:
       UNROLL_TRY(h5_get_count(file, object, f->name, at));
@@ -65,9 +61,11 @@ static unroll_status check_format(const h5_file *file)
   char *format = NULL;
   int version = 0;
 
-  bool ours = h5_has_attribute(file, "/", "format") &&
-              h5_get_text(file, "/", "format", &format) == UNROLL_OK &&
-              strcmp(format, RUNFILE_FORMAT) == 0;
+  bool ours = false;
+
+  UNROLL_TRY(h5_has_attribute(file, "/", "format", &ours));
+  ours = ours && h5_get_text(file, "/", "format", &format) == UNROLL_OK &&
+         strcmp(format, RUNFILE_FORMAT) == 0;
   if (!ours) {
     st =
         unroll_fail(file->failure, "%s: is an HDF5 file, but not a run file of unroll", file->path);
@@ -130,7 +128,9 @@ static unroll_status get_config(const h5_file *file, unroll_config *config)
     const option *row = &table->rows[i];
     char name[SCHEMA_NAME];
     schema_option_name(row->name, name);
-    if (!h5_has_attribute(file, "/config", name)) { continue; }
+    bool has = false;
+    UNROLL_TRY(h5_has_attribute(file, "/config", name, &has));
+    if (!has) { continue; }
     UNROLL_TRY(option_text(file, row, name, &scratch, &text));
     if (options_set(table, row->name, text, config, NULL) != UNROLL_OK) {
       st = name_file(file, "/config");
@@ -165,10 +165,12 @@ cleanup:
 static unroll_status get_provenance(const h5_file *file, run_provenance *p)
 {
   unroll_status st = UNROLL_OK;
+  bool has = false;
 
   UNROLL_TRY(h5_get_text(file, "/config", "command_line", &p->command_line));
   UNROLL_TRY(get_fields(file, "/provenance", &schema_provenance, p));
-  if (!h5_has(file, "/provenance/file")) { goto cleanup; }
+  UNROLL_TRY(h5_has(file, "/provenance/file", &has));
+  if (!has) { goto cleanup; }
   UNROLL_TRY(get_length(file, "/provenance/file", H5T_STRING, &p->n_files));
   UNROLL_TRY(h5_get_strings(file, "/provenance/file", 1, (hsize_t[]){p->n_files}, &p->file_name));
   UNROLL_TRY(
@@ -330,8 +332,10 @@ static unroll_status get_carried(const h5_file *file, run *r)
   const unroll_params *p = r->params;
   const hsize_t shape[3] = {p->shape.L, r->config.batch, p->shape.H};
   const size_t one = p->shape.L * r->config.batch * p->shape.H;
+  bool has = false;
 
-  if (!h5_has(file, "/state/h")) { goto cleanup; }
+  UNROLL_TRY(h5_has(file, "/state/h", &has));
+  if (!has) { goto cleanup; }
   UNROLL_TRY(memory_new(params_states(p), one * sizeof *s->hidden, "hidden states", &s->hidden));
   for (size_t k = 0; k < params_states(p); ++k) {
     char object[H5_PATH];
@@ -345,53 +349,6 @@ cleanup:
 }
 
 /* ----------------------------------------------------------------- file */
-
-/* [bytes] The superblock of the oldest HDF5 format; no file is shorter. */
-#define SUPERBLOCK 96
-
-#define REMEDY "an older checkpoint (--keep) or the best model may be whole"
-
-/* Say plainly what HDF5 would put in its own words: not there, not readable, not HDF5. Then: is it as it was written? */
-static unroll_status check_file(const h5_file *file, uint64_t *bytes, digest *found)
-{
-  static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
-  unroll_status st = UNROLL_OK;
-  unsigned char start[SUPERBLOCK] = {0};
-  ssize_t n = 0;
-  struct stat info = {0};
-  int fd = open(file->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for a writer */
-
-  if (fd < 0 || fstat(fd, &info) != 0) {
-    st =
-        unroll_fail(file->failure, "%s: cannot open the run file: %s", file->path, strerror(errno));
-    goto cleanup;
-  }
-  if (!S_ISREG(info.st_mode)) {
-    st = unroll_fail(file->failure, "%s: cannot read the run file: %s", file->path,
-                     S_ISDIR(info.st_mode) ? strerror(EISDIR) : "it is no regular file");
-    goto cleanup;
-  }
-  n = read(fd, start, sizeof start);
-  if (n < 0) {
-    st =
-        unroll_fail(file->failure, "%s: cannot read the run file: %s", file->path, strerror(errno));
-    goto cleanup;
-  }
-  if (n < (ssize_t)sizeof signature || memcmp(start, signature, sizeof signature) != 0) {
-    st = unroll_fail(file->failure, "%s: is not an HDF5 file", file->path);
-    goto cleanup;
-  }
-  if (n < SUPERBLOCK) {
-    st = unroll_fail(file->failure, "%s: is truncated: only %zd bytes are left", file->path, n);
-    goto cleanup;
-  }
-  *bytes = (uint64_t)info.st_size;
-  UNROLL_TRY(digest_check(file->path, fd, *bytes, found));
-
-cleanup:
-  if (fd >= 0) { (void)close(fd); }
-  return st;
-}
 
 /* All but where the run comes from, and how far it is. */
 static unroll_status get_rest(const h5_file *file, run *r)
@@ -413,105 +370,46 @@ cleanup:
   return st;
 }
 
-/* A file that is to be read by HDF5. */
-typedef struct job {
-  h5_file file;
-  uint64_t bytes;
+/* What is asked of a file, and where it goes. */
+typedef struct request {
   bool all;
   run *r;
-} job;
+} request;
 
-static unroll_status read_opened(job *j)
+static unroll_status read_opened(const h5_file *file, void *context)
 {
   unroll_status st = UNROLL_OK;
-  const h5_file *file = &j->file;
-  const char *object = "";
+  request *q = context;
   run *r = NULL;
-  h5_printing before = {0};
 
-  h5_quiet(&before);
   UNROLL_TRY(run_new(&r));
-  UNROLL_TRY_H5(j->file.id = H5Fopen(file->path, H5F_ACC_RDONLY, H5P_DEFAULT));
-  UNROLL_TRY(contents_check(file, j->bytes));
   UNROLL_TRY(check_format(file));
   UNROLL_TRY(get_config(file, &r->config));
   UNROLL_TRY(get_provenance(file, &r->provenance));
   UNROLL_TRY(get_fields(file, "/state", &schema_state, &r->state));
-  if (j->all) { UNROLL_TRY(get_rest(file, r)); }
+  if (q->all) { UNROLL_TRY(get_rest(file, r)); }
+  q->r = r;
+  r = NULL;
 
 cleanup:
-  st = h5_close(file, st, H5Fclose, &j->file.id);
-  h5_loud(&before);
-  if (st == UNROLL_OK) {
-    j->r = r;
-    r = NULL;
-  }
   run_free(&r);
-  return st;
-}
-
-static unroll_status try_opened(void *context)
-{
-  return read_opened(context);
-}
-
-/* Say of a file that is not as it was written which part is damaged, where that can be told. */
-static unroll_status fail_damaged(job *j)
-{
-  const char *path = j->file.path;
-  const size_t n = strlen(path);
-  char part[1024] = "";
-
-  j->all = true;
-  if (apart_run(j->bytes, try_opened, j) == APART_FAILED) {
-    const char *line = unroll_message();
-    const bool named = strncmp(line, path, n) == 0 && strncmp(line + n, ": ", 2) == 0;
-    (void)snprintf(part, sizeof part, " (%s)", named ? line + n + 2 : line);
-  }
-  return unroll_fail(
-      UNROLL_ERR_INPUT,
-      "%s: is damaged or truncated: its SHA-256 is not the one it ends with%s; " REMEDY, path,
-      part);
-}
-
-/* A file without a digest, edited by another tool or made by an older version, is first read in a process of its own. */
-static unroll_status read_file(const char *path, bool all, run **out)
-{
-  unroll_status st = UNROLL_OK;
-  job j = {.file = {H5I_INVALID_HID, path, UNROLL_ERR_INPUT}, .all = all};
-  digest found = DIGEST_NONE;
-  apart end = APART_GOOD;
-
-  UNROLL_TRY(check_file(&j.file, &j.bytes, &found));
-  if (found == DIGEST_WRONG) {
-    st = fail_damaged(&j);
-    goto cleanup;
-  }
-  if (found == DIGEST_NONE) { end = apart_run(j.bytes, try_opened, &j); }
-  if (end == APART_FAILED) {
-    st = UNROLL_ERR_INPUT;
-    goto cleanup;
-  }
-  if (end == APART_DIED) {
-    st = unroll_fail(UNROLL_ERR_INPUT,
-                     "%s: is damaged: HDF5 crashes on it, or needs more memory or time than its "
-                     "size explains; " REMEDY,
-                     path);
-    goto cleanup;
-  }
-  UNROLL_TRY(read_opened(&j));
-  *out = j.r;
-
-cleanup:
   return st;
 }
 
 unroll_status runfile_read(const char *path, run **out)
 {
-  return read_file(path, true, out);
+  request q = {.all = true};
+  guarded what;
+  unroll_status st = guard_open(path, read_opened, &q, &what);
+  if (st == UNROLL_OK) { *out = q.r; }
+  return st;
 }
 
 unroll_status runfile_read_origin(const char *path, run **out)
 {
-  return read_file(path, false, out);
+  request q = {.all = false};
+  guarded what;
+  unroll_status st = guard_open(path, read_opened, &q, &what);
+  if (st == UNROLL_OK) { *out = q.r; }
+  return st;
 }

@@ -199,6 +199,21 @@ unroll_status runfile_read(const char *path, run **out);
 /** Options, provenance and the numbers of the state alone, which is quick. The same errors. */
 unroll_status runfile_read_origin(const char *path, run **out);
 
+/* What tells that the bytes of a file are those that were written. */
+typedef struct runfile_proof {
+  uint64_t bytes;
+  bool whole;                  /* the file has its digest, which covers every bit */
+  char sha256[65];             /* of all but that digest; "" without one */
+  size_t n_checked, n_without; /* datasets that have a checksum, which holds; that have none */
+} runfile_proof;
+
+/**
+ * Check the bytes of a run file: its digest, and all checksums of datasets.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT: as runfile_read; what is damaged is named
+ */
+unroll_status runfile_verify(const char *path, runfile_proof *out);
+
 /**
  * The run that the file of r at `path` is the best model of, as it is now: read as above, its name to `name`. *out is
  * NULL where `path` is not named like one, or the file of its run does not lie beside it.

@@ -148,9 +148,11 @@ static unroll_status put_index(const h5_file *file, const char *group, const cha
 {
   unroll_status st = UNROLL_OK;
   const char *long_name = NULL;
+  bool has = false;
 
   (void)snprintf(path, H5_PATH, "%s/%s", group, name);
-  if (h5_has(file, path)) { goto cleanup; }
+  UNROLL_TRY(h5_has(file, path, &has));
+  if (has) { goto cleanup; }
   for (size_t i = 0; i < sizeof indices / sizeof indices[0]; ++i) {
     if (strcmp(indices[i].name, name) == 0) { long_name = indices[i].long_name; }
   }
@@ -292,7 +294,9 @@ static unroll_status put_tensors(const h5_file *file, const tensor_folder *to,
   for (size_t i = p->n_tensors; i-- > 0;) {
     char group[H5_PATH];
     (void)snprintf(group, sizeof group, "%s/%s", to->folder, p->tensors[i].group);
-    if (!h5_has(file, group)) { UNROLL_TRY(h5_put_group(file, group)); }
+    bool has = false;
+    UNROLL_TRY(h5_has(file, group, &has));
+    if (!has) { UNROLL_TRY(h5_put_group(file, group)); }
     UNROLL_TRY(put_tensor(file, to, &p->tensors[i], values, block));
   }
 

@@ -237,7 +237,13 @@ accepted info bare.h5
 ranks=2
 accepted eval bare.h5 other
 ranks=
-rm bare.h5 cut.h5
+check "every byte is checked: status 0" quiet 0 "$unroll" info --verify good.h5
+check "with the SHA-256" grep -q "SHA-256 $(head -c -117 good.h5 | sha256sum | cut -c 1-64)\$" out
+check "no dataset is without a checksum" grep -q '^datasets: [0-9]* with a checksum, which holds; 0 without one$' out
+check "not all can be checked: status 1" quiet 1 "$unroll" info --verify bare.h5
+refused cut.h5 -- info --verify cut.h5
+refused --finished --verify --json -- info --verify --json good.h5
+rm -f out err bare.h5 cut.h5
 if python=$(find_python); then
   "$python" - <<'PY'
 import h5py, shutil
@@ -275,6 +281,9 @@ def lzf(file, path, old):
 def deflate(file, path, old):
     file.create_dataset(path, data=old, compression="gzip", shuffle=True, fletcher32=True)
 
+def hollow(file, path, old):
+    file.create_dataset(path, shape=old.shape, dtype=old.dtype, fletcher32=True)
+
 def absurd(file, path, old):
     file.create_dataset(path, shape=(10**8,), dtype=old.dtype, chunks=(1000,), compression="gzip")
     file[path][:1] = 1
@@ -284,6 +293,7 @@ crafted("external.h5", "weights/output/W_qh", external)
 crafted("link.h5", "weights/output/W_qh", link)
 crafted("lzf.h5", "weights/output/b_q", lzf)
 crafted("deflate.h5", "weights/output/b_q", deflate)
+crafted("hollow.h5", "weights/output/b_q", hollow)
 crafted("absurd.h5", "metrics/train/step", absurd)
 
 # Damage, one bit in the middle of a part, in the file and where it has no digest: HDF5's checksum tells, of strings their SHA-256.
@@ -294,6 +304,7 @@ with h5py.File("good.h5") as file:
     hash = file["provenance/sha256"][0]
 good = open("good.h5", "rb").read()
 start["provenance/sha256"] = good.index(hash) + 20
+start["config"] = good.index(b"forget_bias")
 with open("../damaged", "w") as list:
     for k, (path, at) in enumerate(start.items()):
         damaged = bytearray(good)
@@ -314,7 +325,12 @@ PY
     refused bare$k.h5 "$part" -- info bare$k.h5
     refused bare$k.h5 "$part" -- train text -o bare$k.h5 --resume
   done <../damaged
-  check "parts were damaged" [ "$(wc -l <../damaged)" = 6 ]
+  check "parts were damaged" [ "$(wc -l <../damaged)" = 7 ]
+  refused damaged1.h5 /optimizer/second/output/W_qh -- info --verify damaged1.h5
+  refused bare1.h5 'damaged: /optimizer/second/output/W_qh' -- info --verify bare1.h5
+  commands_on hollow.h5 '/weights/output/b_q is damaged' 'missing'
+  check "what was edited elsewhere is not proven" quiet 1 "$unroll" info --verify renamed_well.h5
+  check "and says so" grep -q 'has no SHA-256 of the whole' err
   commands_on bare0.h5 '/weights/layer0/W_hh: ' checksum
   refused renamed.h5 '/vocab/token is damaged' 'attribute sha256' -- eval renamed.h5 text
   accepted eval renamed_well.h5 text
