@@ -54,6 +54,7 @@ typedef struct unroll_progress {
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens, windows;
   uint64_t resumed_step; /* 0: a new run */
   uint64_t shards;
+  char weights_sha256[65]; /* END: of the weights, as README.md recomputes it; else "" */
 } unroll_progress;
 
 typedef struct unroll_observer {

@@ -85,6 +85,7 @@ typedef struct progress {
   uint64_t step, best_step;
   double best_loss; /* [nats per token] */
   char end[256];    /* why training is over; "" before */
+  char weights_sha256[65];
 } progress;
 
 /** The first event shows the banner of `where`, borrowed until then: before it, input may still be refused. */

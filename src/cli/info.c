@@ -86,13 +86,14 @@ static json_t *pack_row(const schema_table *schema, size_t n, const char *const 
   return object;
 }
 
-static json_t *pack_model(const run *r, bool *bad)
+static json_t *pack_model(const run *r, const char *weights_sha256, bool *bad)
 {
   json_t *object = json_object();
   json_put(object, "vocab", json_count(r->params->shape.V), bad);
   json_put(object, "hidden", json_count(r->params->shape.H), bad);
   json_put(object, "layers", json_count(r->params->shape.L), bad);
   json_put(object, "parameters", json_count(r->params->n_real), bad);
+  json_put(object, "weights_sha256", json_text(weights_sha256), bad);
   return object;
 }
 
@@ -135,7 +136,7 @@ static json_t *pack_flow(const run *r, bool *bad)
   return object;
 }
 
-static unroll_status print_json(const char *path, const run *r)
+static unroll_status print_json(const char *path, const run *r, const char *weights_sha256)
 {
   bool bad = false;
   json_t *object = json_object();
@@ -143,7 +144,7 @@ static unroll_status print_json(const char *path, const run *r)
   const run_valid_row *valid = r->n_valid > 0 ? &r->valid[r->n_valid - 1] : NULL;
 
   json_put(object, "file", json_text(path), &bad);
-  json_put(object, "model", pack_model(r, &bad), &bad);
+  json_put(object, "model", pack_model(r, weights_sha256, &bad), &bad);
   json_put(object, "config", schema_pack_config(&r->config, &bad), &bad);
   json_put(object, "data", pack_data(&r->provenance, &bad), &bad);
   json_put(object, "state",
@@ -311,13 +312,14 @@ static void print_state(const run *r, const char *name, const run *whole)
   (void)printf("\n");
 }
 
-static void print_model(const char *path, const run *r)
+static void print_model(const char *path, const run *r, const char *weights_sha256)
 {
   const unroll_params *p = r->params;
 
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, vocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
                p->shape.H, name_of_units(&p->shape), p->shape.V, p->n_real);
+  (void)printf("weights: SHA-256 %s\n", weights_sha256);
 }
 
 static void print_metrics(const run *r)
@@ -422,16 +424,19 @@ static unroll_status verify(const char *path)
 {
   unroll_status st = UNROLL_OK;
   runfile_proof proof = {0};
+  char weights_sha256[65];
   run *r = NULL;
 
   UNROLL_TRY(runfile_verify(path, &proof));
   UNROLL_TRY(runfile_read(path, &r));
+  UNROLL_TRY(runfile_hash_weights(r->params, weights_sha256));
   if (proof.whole) {
     (void)printf("%s: as it was written: %" PRIu64 " bytes, SHA-256 %s\n", path, proof.bytes,
                  proof.sha256);
   }
   (void)printf("datasets: %zu with a checksum, which holds; %zu without one\n", proof.n_checked,
                proof.n_without);
+  (void)printf("weights: SHA-256 %s\n", weights_sha256);
   if (!proof.whole) {
     st = unroll_fail(UNROLL_UNPROVEN,
                      "%s: has no SHA-256 of the whole, as another program has changed it or an "
@@ -460,18 +465,19 @@ static unroll_status run_info(const cli_call *call)
   const struct info_settings *s = call->settings;
   const char *path = call->operands[0];
   run *r = NULL, *whole = NULL;
-  char name[KEEP_NAME];
+  char name[KEEP_NAME], weights_sha256[65];
 
   if (unroll_comm_rank(call->comm) != 0) { return UNROLL_OK; }
   if (s->finished) { return check_finished(path); }
   if (s->verify) { return verify(path); }
   UNROLL_TRY(runfile_read(path, &r));
+  UNROLL_TRY(runfile_hash_weights(r->params, weights_sha256));
   if (s->json) {
-    UNROLL_TRY(print_json(path, r));
+    UNROLL_TRY(print_json(path, r, weights_sha256));
     goto cleanup;
   }
   runfile_read_whole(path, r, name, &whole);
-  print_model(path, r);
+  print_model(path, r, weights_sha256);
   print_state(r, name, whole);
   print_metrics(r);
   print_curves(r);

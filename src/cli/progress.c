@@ -157,6 +157,7 @@ void progress_tell(void *context, const unroll_progress *now)
     break;
   case UNROLL_EVENT_END:
     (void)snprintf(p->end, sizeof p->end, "%s", now->text);
+    (void)snprintf(p->weights_sha256, sizeof p->weights_sha256, "%s", now->weights_sha256);
     break;
   case UNROLL_EVENT_STEP:
     break;
@@ -237,6 +238,9 @@ void progress_summary(const progress *p, const char *path)
   char best[KEEP_NAME];
   keep_best_name(path, best);
   const bool is_last = p->best_step == 0 || p->best_step == p->step;
+  if (p->weights_sha256[0] != '\0') {
+    (void)fprintf(stderr, "weights: SHA-256 %s\n", p->weights_sha256);
+  }
   (void)fprintf(stderr, "run file: %s\nnext: unroll info %s\n      unroll sample %s%s\n", path,
                 path, is_last ? path : best, is_last ? "" : "    the best model");
 }

@@ -136,3 +136,24 @@ unroll_status runlog_flow(const char *path, const unroll_gradflow *flow)
 cleanup:
   return log_close(st, name, &f);
 }
+
+unroll_status runlog_end(const char *path, const run_state *state, const char *weights_sha256)
+{
+  unroll_status st = UNROLL_OK;
+  char name[KEEP_NAME];
+  FILE *f = NULL;
+  json_t *object = json_object();
+  bool bad = false;
+
+  json_put(object, "kind", json_string("end"), &bad);
+  json_put(object, "step", json_count(state->step), &bad);
+  json_put(object, "finished", json_boolean(state->finished), &bad);
+  json_put(object, "weights_sha256", json_string(weights_sha256), &bad);
+  st = log_open(path, "a", name, &f);
+  if (st == UNROLL_OK) {
+    st = print_line(f, name, object, bad);
+  } else {
+    json_decref(object);
+  }
+  return log_close(st, name, &f);
+}

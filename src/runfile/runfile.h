@@ -227,9 +227,16 @@ void runfile_read_whole(const char *path, const run *r, char name[KEEP_NAME], ru
  */
 unroll_status runfile_load(unroll_comm *comm, const char *path, run **out);
 
+/**
+ * SHA-256 of the weights, as hexadecimal text: of the values of all tensors in the order of their names ("layer0/W_hh"
+ * before "layer0/b_h"), each as its dataset has them: row after row, little-endian.
+ */
+unroll_status runfile_hash_weights(const unroll_params *params, char text[65]);
+
 /*
  * Metrics as JSON lines beside the run file, for people who watch: NAME.jsonl
- * for NAME.h5. One object per row: {"kind": "train" | "valid" | "diagnose", "step": ...}.
+ * for NAME.h5. One object per row: {"kind": "train" | "valid" | "diagnose", "step": ...}; where training has ended by itself the
+ * last one has the kind "end".
  */
 
 /** Cut the log back to rows of step <= r->state.step (a new run: empty it); rank 0 only. */
@@ -237,5 +244,6 @@ unroll_status runlog_start(const char *path, const run *r);
 unroll_status runlog_train(const char *path, const run_train_row *row);
 unroll_status runlog_valid(const char *path, const run_valid_row *row);
 unroll_status runlog_flow(const char *path, const unroll_gradflow *flow);
+unroll_status runlog_end(const char *path, const run_state *state, const char *weights_sha256);
 
 #endif

@@ -2,6 +2,12 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "base/sha256.h"
+#include "runfile/runfile.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Elements of a block, or one row where that is longer. */
 #define BLOCK ((size_t)1 << 20)
@@ -80,4 +86,52 @@ unroll_status tensor_read(const h5_file *file, const char *object, hid_t dataset
                           const unroll_tensor *t, unroll_real *values, unroll_real *block)
 {
   return transfer(file, object, dataset, t, NULL, values, block);
+}
+
+/* "layer0/W_xh" */
+static void name_of(const unroll_tensor *t, char name[H5_PATH])
+{
+  (void)snprintf(name, H5_PATH, "%s/%s", t->group, t->name);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+  char left[H5_PATH], right[H5_PATH];
+  name_of(*(const unroll_tensor *const *)a, left);
+  name_of(*(const unroll_tensor *const *)b, right);
+  return strcmp(left, right);
+}
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "values are hashed as they lie in memory");
+
+unroll_status runfile_hash_weights(const unroll_params *p, char text[65])
+{
+  _Static_assert(SHA256_TEXT == 65, "the header says so");
+  unroll_status st = UNROLL_OK;
+  const unroll_tensor **order = NULL;
+  unroll_real *block = NULL;
+  sha256 *s = NULL;
+
+  UNROLL_TRY(memory_new(p->n_tensors, sizeof(unroll_tensor *), "the order of tensors", &order));
+  UNROLL_TRY(tensor_block_new(p, &block));
+  UNROLL_TRY(sha256_new(&s));
+  for (size_t i = 0; i < p->n_tensors; ++i) { order[i] = &p->tensors[i]; }
+  qsort(order, p->n_tensors, sizeof(unroll_tensor *), compare_names);
+  for (size_t i = 0; i < p->n_tensors; ++i) {
+    const unroll_tensor *t = order[i];
+    const size_t most = t->cols < BLOCK ? BLOCK / t->cols : 1;
+    for (size_t row = 0; row < t->rows; row += most) {
+      const size_t n = t->rows - row < most ? t->rows - row : most;
+      gather_rows(t, p->values, row, n, block);
+      sha256_add(s, block, n * t->cols * sizeof *block);
+    }
+  }
+  UNROLL_TRY(sha256_end(s, text));
+
+cleanup:
+  sha256_free(&s);
+  memory_free(&block);
+  memory_free(&order);
+  return st;
 }

@@ -289,3 +289,15 @@ unroll_status record_best(trainer *t)
 cleanup:
   return st;
 }
+
+void record_end(trainer *t, const char *why)
+{
+  const run *r = t->run;
+
+  if (is_root(t) && t->saved == UNROLL_OK) { /* else no file has these weights */
+    unroll_status st = runfile_hash_weights(r->params, t->progress.weights_sha256);
+    if (st == UNROLL_OK) { st = runlog_end(r->config.out, &r->state, t->progress.weights_sha256); }
+    log_outcome(t, st);
+  }
+  record_notify(t, UNROLL_EVENT_END, why);
+}

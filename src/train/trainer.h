@@ -92,4 +92,7 @@ unroll_status record_validation(trainer *t, double loss);
 unroll_status record_checkpoint(trainer *t);
 unroll_status record_best(trainer *t);
 
+/** Training is over, `why`, in a few words: the hash of the weights, if they are saved, to log and observer. */
+void record_end(trainer *t, const char *why);
+
 #endif
