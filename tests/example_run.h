@@ -93,6 +93,10 @@ static void example_provenance(run_provenance *p)
   example_string("base.h5", &p->init_file);
   example_string("60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752",
                  &p->init_sha256);
+  p->n_changed = 2;
+  if (memory_new(2, sizeof *p->changed, "test", &p->changed) != UNROLL_OK) { abort(); }
+  example_string("step 3: epochs 3 -> 5", &p->changed[0]);
+  example_string("step 70: lr 0.002 -> 0.001", &p->changed[1]);
   p->ranks = 4;
   p->threads = 2;
   p->train_tokens = UINT64_C(6000000000);

@@ -124,6 +124,7 @@ typedef struct unroll_config {
   unroll_every checkpoint_every;
   uint64_t keep;
   bool resume;
+  bool change; /* on resume epochs, rate and their kin may have other values from there on */
   bool overwrite;
   unroll_every valid_every; /* 0: at the end of every epoch */
   uint64_t log_every;       /* [steps] */

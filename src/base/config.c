@@ -206,6 +206,7 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Optimization",
+     .with_change = true,
      .help = "passes over the training text"},
     {.name = "max-steps",
      COUNT(max_steps),
@@ -229,6 +230,7 @@ static const option rows[] = {
      .high = INFINITY,
      .above_low = true,
      .heading = "Optimization",
+     .with_change = true,
      .help = "learning rate at its highest"},
     {.name = "momentum",
      REAL(momentum),
@@ -268,6 +270,7 @@ static const option rows[] = {
      .default_text = "cosine",
      .choices = "constant|step|cosine|plateau",
      .heading = "Optimization",
+     .with_change = true,
      .help = "course of the learning rate: step decays every --decay-every, cosine falls to "
              "--lr-min at the end of the last epoch, plateau decays when validation no longer "
              "improves",
@@ -279,6 +282,7 @@ static const option rows[] = {
      .high = 1,
      .above_low = true,
      .heading = "Optimization",
+     .with_change = true,
      .help = "factor of one decay",
      .needs = "--schedule step|plateau"},
     {.name = "decay-every",
@@ -288,6 +292,7 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Optimization",
+     .with_change = true,
      .help = "time between decays",
      .needs = "--schedule step"},
     {.name = "lr-min",
@@ -296,6 +301,7 @@ static const option rows[] = {
      .low = 0,
      .high = INFINITY,
      .heading = "Optimization",
+     .with_change = true,
      .help = "learning rate at the end",
      .needs = "--schedule cosine"},
     {.name = "patience",
@@ -305,6 +311,7 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Optimization",
+     .with_change = true,
      .help = "validations without a new best before a decay",
      .needs = "--schedule plateau"},
     {.name = "warmup",
@@ -314,6 +321,7 @@ static const option rows[] = {
      .low = 0,
      .high = NO_LIMIT,
      .heading = "Optimization",
+     .with_change = true,
      .help = "raise the learning rate linearly over the first updates"},
     {.name = "early-stop",
      COUNT(early_stop),
@@ -322,6 +330,7 @@ static const option rows[] = {
      .low = 0,
      .high = 1e6,
      .heading = "Optimization",
+     .with_change = true,
      .help = "stop after so many validations without a new best; 0: never",
      .needs = "on: --valid or --valid-fraction"},
     {.name = "clip",
@@ -330,6 +339,7 @@ static const option rows[] = {
      .low = 0,
      .high = INFINITY,
      .heading = "Optimization",
+     .with_change = true,
      .help = "largest norm of the gradient over all parameters and ranks, longer ones are scaled "
              "down to it; 0: off"},
     {.name = "max-skips",
@@ -339,6 +349,7 @@ static const option rows[] = {
      .low = 1,
      .high = 1e6,
      .heading = "Optimization",
+     .with_change = true,
      .help = "give up after so many updates in a row whose loss or gradient is not finite"},
     {.name = "seed",
      COUNT(seed),
@@ -377,6 +388,14 @@ static const option rows[] = {
      .may_change = true,
      .help = "go on from the run file where there is one, else start; options left out are read "
              "from it"},
+    {.name = "change",
+     FLAG(change),
+     .heading = "Output",
+     .may_change = true,
+     .help =
+         "options marked so in this help, and no others, may have other values than before from "
+         "here on: to train longer, or with a lower rate; the run file has it on record",
+     .needs = "--resume"},
     {.name = "overwrite",
      FLAG(overwrite),
      .heading = "Output",
@@ -585,6 +604,7 @@ static bool is_of_this_call(const option *row)
 {
   return row->offset == offsetof(unroll_config, out) ||
          row->offset == offsetof(unroll_config, resume) ||
+         row->offset == offsetof(unroll_config, change) ||
          row->offset == offsetof(unroll_config, overwrite) ||
          row->offset == offsetof(unroll_config, dry_run) ||
          row->offset == offsetof(unroll_config, ranks);
@@ -606,16 +626,17 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
 
   for (size_t k = 0; k < config_table.n_rows; ++k) {
     bool given = (config->given >> k & 1) != 0;
-    if (given && !rows[k].may_change && !options_equal(&rows[k], &resolved, file)) {
+    bool may_change = rows[k].may_change || (rows[k].with_change && config->change);
+    if (given && !may_change && !options_equal(&rows[k], &resolved, file)) {
       char mine[UNROLL_CONFIG_TEXT];
       char its[UNROLL_CONFIG_TEXT];
       options_format(&rows[k], config, sizeof mine, mine);
       options_format(&rows[k], file, sizeof its, its);
-      st =
-          unroll_fail(UNROLL_ERR_ARG,
-                      "--%s %s: the run to resume has %s, and this option shapes the result; "
-                      "leave it out, or start a new run with another --out",
-                      rows[k].name, mine[0] == '\0' ? "\"\"" : mine, its[0] == '\0' ? "none" : its);
+      st = unroll_fail(UNROLL_ERR_ARG,
+                       "--%s %s: the run to resume has %s, and this option shapes the result; "
+                       "leave it out, %sor start a new run with another --out",
+                       rows[k].name, mine[0] == '\0' ? "\"\"" : mine, its[0] == '\0' ? "none" : its,
+                       rows[k].with_change ? "change it from here on with --change, " : "");
       goto cleanup;
     }
   }

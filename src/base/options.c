@@ -535,6 +535,7 @@ void options_describe(const option *row, size_t size, char *out)
     add_note(sizeof notes, notes, "%s", text);
   }
   if (row->may_change) { add_note(sizeof notes, notes, "may change on resume"); }
+  if (row->with_change) { add_note(sizeof notes, notes, "may change on resume with --change"); }
   if (notes[0] == '\0') {
     (void)snprintf(out, size, "%s", row->help);
   } else {

@@ -46,6 +46,7 @@ typedef struct option_row {
   const char *help;    /* one sentence, without the default: that is printed from `default_text` */
   const char *needs;   /* see above; NULL: nothing */
   bool may_change;     /* may differ when a run is resumed, as the result does not depend on it */
+  bool with_change;    /* may differ from there on when a run is resumed with --change */
   bool of_model;       /* of the weights and their vocabulary: --init-from takes it from its file */
 } option;
 
@@ -114,13 +115,13 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
 extern const option_table config_table;
 
 /**
- * Copy from `file` every option that is not set in config->given, except out, resume,
+ * Copy from `file` every option that is not set in config->given, except out, resume, change,
  * overwrite, dry_run and ranks, which concern this call only. To be followed by unroll_config_resolve.
  *
  * @param[in] file  as resolved, which is what a run file holds
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: an option that shapes the result was given and differs from
- *         the file's value; the message names the option and both values
+ *         the file's value, and is not one that config->change allows; the message names the option and both values
  */
 struct unroll_config;
 unroll_status config_resume(struct unroll_config *config, const struct unroll_config *file);

@@ -115,12 +115,15 @@ static json_t *pack_data(const run_provenance *p, bool *bad)
 
 static json_t *pack_provenance(const run_provenance *p, bool *bad)
 {
-  json_t *object = json_object();
+  json_t *object = json_object(), *changed = json_array();
+
+  for (size_t i = 0; i < p->n_changed; ++i) { json_append(changed, json_text(p->changed[i]), bad); }
   json_put(object, "command_line", json_text(p->command_line), bad);
   put_fields(object, &schema_provenance, N_OF(place_fields), place_fields, p, bad);
   json_put(object, "slurm_job", json_text(p->slurm_job), bad);
   json_put(object, "init_file", json_text(p->init_file), bad);
   json_put(object, "init_sha256", json_text(p->init_sha256), bad);
+  json_put(object, "changed", changed, bad);
   json_put(object, "ranks", json_count(p->ranks), bad);
   json_put(object, "threads", json_count(p->threads), bad);
   return object;
@@ -369,6 +372,7 @@ static void print_provenance(const run_provenance *p)
   print_text("slurm_job", p->slurm_job);
   print_text("init_file", p->init_file);
   print_text("init_sha256", p->init_sha256);
+  for (size_t i = 0; i < p->n_changed; ++i) { print_text("changed", p->changed[i]); }
   (void)printf("  %-20s %" PRIu64 " x %" PRIu64 "\n", "ranks x threads", p->ranks, p->threads);
 }
 

@@ -79,6 +79,7 @@ static void print_start(const unroll_progress *now)
   if (now->resumed_step > 0) {
     (void)fprintf(stderr, "resumed after step %" PRIu64 "\n", now->resumed_step);
   }
+  if (now->changed != NULL) { (void)fprintf(stderr, "changed: %s\n", now->changed); }
 }
 
 static void print_report(const unroll_progress *now)

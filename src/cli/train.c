@@ -129,6 +129,7 @@ const cli_command cli_train = {
              "Examples:\n"
              "  mpirun -n 4 unroll train corpus.txt -o run.h5\n"
              "  unroll train --level word --min-count 3 --hidden 650 --valid test/ train/\n"
+             "  unroll train --resume --change --epochs 20 -o run.h5\n"
              "  unroll train --init-from run.h5 --lr 5e-4 -o tuned.h5 other.txt\n"
              "  unroll train --dry-run --ranks 64 --batch 1024 --shards 64 corpus.txt\n"
              "\n"

@@ -5,6 +5,7 @@
 #include "runfile/schema.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,28 @@ static unroll_status print_flow(FILE *f, const char *name, const unroll_gradflow
   return print_line(f, name, object, bad);
 }
 
+/* "step 300: epochs 3 -> 5": the step, and from where the rest of the line goes on. */
+static uint64_t step_of_change(const char *line, const char **rest)
+{
+  uint64_t step = 0;
+  int n = 0;
+  const bool ours = sscanf(line, "step %" SCNu64 ": %n", &step, &n) == 1 && n > 0;
+  *rest = line + (ours ? n : 0);
+  return ours ? step : 0;
+}
+
+static unroll_status print_change(FILE *f, const char *name, const char *line)
+{
+  json_t *object = json_object();
+  bool bad = false;
+  const char *rest = NULL;
+
+  json_put(object, "kind", json_string("change"), &bad);
+  json_put(object, "step", json_count(step_of_change(line, &rest)), &bad);
+  json_put(object, "changed", json_text(rest), &bad);
+  return print_line(f, name, object, bad);
+}
+
 static unroll_status log_open(const char *path, const char *mode, char name[KEEP_NAME], FILE **f)
 {
   keep_log_name(path, name);
@@ -77,6 +100,9 @@ unroll_status runlog_start(const char *path, const run *r)
   size_t i = 0;
   size_t j = 0;
   size_t k = 0;
+  size_t c = 0;
+  const char *rest = NULL;
+  const run_provenance *p = &r->provenance;
 
   UNROLL_TRY(log_open(path, "w", name, &f));
   while (true) { /* of equal steps in the order in which they were made */
@@ -85,6 +111,10 @@ unroll_status runlog_start(const char *path, const run *r)
     uint64_t valid = k < r->n_valid ? r->valid[k].step : UINT64_MAX;
     uint64_t step = train < flow ? train : flow;
     step = step < valid ? step : valid;
+    for (; c < p->n_changed && step_of_change(p->changed[c], &rest) < step;
+         ++c) { /* it came after its step */
+      UNROLL_TRY(print_change(f, name, p->changed[c]));
+    }
     if (step == UINT64_MAX || step > r->state.step) { break; }
     if (step == train) {
       UNROLL_TRY(print_row(f, name, "train", &schema_train, &r->train[i++]));

@@ -169,6 +169,12 @@ static unroll_status get_provenance(const h5_file *file, run_provenance *p)
 
   UNROLL_TRY(h5_get_text(file, "/config", "command_line", &p->command_line));
   UNROLL_TRY(get_fields(file, "/provenance", &schema_provenance, p));
+  UNROLL_TRY(h5_has(file, "/provenance/changed", &has));
+  if (has) {
+    UNROLL_TRY(get_length(file, "/provenance/changed", H5T_STRING, &p->n_changed));
+    UNROLL_TRY(
+        h5_get_strings(file, "/provenance/changed", 1, (hsize_t[]){p->n_changed}, &p->changed));
+  }
   UNROLL_TRY(h5_has(file, "/provenance/file", &has));
   if (!has) { goto cleanup; }
   UNROLL_TRY(get_length(file, "/provenance/file", H5T_STRING, &p->n_files));

@@ -26,6 +26,7 @@ static void free_provenance(run_provenance *p)
   memory_free(&p->slurm_job);
   memory_free(&p->init_file);
   memory_free(&p->init_sha256);
+  h5_free_strings(p->n_changed, &p->changed);
   h5_free_strings(p->n_files, &p->file_name);
   h5_free_strings(p->n_files, &p->file_sha256);
   memory_free(&p->file_bytes);
@@ -53,6 +54,20 @@ static unroll_status grow(size_t n, size_t *max, size_t size, void *rows)
   size_t more = *max == 0 ? 64 : 2 * *max;
   unroll_status st = memory_resize(n, more, size, "the metrics", rows);
   if (st == UNROLL_OK) { *max = more; }
+  return st;
+}
+
+unroll_status run_add_change(run *r, const char *line)
+{
+  unroll_status st = UNROLL_OK;
+  run_provenance *p = &r->provenance;
+
+  UNROLL_TRY(memory_resize(p->n_changed, p->n_changed + 1, sizeof *p->changed, "what was changed",
+                           &p->changed));
+  UNROLL_TRY(memory_string(line, &p->changed[p->n_changed]));
+  p->n_changed += 1;
+
+cleanup:
   return st;
 }
 

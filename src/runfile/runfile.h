@@ -89,6 +89,8 @@ typedef struct run_provenance {
   char *cpu, *code_path;   /* model name; instruction set of the kernels */
   char *slurm_job;
   char *init_file, *init_sha256; /* of the first weights, where they were given */
+  size_t n_changed;
+  char **changed; /* (n_changed) by --change: "step 300: epochs 3 -> 5, lr 0.002 -> 0.001" */
   uint64_t ranks, threads;
   size_t n_files; /* corpus files, training then validation */
   char **file_name;
@@ -119,6 +121,9 @@ void run_free(run **r); /* and everything it owns */
 
 /** Arrays beside the weights that an optimizer keeps: 0 to 2. */
 size_t run_moments(unroll_optimizer optimizer);
+
+/** Append a line of the provenance: what --change has changed. */
+unroll_status run_add_change(run *r, const char *line);
 
 /** Append a row; grows the table. */
 unroll_status run_add_train(run *r, const run_train_row *row);
@@ -235,8 +240,8 @@ unroll_status runfile_hash_weights(const unroll_params *params, char text[65]);
 
 /*
  * Metrics as JSON lines beside the run file, for people who watch: NAME.jsonl
- * for NAME.h5. One object per row: {"kind": "train" | "valid" | "diagnose", "step": ...}; where training has ended by itself the
- * last one has the kind "end".
+ * for NAME.h5. One object per row: {"kind": "train" | "valid" | "diagnose" | "change", "step": ...}; where training has
+ * ended by itself the last one has the kind "end".
  */
 
 /** Cut the log back to rows of step <= r->state.step (a new run: empty it); rank 0 only. */

@@ -31,6 +31,7 @@ static size_t estimate(const run *r)
     bytes += 128 + 2 * strlen(unroll_vocab_token_view(r->vocab, v));
   }
   for (size_t i = 0; i < p->n_files; ++i) { bytes += 512 + 2 * strlen(p->file_name[i]); }
+  for (size_t i = 0; i < p->n_changed; ++i) { bytes += 128 + 2 * strlen(p->changed[i]); }
   bytes += p->command_line == NULL ? 0 : 4 * strlen(p->command_line);
   bytes += p->hosts == NULL ? 0 : 4 * strlen(p->hosts);
   return bytes;
@@ -192,6 +193,13 @@ static unroll_status put_provenance(const h5_file *file, const run *r)
   UNROLL_TRY(h5_put_int(file, object, "openmp", openmp));
   UNROLL_TRY(h5_put_text(file, object, "unicode", LOWERCASE_UNICODE));
   UNROLL_TRY(put_fields(file, object, &schema_provenance, p));
+  if (p->n_changed > 0) {
+    const h5_dim changed = {p->n_changed, "/provenance/changed"};
+    UNROLL_TRY(h5_put_strings(
+        file, "/provenance/changed",
+        &(h5_shape){1, {changed}, false, "1", "options that --change has changed, and when"},
+        (const char *const *)p->changed));
+  }
   if (p->n_files == 0) { goto cleanup; }
 
   UNROLL_TRY(

@@ -14,6 +14,7 @@
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -47,6 +48,41 @@ static unroll_status check_valid(const unroll_config *config, const unroll_confi
                      "--valid \"%s\": the run to resume has %s, and this option shapes the result; "
                      "leave it out, or start a new run with another --out",
                      config->valid, before->valid[0] != '\0' ? before->valid : "none");
+}
+
+/* What --change gives another value from here on: the run goes on, and rank 0 has it on record. */
+static unroll_status take_changes(trainer *t, const unroll_config *now)
+{
+  run *r = t->run;
+  char line[1024];
+  const int begin = snprintf(line, sizeof line, "step %" PRIu64 ": ", r->state.step);
+  size_t n = (size_t)begin;
+
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
+    const option *row = &config_table.rows[k];
+    char from[64], to[64];
+    if (!row->with_change || options_equal(row, &r->config, now)) { continue; }
+    options_format(row, &r->config, sizeof from, from);
+    options_format(row, now, sizeof to, to);
+    n += (size_t)snprintf(line + n, sizeof line - n, "%s%s %s -> %s", t->changed ? ", " : "",
+                          row->name, from, to);
+    assert(n < sizeof line); /* of few options that are numbers and choices */
+    t->changed = true;
+  }
+  if (!t->changed) { return UNROLL_OK; }
+  r->state.finished = 0;
+  return unroll_comm_rank(t->comm) == 0 ? run_add_change(r, line) : UNROLL_OK;
+}
+
+/* A changed run needs updates to come. */
+static unroll_status check_changes(const trainer *t)
+{
+  const run *r = t->run;
+  if (!t->changed || t->pieces.updates > r->state.step) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_ARG,
+                     "--change: %s stands after step %" PRIu64 ", and with --epochs %" PRIu64
+                     " the run ends after step %" PRIu64 "; legal is a larger --epochs",
+                     r->config.out, r->state.step, r->config.epochs, t->pieces.updates);
 }
 
 /* Vocabulary, weights and options of the model from the run file of --init-from, into an empty run. Collective. */
@@ -93,6 +129,7 @@ static unroll_status open_run(trainer *t, const unroll_config *given, bool *resu
     if (config.init_from[0] != '\0') { UNROLL_TRY(take_model(t, &config)); }
   }
   UNROLL_TRY(unroll_config_resolve(&config));
+  if (*resumed) { UNROLL_TRY(take_changes(t, &config)); }
   t->run->config = config;
 
 cleanup:
@@ -558,6 +595,9 @@ static void note_progress(trainer *t)
   p->unknown_tokens = r->provenance.unknown_tokens;
   p->windows = t->pieces.per_epoch;
   p->resumed_step = t->resumed_step;
+  if (t->changed && r->provenance.n_changed > 0) {
+    p->changed = r->provenance.changed[r->provenance.n_changed - 1];
+  }
   p->shards = r->config.shards;
 }
 
@@ -579,6 +619,7 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
   const uint64_t before = memory_live_bytes();
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, *resumed)));
   t->text_held = memory_live_bytes() - before;
+  UNROLL_TRY(comm_agree(comm, check_changes(t)));
   UNROLL_TRY(comm_agree(comm, *resumed ? UNROLL_OK : new_model(t->run)));
   if (*resumed) { t->resumed_step = t->run->state.step; }
 

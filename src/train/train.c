@@ -28,24 +28,30 @@ static void set_flags(void *context, double *flags)
                       unroll_comm_rank(t->comm) == 0 && clock_seconds() >= t->next_checkpoint;
 }
 
+#define SKIPPED                                                                                    \
+  "step %" PRIu64 ": %" PRIu64 " updates in a row had a loss or gradient that is not finite; "
+
 /* Count an update that was skipped, its loss or norm not finite: too many in a row end the run. */
 static unroll_status skip(trainer *t)
 {
   const unroll_config *config = &t->run->config;
   run_state *state = &t->run->state;
+  const char *clip = config->clip > 0.0 ? "" : " 1"; /* there is none to be lowered */
   state->skipped += 1;
   state->skipped_in_row += 1;
   if (state->skipped_in_row < config->max_skips) { return UNROLL_OK; }
-  const char *checkpoint = !t->has_checkpoint ? "no checkpoint was written before"
-                           : t->checkpoint_is_good
-                               ? "the last good checkpoint is "
-                               : "the loss of the last checkpoint is not finite either: ";
-  return unroll_fail(UNROLL_ERR_DIVERGED,
-                     "step %" PRIu64 ": %" PRIu64
-                     " updates in a row had a loss or gradient that is not finite; %s%s; start "
-                     "again with a lower --lr or --clip%s",
-                     state->step + 1, state->skipped_in_row, checkpoint,
-                     t->has_checkpoint ? config->out : "", config->clip > 0.0 ? "" : " 1");
+  if (t->has_checkpoint && t->checkpoint_is_good) {
+    return unroll_fail(UNROLL_ERR_DIVERGED,
+                       SKIPPED
+                       "the last good checkpoint is %s; go on from it with --resume --change "
+                       "and a lower --lr or --clip%s",
+                       state->step + 1, state->skipped_in_row, config->out, clip);
+  }
+  return unroll_fail(UNROLL_ERR_DIVERGED, SKIPPED "%s%s; start again with a lower --lr or --clip%s",
+                     state->step + 1, state->skipped_in_row,
+                     t->has_checkpoint ? "the loss of the last checkpoint is not finite either: "
+                                       : "no checkpoint was written before",
+                     t->has_checkpoint ? config->out : "", clip);
 }
 
 /* piece -> new weights -> record */

@@ -45,6 +45,7 @@ typedef struct trainer {
   double started;         /* clock at the beginning, less the seconds before a resume */
   double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */
   uint64_t resumed_step;
+  bool changed;            /* this call has changed options of the run */
   unroll_status saved;     /* outcome of the last checkpoint */
   bool has_checkpoint;     /* the file of that name is of this run; rank 0 knows */
   bool checkpoint_is_good; /* a step from its weights had a finite loss and gradient */

@@ -17,9 +17,9 @@ train each.h5 --clip 0 --checkpoint-every 1
 check "a checkpoint without a finite loss is not called good" grep -q 'the loss of the last checkpoint is not finite either: each.h5; start again' errors
 check "nor is it" grep -q '"loss": null' <("$unroll" eval --json each.h5 text.txt)
 train third.h5 --clip 0 --checkpoint-every 3
-check "a good one is called so" grep -q 'the last good checkpoint is third.h5; start again with a lower --lr or --clip 1' errors
+check "a good one is called so" grep -q 'the last good checkpoint is third.h5; go on from it with --resume --change and a lower --lr or --clip 1' errors
 "$unroll" train text.txt -o third.h5 --resume >log 2>errors
-check "it takes a good step" grep -q 'the last good checkpoint is third.h5; start again' errors
+check "it takes a good step" grep -q 'the last good checkpoint is third.h5; go on' errors
 
 train clipped.h5 --clip 1
 check "with clipping it trains" [ $? = 0 ]

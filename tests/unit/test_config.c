@@ -377,7 +377,13 @@ static void test_resume_every_option_follows_the_rule(void)
       char its[64];
       options_format(row, &file, sizeof its, its);
       CU_ASSERT_PTR_NOT_NULL(strstr(unroll_message(), its));
+      CU_ASSERT_EQUAL(strstr(unroll_message(), "--change") != NULL, row->with_change);
     }
+    config = with(row->name, text);
+    config.change = true;
+    st = config_resume(&config, &file);
+    CU_ASSERT_EQUAL(st == UNROLL_OK, row->may_change || row->with_change);
+    if (st == UNROLL_OK) { CU_ASSERT(!options_equal(row, &config, &file)); }
 
     /* given, and the file's value */
     options_format(row, &file, sizeof text, text);
@@ -390,8 +396,8 @@ static void test_resume_every_option_follows_the_rule(void)
     unroll_config_init(&config);
     CHECK_OK(config_resume(&config, &file));
     bool of_call = strcmp(row->name, "out") == 0 || strcmp(row->name, "resume") == 0 ||
-                   strcmp(row->name, "overwrite") == 0 || strcmp(row->name, "dry-run") == 0 ||
-                   strcmp(row->name, "ranks") == 0;
+                   strcmp(row->name, "overwrite") == 0 || strcmp(row->name, "change") == 0 ||
+                   strcmp(row->name, "dry-run") == 0 || strcmp(row->name, "ranks") == 0;
     CU_ASSERT_EQUAL(options_equal(row, &config, &file), !of_call);
   }
 }

@@ -126,6 +126,10 @@ static int same_provenance(const run_provenance *a, const run_provenance *b)
              a->valid_tokens == b->valid_tokens && a->train_characters == b->train_characters &&
              a->valid_characters == b->valid_characters && a->unknown_tokens == b->unknown_tokens &&
              a->n_files == b->n_files;
+  same = same && a->n_changed == b->n_changed;
+  for (size_t i = 0; same && i < a->n_changed; ++i) {
+    same = same_text(a->changed[i], b->changed[i]);
+  }
   for (size_t i = 0; same && i < a->n_files; ++i) {
     same = same_text(a->file_name[i], b->file_name[i]) && a->file_bytes[i] == b->file_bytes[i] &&
            same_text(a->file_sha256[i], b->file_sha256[i]);
@@ -250,6 +254,8 @@ static void test_write_read_of_empty_parts_returns_the_same(void)
     memory_free(&r->provenance.file_sha256[i]);
   }
   r->provenance.n_files = 0;
+  for (size_t i = 0; i < r->provenance.n_changed; ++i) { memory_free(&r->provenance.changed[i]); }
+  r->provenance.n_changed = 0;
   memory_free(&r->provenance.command_line);
   check_round_trip(r);
   run_free(&r);
