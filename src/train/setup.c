@@ -584,6 +584,15 @@ cleanup:
   return st;
 }
 
+/* --resume without a text, as that of the run file is meant: there must be one. */
+static unroll_status check_resumed(const unroll_config *config, size_t n_texts, bool resumed)
+{
+  if (!config->resume || resumed || n_texts > 0) { return UNROLL_OK; }
+  return unroll_fail(UNROLL_ERR_INPUT,
+                     "%s: no such run file to go on from, and without a text no run can begin",
+                     config->out);
+}
+
 static void note_progress(trainer *t)
 {
   const run *r = t->run;
@@ -610,6 +619,7 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
 
   UNROLL_TRY(comm_agree(comm, kernels_start()));
   UNROLL_TRY(comm_agree(comm, open_run(t, config, resumed)));
+  UNROLL_TRY(check_resumed(config, n_texts, *resumed));
   watchdog_set_limit(
       (double)t->run->config.wait_limit.count); /* of the run file, where it was not given */
   const uint64_t rank = (uint64_t)unroll_comm_rank(comm) % t->ranks;

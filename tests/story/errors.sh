@@ -73,6 +73,7 @@ refused too_much 'unroll sample' -- sample good.h5 too_much
 refused --shards 3 --batch 64 'is 2' -- train text --shards 3
 refused --valid --valid-fraction -- train text --valid other --valid-fraction 0.1
 refused --resume --overwrite -- train text --resume --overwrite
+refused none.h5 'no such run file' 'without a text' -- train --resume -o none.h5
 refused --early-stop --valid -- train text --early-stop 2 --valid-fraction 0
 refused --lr-min --lr -- train text --lr 0.1 --lr-min 0.2
 refused --out 'file name' -- train text -o ''
