@@ -8,7 +8,7 @@
 #include <string.h>
 
 /* Shards of a run unless told otherwise: up to 16 ranks, and short partial sums. */
-#define DEFAULT_SHARDS 16
+#define MOST_SHARDS 16
 
 #define NO_LIMIT      0x1p64 /* of counts */
 #define AT(field)     .offset = offsetof(unroll_config, field)
@@ -558,12 +558,16 @@ static unroll_status check_values(const unroll_config *config)
   return UNROLL_OK;
 }
 
+uint64_t config_shards(uint64_t batch)
+{
+  uint64_t shards = MOST_SHARDS;
+  while (batch % shards != 0) { shards /= 2; }
+  return shards;
+}
+
 static unroll_status resolve_shards(unroll_config *config)
 {
-  if (config->shards == 0) {
-    config->shards = DEFAULT_SHARDS;
-    while (config->batch % config->shards != 0) { config->shards /= 2; }
-  }
+  if (config->shards == 0) { config->shards = config_shards(config->batch); }
   if (config->batch % config->shards != 0) {
     uint64_t legal = config->shards < config->batch ? config->shards : config->batch;
     while (config->batch % legal != 0) { legal -= 1; }

@@ -114,6 +114,9 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
 /** The table behind unroll_config. */
 extern const option_table config_table;
 
+/** Shards of a batch unless told otherwise: 16, or the largest power of two below that divides it. */
+uint64_t config_shards(uint64_t batch);
+
 /**
  * Copy from `file` every option that is not set in config->given, except out, resume, change,
  * overwrite, dry_run and ranks, which concern this call only. To be followed by unroll_config_resolve.

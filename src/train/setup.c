@@ -584,6 +584,23 @@ cleanup:
   return st;
 }
 
+/* Shards that nobody chose, and far fewer than another batch of about that size would have. */
+static void note_shards(trainer *t)
+{
+  const uint64_t batch = t->run->config.batch, shards = t->run->config.shards;
+  uint64_t power = 1;
+  while (2 * power <= batch) { power *= 2; }
+  const uint64_t most = config_shards(power);
+  if (4 * shards > most) { return; }
+  const uint64_t below = batch / most * most, above = below + most;
+  const uint64_t better = batch - below < above - batch ? below : above;
+  trainer_note(t, UNROLL_EVENT_WARNING,
+               "--batch %" PRIu64 " makes %" PRIu64 " shard%s, so that no more than %" PRIu64
+               " rank%s can share it; --batch %" PRIu64 " makes %" PRIu64,
+               batch, shards, shards == 1 ? "" : "s", shards, shards == 1 ? "" : "s", better,
+               config_shards(better));
+}
+
 /* --resume without a text, as that of the run file is meant: there must be one. */
 static unroll_status check_resumed(const unroll_config *config, size_t n_texts, bool resumed)
 {
@@ -625,6 +642,7 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
   const uint64_t rank = (uint64_t)unroll_comm_rank(comm) % t->ranks;
   UNROLL_TRY(comm_agree(
       comm, step_owned_sequences(t->ranks, rank, &t->run->config, &t->first, &t->count)));
+  if (!*resumed && config->shards == 0) { note_shards(t); }
   UNROLL_TRY(comm_agree(comm, root ? check_output(&t->run->config, *resumed) : UNROLL_OK));
   const uint64_t before = memory_live_bytes();
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, *resumed)));

@@ -40,6 +40,21 @@ for n in 1 4 16; do
   check "$n ranks: steps of both epochs" [ "$(said steps)" = $((2 * $(said windows))) ]
 done
 
+# Batches that few ranks can share are told, with a better one; not so where it was chosen, or settled by the run file.
+fewer=(text --hidden 8 --steps 20 --epochs 1 --max-steps 1 --valid-fraction 0)
+check "one shard" quiet 0 "$unroll" train "${fewer[@]}" --batch 63 -o ../fewer.h5
+check "is told" grep -q '^unroll: warning: --batch 63 makes 1 shard, so that no more than 1 rank can share it; --batch 64 makes 16$' err
+check "it goes on" quiet 0 "$unroll" train --resume -o ../fewer.h5 --max-steps 2
+check_not "without a word" grep -q 'warning: --batch' err
+for batch in 100:4:96:16 12: 50:2:48:16 24: "63 --shards 7": 8:; do
+  IFS=: read -r batch shards better most <<<"$batch"
+  # shellcheck disable=SC2086 # words
+  check "--batch $batch" quiet 0 "$unroll" train "${fewer[@]}" --batch $batch -o ../fewer.h5 --overwrite
+  line="unroll: warning: --batch $batch makes $shards shards, so that no more than $shards ranks can share it; --batch $better makes $most"
+  check "--batch $batch: $(grep 'warning: --batch' err)" [ "$(grep 'warning: --batch' err)" = "${shards:+$line}" ]
+done
+rm -f out err
+
 # What is left of a run.
 dry --resume -o ../run.h5 --ranks 2 --max-steps 10
 check "resume: from step 3" [ "$(said resumed_step)" = 3 ]
