@@ -624,14 +624,29 @@ static size_t edit_distance(const char *a, const char *b)
   return row[n];
 }
 
-/* An abbreviation counts as near, however much is missing. */
+/* The option that other programs call so, with '-' or '_' between words, or NULL. */
+static const char *known_elsewhere(const option_table *table, const char *word)
+{
+  char plain[64];
+  (void)snprintf(plain, sizeof plain, "%s", word);
+  for (char *c = plain; *c != '\0'; ++c) { *c = *c == '_' ? '-' : *c; }
+  for (size_t k = 0; k < table->n_rows; ++k) {
+    const option *row = &table->rows[k];
+    if (strcmp(row->name, plain) == 0 || (row->others != NULL && is_among(plain, row->others))) {
+      return row->name;
+    }
+  }
+  return NULL;
+}
+
+/* The option of a word that was mistyped or abbreviated, however much is missing; NULL where none is near. */
 static const char *nearest_name(const option_table *table, const char *word)
 {
-  const char *nearest = "help";
-  size_t least = edit_distance(word, nearest);
+  const char *nearest = NULL;
+  size_t least = 2 + strlen(word) / 4; /* the first distance that is too far */
 
-  for (size_t k = 0; k < table->n_rows; ++k) {
-    const char *name = table->rows[k].name;
+  for (size_t k = 0; k <= table->n_rows; ++k) {
+    const char *name = k < table->n_rows ? table->rows[k].name : "help";
     bool begins = word[0] != '\0' && strncmp(word, name, strlen(word)) == 0;
     size_t distance = begins ? 1 : edit_distance(word, name);
     if (distance < least) {
@@ -646,8 +661,17 @@ static unroll_status fail_unknown(const option_table *table, const char *name, s
 {
   char word[64];
   (void)snprintf(word, sizeof word, "%.*s", n < sizeof word ? (int)n : (int)sizeof word - 1, name);
-  return unroll_fail(UNROLL_ERR_ARG, "there is no option --%s; the nearest is --%s", word,
-                     nearest_name(table, word));
+  const char *here = known_elsewhere(table, word);
+  const char *nearest = here != NULL ? NULL : nearest_name(table, word);
+
+  if (here != NULL) {
+    return unroll_fail(UNROLL_ERR_ARG, "there is no option --%s; here it is --%s", word, here);
+  }
+  if (nearest != NULL) {
+    return unroll_fail(UNROLL_ERR_ARG, "there is no option --%s; the nearest is --%s", word,
+                       nearest);
+  }
+  return unroll_fail(UNROLL_ERR_ARG, "there is no option --%s; --help lists the options", word);
 }
 
 unroll_status options_set(const option_table *table, const char *name, const char *value,

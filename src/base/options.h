@@ -45,9 +45,11 @@ typedef struct option_row {
   const char *heading; /* group in --help: "Data", "Model", ...; equal for neighbours */
   const char *help;    /* one sentence, without the default: that is printed from `default_text` */
   const char *needs;   /* see above; NULL: nothing */
-  bool may_change;     /* may differ when a run is resumed, as the result does not depend on it */
-  bool with_change;    /* may differ from there on when a run is resumed with --change */
-  bool of_model;       /* of the weights and their vocabulary: --init-from takes it from its file */
+  const char *
+      others; /* what other programs call it, "learning-rate|eta": not taken, but understood; or NULL */
+  bool may_change;  /* may differ when a run is resumed, as the result does not depend on it */
+  bool with_change; /* may differ from there on when a run is resumed with --change */
+  bool of_model;    /* of the weights and their vocabulary: --init-from takes it from its file */
 } option;
 
 typedef struct option_table {

@@ -45,6 +45,26 @@ static void test_table_rows_are_complete_and_distinct(void)
   }
 }
 
+/* A name of other programs is no option here, and means one of them. */
+static void test_table_names_of_others_are_distinct(void)
+{
+  char seen[4096] = "|";
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
+    (void)strcat(strcat(seen, config_table.rows[k].name), "|");
+  }
+  for (size_t k = 0; k < config_table.n_rows; ++k) {
+    const char *at = config_table.rows[k].others;
+    while (at != NULL && *at != '\0') {
+      char name[64];
+      (void)snprintf(name, sizeof name, "|%.*s|", (int)strcspn(at, "|"), at);
+      CU_ASSERT_PTR_NULL(strstr(seen, name));
+      (void)strcat(seen, name + 1);
+      at += strcspn(at, "|");
+      at += *at == '|';
+    }
+  }
+}
+
 static void test_table_covers_every_field(void)
 {
   /* Two structs of different bytes, made equal row by row, must agree but for `given`. */
@@ -489,6 +509,7 @@ int main(void)
 {
   static const struct test_case cases[] = {
       {"table: complete and distinct", test_table_rows_are_complete_and_distinct},
+      {"table: names of others", test_table_names_of_others_are_distinct},
       {"table: every field", test_table_covers_every_field},
       {"table: choices as the enums", test_choices_stand_in_the_order_of_the_enums},
       {"init: resolves", test_init_gives_a_run_that_resolves},

@@ -56,7 +56,8 @@ static const option rows[] = {
      .high = 0.5,
      .above_low = true,
      .heading = "Two",
-     .help = "how fast"},
+     .help = "how fast",
+     .others = "speed|learning-rate"},
     {.name = "color",
      .type = OPTION_CHOICE,
      .offset = offsetof(struct settings, color),
@@ -294,6 +295,19 @@ static void test_set_unknown_name_suggests_the_nearest(void)
   CHECK_FAILS(set("olor", "1"), UNROLL_ERR_ARG, "the nearest is --color");
   CHECK_FAILS(set("size-", "1"), UNROLL_ERR_ARG, "the nearest is --size");
   CHECK_FAILS(set("Rate", "1"), UNROLL_ERR_ARG, "the nearest is --rate");
+}
+
+static void test_set_name_of_other_programs_gives_the_one_here_or_none(void)
+{
+  CHECK_FAILS(set("speed", "1"), UNROLL_ERR_ARG, "no option --speed; here it is --rate");
+  CHECK_FAILS(set("learning-rate", "1"), UNROLL_ERR_ARG, "here it is --rate");
+  CHECK_FAILS(set("learning_rate", "1"), UNROLL_ERR_ARG,
+              "no option --learning_rate; here it is --rate");
+  CHECK_FAILS(set("size_limit", "1"), UNROLL_ERR_ARG, "here it is --size-limit");
+  CHECK_FAILS(set("learning-rates", "1"), UNROLL_ERR_ARG,
+              "no option --learning-rates; --help lists the options");
+  CHECK_FAILS(set("dropout", "1"), UNROLL_ERR_ARG, "no option --dropout; --help lists");
+  CHECK_FAILS(set("", "1"), UNROLL_ERR_ARG, "--help lists");
   CHECK_FAILS(set("", "1"), UNROLL_ERR_ARG, "no option --;");
 }
 
@@ -650,6 +664,7 @@ int main(void)
       {"text: too long", test_set_text_too_long_is_refused},
       {"every: steps and times", test_set_every_distinguishes_steps_and_times},
       {"unknown name: nearest", test_set_unknown_name_suggests_the_nearest},
+      {"unknown name: of others", test_set_name_of_other_programs_gives_the_one_here_or_none},
       {"set: marks given", test_set_marks_what_was_given},
       {"format: reads back", test_format_reads_back_to_the_same_bits},
       {"format: illegal choice", test_format_of_an_illegal_choice_is_refused_when_read},
