@@ -68,6 +68,8 @@ typedef enum unroll_schedule {
   UNROLL_SCHEDULE_PLATEAU
 } unroll_schedule;
 
+typedef enum unroll_log_format { UNROLL_LOG_SHORT, UNROLL_LOG_FULL } unroll_log_format;
+
 /* How often: every `count` of a unit; 0 is never. */
 typedef enum unroll_every_unit { UNROLL_EVERY_STEPS, UNROLL_EVERY_SECONDS } unroll_every_unit;
 typedef struct unroll_every {
@@ -126,8 +128,9 @@ typedef struct unroll_config {
   bool resume;
   bool change; /* on resume epochs, rate and their kin may have other values from there on */
   bool overwrite;
-  unroll_every valid_every; /* 0: at the end of every epoch */
-  uint64_t log_every;       /* [steps] */
+  unroll_every valid_every;     /* 0: at the end of every epoch */
+  uint64_t log_every;           /* [steps] */
+  unroll_log_format log_format; /* of the program's lines */
   unroll_every diagnose_every;
   /* parallel */
   uint64_t shards;         /* 0: 16, or the largest power of two below it that divides batch */

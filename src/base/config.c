@@ -452,6 +452,13 @@ static const option rows[] = {
      .may_change = true,
      .others = "log-interval|logging-steps|print-every|print-interval",
      .help = "length of a report interval"},
+    {.name = "log-format",
+     CHOICE(log_format),
+     .default_text = "short",
+     .choices = "short|full",
+     .heading = "Output",
+     .may_change = true,
+     .help = "lines of a report: as wide as a terminal, or with every number of the run file"},
     {.name = "diagnose-every",
      EVERY(diagnose_every),
      .default_text = "0",
@@ -647,6 +654,7 @@ static bool is_of_this_call(const option *row)
          row->offset == offsetof(unroll_config, change) ||
          row->offset == offsetof(unroll_config, overwrite) ||
          row->offset == offsetof(unroll_config, dry_run) ||
+         row->offset == offsetof(unroll_config, log_format) ||
          row->offset == offsetof(unroll_config, ranks);
 }
 

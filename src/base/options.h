@@ -121,7 +121,7 @@ uint64_t config_shards(uint64_t batch);
 
 /**
  * Copy from `file` every option that is not set in config->given, except out, resume, change,
- * overwrite, dry_run and ranks, which concern this call only. To be followed by unroll_config_resolve.
+ * overwrite, dry_run, ranks and log_format, which concern this call only. To be followed by unroll_config_resolve.
  *
  * @param[in] file  as resolved, which is what a run file holds
  *

@@ -80,8 +80,9 @@ unroll_status banner_advise(unroll_comm *comm);
 typedef struct progress {
   const struct placement *where; /* for the banner; NULL once an event has shown it */
   bool terminal;                 /* standard error is one: show a progress line */
+  bool full;                     /* --log-format full */
   bool shown;                    /* that line stands there now */
-  double drawn;                  /* [seconds] when it was drawn last */
+  double drawn, told; /* [seconds] when it was drawn last, when a line was printed last */
   uint64_t step, best_step;
   double best_loss; /* [nats per token] */
   char end[256];    /* why training is over; "" before */
@@ -89,7 +90,7 @@ typedef struct progress {
 } progress;
 
 /** The first event shows the banner of `where`, borrowed until then: before it, input may still be refused. */
-void progress_start(progress *p, const struct placement *where);
+void progress_start(progress *p, const struct placement *where, unroll_log_format format);
 
 /** An unroll_observer.tell; `context` is a progress. */
 void progress_tell(void *context, const unroll_progress *now);

@@ -13,9 +13,17 @@
 #define PROGRESS_COLUMNS 80         /* a longer line would wrap, and could not be redrawn */
 #define CLEAR_LINE       "\r\033[K" /* understood by every terminal in use (ECMA-48) */
 
-void progress_start(progress *p, const struct placement *where)
+/* [seconds] Where standard error is no terminal, which under mpirun it never is, a silence of a tenth of the time so far,
+ * within these limits, is ended by a line. */
+#define SILENCE_LEAST 5.0
+#define SILENCE_MOST  600.0
+
+void progress_start(progress *p, const struct placement *where, unroll_log_format format)
 {
-  *p = (progress){.where = where, .terminal = isatty(STDERR_FILENO) == 1, .drawn = -INFINITY};
+  *p = (progress){.where = where,
+                  .terminal = isatty(STDERR_FILENO) == 1,
+                  .full = format == UNROLL_LOG_FULL,
+                  .drawn = -INFINITY};
 }
 
 /* ---------------------------------------------------------- progress line */
@@ -41,23 +49,49 @@ static void format_time(double seconds, size_t size, char *out)
   }
 }
 
+/* "987", "81.2k", "1.73M" */
+static void format_rate(double rate, size_t size, char *out)
+{
+  const char *unit = rate < 999.5 ? "" : rate < 999.5e3 ? "k" : "M";
+  const double scale = rate < 999.5 ? 1.0 : rate < 999.5e3 ? 1e-3 : 1e-6;
+  (void)snprintf(out, size, "%.3g%s", rate * scale, unit);
+}
+
+static void format_line(const unroll_progress *now, size_t size, char *line)
+{
+  char left[32], rate[32];
+  format_time(now->seconds_left, sizeof left, left);
+  format_rate(now->tokens_per_second, sizeof rate, rate);
+  (void)snprintf(line, size,
+                 "%" PRIu64 "/%" PRIu64 " epoch %" PRIu64 "/%" PRIu64
+                 " loss %.3f ppl %.4g norm %.2g %s tok/s %s left",
+                 now->step, now->steps, now->epoch, now->epochs, now->loss, now->perplexity,
+                 now->grad_norm, rate, left);
+}
+
 static void draw_line(progress *p, const unroll_progress *now)
 {
   char line[512];
-  char left[32];
   double time = clock_seconds();
 
   if (time - p->drawn < REFRESH_SECONDS) { return; }
-  format_time(now->seconds_left, sizeof left, left);
-  (void)snprintf(line, sizeof line,
-                 "%" PRIu64 "/%" PRIu64 " epoch %" PRIu64 "/%" PRIu64
-                 " loss %.3f ppl %.4g norm %.2g %.3g tok/s %s left",
-                 now->step, now->steps, now->epoch, now->epochs, now->loss, now->perplexity,
-                 now->grad_norm, now->tokens_per_second, left);
+  format_line(now, sizeof line, line);
   (void)fprintf(stderr, "%s%.*s", CLEAR_LINE, PROGRESS_COLUMNS, line);
   (void)fflush(stderr);
   p->drawn = time;
   p->shown = true;
+}
+
+/* The same as a line of its own, where nothing was said for long. */
+static void end_silence(progress *p, const unroll_progress *now)
+{
+  char line[512];
+  const double most = fmin(SILENCE_MOST, fmax(SILENCE_LEAST, now->seconds / 10));
+
+  if (clock_seconds() - p->told < most) { return; }
+  format_line(now, sizeof line, line);
+  (void)fprintf(stderr, "step %s\n", line);
+  p->told = clock_seconds();
 }
 
 /* ------------------------------------------------------------ log lines */
@@ -82,7 +116,27 @@ static void print_start(const unroll_progress *now)
   if (now->changed != NULL) { (void)fprintf(stderr, "changed: %s\n", now->changed); }
 }
 
+/* At most 80 columns but for very long runs: all else is in the run file, its log, and the full line. */
 static void print_report(const unroll_progress *now)
+{
+  char left[32], rate[32];
+  format_time(now->seconds_left, sizeof left, left);
+  format_rate(now->tokens_per_second, sizeof rate, rate);
+  (void)printf("train step %" PRIu64 " epoch %" PRIu64
+               " loss %.4f ppl %.4g norm %.2g tok/s %s left %s\n",
+               now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, rate, left);
+  (void)fflush(stdout);
+}
+
+static void print_valid(const unroll_progress *now)
+{
+  (void)printf(
+      "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f ppl %.4g bits_per_character %.4f\n",
+      now->step, now->epoch, now->valid_loss, now->valid_perplexity, now->valid_bits_per_character);
+  (void)fflush(stdout);
+}
+
+static void print_full_report(const unroll_progress *now)
 {
   (void)printf("train step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g grad_norm %.4g "
                "clip_scale %.4g learning_rate %.4g tokens %" PRIu64 " tokens_per_second %.0f "
@@ -93,7 +147,7 @@ static void print_report(const unroll_progress *now)
   (void)fflush(stdout);
 }
 
-static void print_valid(const unroll_progress *now)
+static void print_full_valid(const unroll_progress *now)
 {
   (void)printf("valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g "
                "bits_per_character %.4f\n",
@@ -130,19 +184,24 @@ void progress_tell(void *context, const unroll_progress *now)
     p->where = NULL;
   }
   if (now->event == UNROLL_EVENT_STEP) {
-    if (p->terminal) { draw_line(p, now); }
+    if (p->terminal) {
+      draw_line(p, now);
+    } else {
+      end_silence(p, now);
+    }
     return;
   }
   clear_line(p);
+  p->told = clock_seconds();
   switch (now->event) {
   case UNROLL_EVENT_START:
     print_start(now);
     break;
   case UNROLL_EVENT_REPORT:
-    print_report(now);
+    (p->full ? print_full_report : print_report)(now);
     break;
   case UNROLL_EVENT_VALID:
-    print_valid(now);
+    (p->full ? print_full_valid : print_valid)(now);
     break;
   case UNROLL_EVENT_DIAGNOSE:
     print_flow(now->flow);

@@ -85,7 +85,7 @@ static unroll_status run(const cli_call *call)
   if (config.dry_run) { return run_dry(call, &config); }
   signals_install();
   UNROLL_TRY(placement_new(call->comm, &where));
-  progress_start(&p, where);
+  progress_start(&p, where, config.log_format);
   UNROLL_TRY(unroll_train(call->comm, &config, call->n_operands, call->operands, call->command_line,
                           &observer));
   if (unroll_comm_rank(call->comm) == 0) { progress_summary(&p, config.out); }
@@ -111,9 +111,10 @@ const cli_command cli_train = {
          .notes =
              "Standard output has a line of `key value` pairs for each report interval, which\n"
              "begins with `train`, for each validation, `valid`, and for each layer where the\n"
-             "gradient flow is measured, `diagnose`; the keys are those of the run file. All\n"
-             "else goes to standard error; where that is a terminal, it also has a progress\n"
-             "line.\n"
+             "gradient flow is measured, `diagnose`. ppl is perplexity, norm grad_norm, tok/s\n"
+             "tokens_per_second; --log-format full has all numbers by the keys of the run\n"
+             "file. All else goes to standard error; where that is a terminal, it also has a\n"
+             "progress line, elsewhere now and then a line where nothing was said for long.\n"
              "\n"
              "SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGXCPU and SIGHUP write a checkpoint and end\n"
              "with status 75; a second signal ends at once. The same command with --resume\n"

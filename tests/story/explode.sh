@@ -3,7 +3,7 @@
 make_text 60000 >text.txt
 
 train() { OMP_NUM_THREADS=2 "$unroll" train text.txt -o "$1" --valid-fraction 0 --hidden 32 --batch 16 --steps 32 --epochs 2 \
-  --activation relu --init orthogonal --optimizer sgd --schedule constant --lr 5 --log-every 50 "${@:2}" >log 2>errors; }
+  --activation relu --init orthogonal --optimizer sgd --schedule constant --lr 5 --log-every 50 --log-format full "${@:2}" >log 2>errors; }
 
 train plain.h5 --clip 0
 check "without clipping the run fails" [ $? = 1 ]

@@ -36,7 +36,7 @@ for rank in 0 1 2 3; do
 done
 
 head -c $((million + 1)) text >million
-mpirun -n 1 ./measured "$unroll" train million --bptt full --batch 1 --hidden 128 --epochs 1 --valid-fraction 0 -o full.h5 \
+mpirun -n 1 ./measured "$unroll" train million --bptt full --batch 1 --hidden 128 --epochs 1 --valid-fraction 0 --log-format full -o full.h5 \
   >log 2>&1 || fail "full BPTT: $(tail -3 log)"
 peak=$(($(cat peak.0) * 1024))
 echo "full BPTT: peak $((peak / million)) MB, allowed 400 MB"

@@ -52,6 +52,34 @@ check "words were drawn first" [ $words -gt 0 ]
 check "several lines" [ "$(wc -l <out)" -gt 3 ]
 check_not "no line begins with a space" grep -q '^ ' out
 
+# -------------------------------------------------------- train: its reports
+report=(text --hidden 8 --batch 4 --steps 8 --epochs 25 --log-every 5000 --valid-every 5000)
+check "train" quiet 0 mpirun -n 2 "$unroll" train "${report[@]}" -o report.h5
+check "its lines fit a terminal: $(awk 'length > 80' out)" [ "$(awk 'length > 80' out)" = "" ]
+number='[0-9.]+(e[+-][0-9]+)?'
+check "they have what people watch" [ "$(grep -cxE \
+  "train step [0-9]+ epoch [0-9]+ loss $number ppl $number norm $number tok/s $number[kM]? left ([0-9]+h)?([0-9]+m)?([0-9]+s)?" out)" = 3 ]
+check "and of validations" [ "$(grep -cxE "valid step [0-9]+ epoch [0-9]+ loss $number ppl $number bits_per_character $number" out)" = 2 ]
+check "nothing else" [ "$(wc -l <out)" = 5 ]
+cp out short
+check "the full ones" quiet 0 mpirun -n 2 "$unroll" train "${report[@]}" -o report.h5 --overwrite --log-format full
+keys="step epoch loss perplexity grad_norm clip_scale learning_rate tokens tokens_per_second seconds compute_seconds exchange_seconds wait_seconds"
+check "have every number" [ "$(sed -n 's/^train//p' out | sed 's/ \([a-z_]*\) [^ ]*/\1 /g' | sort -u)" = "$keys " ]
+check "of the same losses" cmp <(cut -d ' ' -f 1-7 short) <(cut -d ' ' -f 1-7 out)
+
+# Standard error is no terminal: where nothing is reported for long, a line tells that the run goes on.
+"${mpirun_quiet[@]}" -n 2 "$unroll" train text --hidden 400 --batch 4 --epochs 1000 --log-every 1M --valid-fraction 0 \
+  -o long.h5 >out 2>err &
+launcher=$!
+for _ in $(seq 300); do
+  if grep -q '^step' err; then break; fi
+  sleep 0.1
+done
+kill -USR1 $launcher
+wait $launcher
+check "a line now and then: $(tail -1 err)" grep -qxE "step [0-9]+/[0-9]+ epoch [0-9]+/1000 loss $number ppl $number norm $number $number[kM]? tok/s .* left" err
+check "not often" [ "$(grep -c '^step' err)" -le 2 ]
+
 # ------------------------------------------------- nobody reads the output
 # A text that would take hours; whether SIGPIPE is ignored must not depend on who started this.
 endless=("$unroll" sample char.h5 --length 1G)
