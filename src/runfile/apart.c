@@ -1,6 +1,7 @@
 #include "runfile/apart.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -40,6 +41,9 @@ static void limit(int what, uint64_t value)
   (void)setrlimit(what, &now);
 }
 
+/* Of what it may die, without the words that MPI has for some of it. */
+static const int deadly[] = {SIGALRM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
 static void confine(uint64_t bytes)
 {
   const uint64_t seconds = SECONDS + bytes / SPEED, space = address_space();
@@ -48,11 +52,20 @@ static void confine(uint64_t bytes)
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_CPU, seconds);
   if (space > 0) { limit(RLIMIT_AS, space + MEMORY + FACTOR * bytes); }
-  (void)signal(SIGALRM, SIG_DFL);
+  for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; ++i) {
+    (void)signal(deadly[i], SIG_DFL);
+  }
   (void)sigemptyset(&wanted);
   (void)sigaddset(&wanted, SIGALRM);
   (void)sigprocmask(SIG_UNBLOCK, &wanted, NULL);
   (void)alarm((unsigned)seconds);
+}
+
+/* What HDF5 and the C library say as they die is nothing for people; the parent says it in a line. */
+static void be_silent(void)
+{
+  const int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nowhere >= 0) { (void)dup2(nowhere, STDERR_FILENO); }
 }
 
 /* What a pipe holds until its end, as text. */
@@ -77,6 +90,7 @@ apart apart_run(uint64_t bytes, unroll_status (*work)(void *context), void *cont
   if (child == 0) {
     (void)close(ends[0]);
     confine(bytes);
+    be_silent();
     const unroll_status st = work(context);
     if (st != UNROLL_OK) {
       const char *said = unroll_message();
@@ -92,6 +106,7 @@ apart apart_run(uint64_t bytes, unroll_status (*work)(void *context), void *cont
   (void)close(ends[0]);
   if (child < 0 || !WIFEXITED(status) || WEXITSTATUS(status) > 1) { return APART_DIED; }
   if (WEXITSTATUS(status) == 0) { return APART_GOOD; }
+  if (line[0] == '\0') { return APART_DIED; } /* a sanitizer ends the process so */
   (void)unroll_fail(UNROLL_ERR_INPUT, "%s", line);
   return APART_FAILED;
 }
