@@ -282,8 +282,9 @@ unroll_status record_best(trainer *t)
 
   watchdog_phase("rank 0 writes the best model");
   UNROLL_TRY(gather_state(t));
-  if (is_root(t) && write_best(t) != UNROLL_OK) {
-    record_notify(t, UNROLL_EVENT_WARNING, unroll_message());
+  if (is_root(t)) {
+    t->best_saved = write_best(t);
+    if (t->best_saved != UNROLL_OK) { record_notify(t, UNROLL_EVENT_WARNING, unroll_message()); }
   }
 
 cleanup:
@@ -300,4 +301,16 @@ void record_end(trainer *t, const char *why)
     log_outcome(t, st);
   }
   record_notify(t, UNROLL_EVENT_END, why);
+}
+
+unroll_status record_outcome(const trainer *t)
+{
+  char path[KEEP_NAME];
+
+  if (t->saved != UNROLL_OK || t->best_saved == UNROLL_OK) { return t->saved; }
+  keep_best_name(t->run->config.out, path);
+  return unroll_fail(t->best_saved,
+                     "%s: is not the best model, that of step %" PRIu64
+                     ", which could not be written when it came",
+                     path, t->run->state.best_step);
 }

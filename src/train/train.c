@@ -229,8 +229,7 @@ static unroll_status loop(trainer *t)
   }
   warn_of_result(t);
   record_end(t, why_ended(t));
-  UNROLL_TRY(
-      comm_agree(t->comm, t->saved)); /* the exit status shows whether the last checkpoint failed */
+  UNROLL_TRY(comm_agree(t->comm, record_outcome(t)));
 
 cleanup:
   return st;

@@ -45,11 +45,12 @@ typedef struct trainer {
   double started;         /* clock at the beginning, less the seconds before a resume */
   double next_checkpoint; /* clock of the next checkpoint by time; rank 0 decides */
   uint64_t resumed_step;
-  bool changed;            /* this call has changed options of the run */
-  unroll_status saved;     /* outcome of the last checkpoint */
-  bool has_checkpoint;     /* the file of that name is of this run; rank 0 knows */
-  bool checkpoint_is_good; /* a step from its weights had a finite loss and gradient */
-  bool has_best;           /* this life has written the best model's file; the same */
+  bool changed;             /* this call has changed options of the run */
+  unroll_status saved;      /* outcome of the last checkpoint */
+  unroll_status best_saved; /* the same of the best model's file */
+  bool has_checkpoint;      /* the file of that name is of this run; rank 0 knows */
+  bool checkpoint_is_good;  /* a step from its weights had a finite loss and gradient */
+  bool has_best;            /* this life has written the best model's file; the same */
 } trainer;
 
 /**
@@ -83,8 +84,8 @@ unroll_status record_validation(trainer *t, double loss);
 
 /**
  * Write the run file, keeping older ones, or the best model's own file. A failure is a warning to
- * the observer; that of the run file is also stored in t->saved; training goes on and tries again at the next
- * checkpoint.
+ * the observer, and stored in t->saved or t->best_saved; training goes on and tries again at the next
+ * checkpoint or better model.
  *
  * @return only errors after which nothing collective is safe
  *
@@ -95,5 +96,8 @@ unroll_status record_best(trainer *t);
 
 /** Training is over, `why`, in a few words: the hash of the weights, if they are saved, to log and observer. */
 void record_end(trainer *t, const char *why);
+
+/** What the exit status of an ended run shows: whether its last weights and its best model are saved. Rank 0 knows. */
+unroll_status record_outcome(const trainer *t);
 
 #endif
