@@ -47,7 +47,7 @@ const char *unroll_message(void);
  * Record one line about a failure and return its code, so that `return unroll_fail(...)` reads well.
  *
  * @param[in] st      the code to return, not UNROLL_OK
- * @param[in] format  printf format of the line, without a newline
+ * @param[in] format  printf format of the line, without a newline; control characters become question marks
  *
  * Threads: main thread only
  */

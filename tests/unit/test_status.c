@@ -68,6 +68,13 @@ static void test_fail_with_a_long_line_keeps_its_beginning(void)
   CU_ASSERT_EQUAL(memcmp(unroll_message(), line, n), 0);
 }
 
+static void test_fail_with_control_characters_keeps_none(void)
+{
+  (void)unroll_fail(UNROLL_ERR_IO, "a\n%s[2J\tz\177 \302\23331m \302\240\303\233 \342\202\254",
+                    "\033");
+  CU_ASSERT_STRING_EQUAL(unroll_message(), "a??[2J?z? ??31m \302\240\303\233 \342\202\254");
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -77,6 +84,7 @@ int main(void)
       {"exit statuses", test_status_exit_is_one_of_the_documented},
       {"fail: code and line", test_fail_returns_the_code_and_records_the_line},
       {"fail: long line", test_fail_with_a_long_line_keeps_its_beginning},
+      {"fail: control characters", test_fail_with_control_characters_keeps_none},
   };
   (void)snprintf(first_line, sizeof first_line, "%s", unroll_message());
   return run_cases("status", sizeof cases / sizeof cases[0], cases);
