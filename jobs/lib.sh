@@ -27,6 +27,7 @@ has_modules() { [ -n "${MODULESHOME:-}" ] || [ -d /usr/share/modules ] || [ -d /
 has_mpi() { command -v mpicc && command -v mpirun; }
 has_namespaces() { PATH=$PATH:/usr/sbin:/sbin command -v tc; }
 has_protobuf_c() { command -v protoc-c && pkg-config --exists libprotobuf-c; }
+has_torch() { python3 -c 'import h5py, torch' || /usr/bin/python3 -c 'import h5py, torch'; }
 has_slurm() { PATH=$PATH:/usr/sbin:/sbin command -v slurmctld; }
 
 # What is needed: name, how to find out that it is there, Debian's packages.
@@ -55,6 +56,10 @@ Slurm|has_slurm|slurm-wlm
 network namespaces|has_namespaces|iproute2
 a serial HDF5|command -v h5cc|libhdf5-dev
 Environment Modules or Lmod|has_modules|environment-modules"
+
+# What people open run files with; without it a part of oracle.replay and others, and oracle.torch, are skipped.
+needs_of_analysis="
+PyTorch with h5py|has_torch|python3-torch python3-h5py"
 
 # list_missing NEEDS: print the rows of what is not there
 list_missing() {

@@ -28,6 +28,7 @@ done
 install_missing "$needs_of_build$needs_of_tests"
 (install_missing "$needs_of_onnx") || echo "unroll export --onnx will be left out" >&2
 (install_missing "$needs_of_some_tests") || echo "tests that need these will be skipped, or a part of them" >&2
+(install_missing "$needs_of_analysis") || echo "what opens run files with these will be skipped" >&2
 build "$folder" all -DUNROLL_BUILD_TESTS=ON -DUNROLL_SANITIZE=$sanitize
 # Run files and exports as browsers and servers open them: HDF5 and onnxruntime for Node.
 timeout 120 npm install --silent --no-save --ignore-scripts --prefix "$folder" h5wasm@0.10 onnxruntime-node@1 ||

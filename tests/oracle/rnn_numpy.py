@@ -121,6 +121,7 @@ class Run:
         with h5py.File(path, "r") as file:
             self.config = {k: v.decode() if isinstance(v, bytes) else v for k, v in file["config"].attrs.items()}
             self.state = dict(file["state"].attrs)
+            self.train_tokens = int(file["provenance"].attrs["train_tokens"])
             self.tokens = {token: i for i, token in enumerate(file["vocab/token"].asstr()[...])}
             self.weights = tensors(file["weights"])
             self.moments = {m: tensors(file["optimizer"][m]) for m in ("velocity", "first", "second") if f"optimizer/{m}" in file}

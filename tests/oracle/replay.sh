@@ -1,0 +1,34 @@
+#!/bin/bash
+# 50 updates behind a checkpoint, over the end of an epoch, in NumPy and, where there is one, in PyTorch, from the words of
+# src/runfile/README.md: losses agree with those of `unroll train` to 1e-4.
+#
+#   replay.sh SOURCE UNROLL
+. "$(dirname "$0")/lib.sh" "$@"
+replay=$source_dir/tests/oracle/replay.py
+export OMP_NUM_THREADS=1
+torch=
+for other in python3 /usr/bin/python3; do
+  "$other" -c 'import h5py, torch' 2>/dev/null && torch=$other && break
+done
+[ -n "$torch" ] || echo "no PyTorch (on Debian: apt-get install python3-torch): in NumPy alone"
+
+# goes_on OPTION...: to update 30, kept as from.h5, and to update 80, an epoch being 63 or 72 of them
+goes_on() {
+  rm -f run.h5 run.jsonl run.best.h5
+  quiet 0 "$unroll" train text -o run.h5 --hidden 20 --batch 5 --epochs 3 --max-steps 30 --log-every 1 "$@" &&
+    cp run.h5 from.h5 && quiet 0 "$unroll" train --resume -o run.h5 --max-steps 80
+}
+
+for cell in rnn lstm gru mingru; do
+  for options in "--steps 16 --optimizer sgd --lr 0.5 --clip 0.3" "--steps 16 --optimizer adam --lr 1e-2 --layers 2 --warmup 35" \
+    "--steps 20 --stride 18 --optimizer momentum --lr 0.05 --schedule constant"; do
+    read -r -a words <<<"$options"
+    check "training, $cell, $options" goes_on --cell "$cell" "${words[@]}"
+    "$python" "$replay" numpy from.h5 text 50 >rows
+    check "in NumPy, $cell, $options" "$python" "$replay" compare rows run.h5 50
+    [ -n "$torch" ] || continue
+    "$torch" "$source_dir/jobs/analysis/continue_torch.py" from.h5 text --updates 50 >rows
+    check "in PyTorch, $cell, $options" "$python" "$replay" compare rows run.h5 50
+  done
+done
+finish
