@@ -646,8 +646,7 @@ cleanup:
 
 /* ----------------------------------------------------------------- resume */
 
-/* Options about this call of the program rather than about the run. */
-static bool is_of_this_call(const option *row)
+bool config_is_of_call(const option *row)
 {
   return row->offset == offsetof(unroll_config, out) ||
          row->offset == offsetof(unroll_config, resume) ||
@@ -666,7 +665,7 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
 
   for (size_t k = 0; k < config_table.n_rows; ++k) {
     bool given = (config->given >> k & 1) != 0;
-    if (!given && !is_of_this_call(&rows[k])) { options_copy(&rows[k], file, &merged); }
+    if (!given && !config_is_of_call(&rows[k])) { options_copy(&rows[k], file, &merged); }
   }
   /* The file holds resolved values: `--shards 0` is the same as what it became. */
   resolved = merged;

@@ -119,9 +119,13 @@ extern const option_table config_table;
 /** Shards of a batch unless told otherwise: 16, or the largest power of two below that divides it. */
 uint64_t config_shards(uint64_t batch);
 
+/** Is this option of config_table about a call of the program rather than about the run? out, resume, change, overwrite,
+ * dry-run, ranks and log-format are. */
+bool config_is_of_call(const option *row);
+
 /**
- * Copy from `file` every option that is not set in config->given, except out, resume, change,
- * overwrite, dry_run, ranks and log_format, which concern this call only. To be followed by unroll_config_resolve.
+ * Copy from `file` every option that is not set in config->given, except those of this call. To be
+ * followed by unroll_config_resolve.
  *
  * @param[in] file  as resolved, which is what a run file holds
  *

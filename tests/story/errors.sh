@@ -202,7 +202,7 @@ ranks=
 
 # ---------------------------------------------------------------- run file
 # The commands that read one, each with the word "text" where it takes a text too.
-readers=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  *RUN  .*/\1/p;s/^  unroll \([a-z]*\)  *RUN TEXT.*/\1 text/p')
+readers=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  *RUN\(\.\.\.\)\{0,1\}  .*/\1/p;s/^  unroll \([a-z]*\)  *RUN TEXT.*/\1 text/p')
 check "commands that read a run file" [ "$(wc -l <<<"$readers")" -ge 3 ]
 commands_on() { # FILE PART...: every command that reads a run file refuses this one
   local file=$1 command text
