@@ -27,7 +27,12 @@ has_modules() { [ -n "${MODULESHOME:-}" ] || [ -d /usr/share/modules ] || [ -d /
 has_mpi() { command -v mpicc && command -v mpirun; }
 has_namespaces() { PATH=$PATH:/usr/sbin:/sbin command -v tc; }
 has_protobuf_c() { command -v protoc-c && pkg-config --exists libprotobuf-c; }
+has_octave() { octave-cli --eval 'pkg load netcdf'; }
+has_rhdf5() { Rscript -e 'library(rhdf5)'; }
 has_torch() { python3 -c 'import h5py, torch' || /usr/bin/python3 -c 'import h5py, torch'; }
+has_xarray() {
+  python3 -c 'import xarray, netCDF4, pandas, matplotlib' || /usr/bin/python3 -c 'import xarray, netCDF4, pandas, matplotlib'
+}
 has_slurm() { PATH=$PATH:/usr/sbin:/sbin command -v slurmctld; }
 
 # What is needed: name, how to find out that it is there, Debian's packages.
@@ -57,9 +62,13 @@ network namespaces|has_namespaces|iproute2
 a serial HDF5|command -v h5cc|libhdf5-dev
 Environment Modules or Lmod|has_modules|environment-modules"
 
-# What people open run files with; without it a part of oracle.replay and others, and oracle.torch, are skipped.
+# What people open run files with; without these oracle.torch and a part of story.tools and story.analysis are skipped.
 needs_of_analysis="
-PyTorch with h5py|has_torch|python3-torch python3-h5py"
+PyTorch with h5py|has_torch|python3-torch python3-h5py
+xarray with pandas and Matplotlib|has_xarray|python3-xarray python3-netcdf4 python3-pandas python3-matplotlib
+Octave with octave-netcdf|has_octave|octave octave-netcdf
+R with rhdf5|has_rhdf5|r-base-core r-bioc-rhdf5
+ncdump|command -v ncdump|netcdf-bin"
 
 # list_missing NEEDS: print the rows of what is not there
 list_missing() {

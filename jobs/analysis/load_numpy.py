@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""A run file in NumPy, of every cell: text to tokens, the forward pass, sampling. To read, and to copy into a program.
+
+    load_numpy.py RUN [--prime TEXT] [--length 200] [--temperature 0]
+"""
+
+import argparse
+import re
+import sys
+
+import h5py
+import numpy as np
+
+
+def logistic(a):
+    return 1.0 / (1.0 + np.exp(-a))
+
+
+class Model:
+    def __init__(self, path):
+        with h5py.File(path, "r") as run:
+            self.config = {k: v.decode() if isinstance(v, bytes) else v for k, v in run["config"].attrs.items()}
+            self.token, self.code = run["vocab/token"].asstr()[:], run["vocab/code"][:]
+            read = lambda group: {name: tensor[:] for name, tensor in run["weights"][group].items()}
+            self.layers = [read(f"layer{k}") for k in range(self.config["layers"])]
+            self.output = read("output")
+        self.cell, self.level = self.config["cell"], self.config["level"]
+        words = {"\n" if name == "<eos>" else name: v for v, name in enumerate(self.token)}
+        self.index = words if self.level == "word" else {int(code): v for v, code in enumerate(self.code)}
+
+    def encode(self, text):
+        """Tokens of a text; 0 is <unk>."""
+        units = text.encode() if self.level == "byte" else map(ord, text)
+        if self.level == "word":
+            units = re.findall(r"\n|[^ \t\n\v\f\r]+", text)
+        return [self.index.get(unit, 0) for unit in units]
+
+    def text(self, v):
+        """The bytes of a token."""
+        if self.level == "word":
+            return b"\n" if self.token[v] == "<eos>" else b" " + self.token[v].encode()
+        return bytes([self.code[v]]) if self.level == "byte" else chr(self.code[v]).encode()
+
+    def start(self):
+        """The zero state: for each layer h and, of an lstm, c."""
+        H = self.output["W_qh"].shape[1]
+        return [(np.zeros(H, np.float32), np.zeros(H, np.float32)) for _ in self.layers]
+
+    def step(self, token, state):
+        """One token: logits (V) of the next one, and the new state."""
+        new = []
+        for w, (h, c) in zip(self.layers, state):
+            a = w["b_h"] + (w["W_xh"] @ new[-1][0] if new else w["W_xh"][:, token])
+            if self.cell == "rnn":
+                a = a + w["W_hh"] @ h
+                h = np.maximum(a, 0) if self.config["activation"] == "relu" else np.tanh(a)
+            elif self.cell == "lstm":
+                i, f, g, o = np.split(a + w["W_hh"] @ h, 4)
+                c = logistic(f) * c + logistic(i) * np.tanh(g)
+                h = logistic(o) * np.tanh(c)
+            elif self.cell == "gru":
+                (r, z, n), (r_h, z_h, n_h) = np.split(a, 3), np.split(w["W_hh"] @ h, 3)
+                r, z = logistic(r + r_h), logistic(z + z_h)
+                h = (1 - z) * np.tanh(n + r * (n_h + w["b_hn"])) + z * h
+            else:  # mingru
+                z, n = np.split(a, 2)
+                h = (1 - logistic(z)) * h + logistic(z) * n
+            new.append((h, c))
+        return self.output["W_qh"] @ new[-1][0] + self.output["b_q"], new
+
+    def sample(self, prime, length, temperature):
+        """The bytes of `length` tokens behind the prime; temperature 0: the likeliest ones. <unk> is never drawn."""
+        state, text, first = self.start(), b"", 0 if self.level == "byte" else 1
+        begin = "\n" if self.config["sequences"] != "stream" else ""  # lines and paragraphs were read behind a line end
+        for token in self.encode(begin + (prime or (" " if self.config["letters"] else "\n"))):
+            logits, state = self.step(token, state)
+        for _ in range(length):
+            o = logits[first:].astype(float)
+            if temperature == 0:
+                token = first + o.argmax()
+            else:
+                p = np.exp((o - o.max()) / temperature)
+                token = first + np.random.choice(len(p), p=p / p.sum())
+            text += self.text(token)
+            logits, state = self.step(token, state)
+        return text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", help="a run file")
+    parser.add_argument("--prime", default="", help="text to go on from")
+    parser.add_argument("--length", type=int, default=200, help="[tokens] text to draw")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: always the likeliest token")
+    a = parser.parse_args()
+    text = Model(a.run).sample(a.prime, a.length, a.temperature)
+    sys.stdout.buffer.write(a.prime.encode() + text + b"\n")
+
+
+if __name__ == "__main__":
+    main()
