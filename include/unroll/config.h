@@ -21,6 +21,9 @@ extern "C" {
 /* Bytes of a text option, with the final zero: PATH_MAX of Linux. */
 #define UNROLL_CONFIG_TEXT 4096
 
+/* Most rows of a table of options. */
+#define UNROLL_OPTIONS_MAX 128
+
 /* The values of the choices; order and names as in the table. */
 typedef enum unroll_level { UNROLL_LEVEL_BYTE, UNROLL_LEVEL_CHAR, UNROLL_LEVEL_WORD } unroll_level;
 
@@ -137,8 +140,8 @@ typedef struct unroll_config {
   unroll_every wait_limit; /* a time; 0: none */
   bool dry_run;
   uint64_t ranks; /* of the dry run; 0: those of the communicator */
-  /* not an option: bit k is set when option k of the table was given on the command line */
-  uint64_t given;
+  /* not an option: [k] is set when option k of the table was given on the command line */
+  bool given[UNROLL_OPTIONS_MAX];
 } unroll_config;
 
 /** Fill in every default. */

@@ -503,7 +503,7 @@ static const option rows[] = {
      .needs = "on: --dry-run"},
 };
 
-_Static_assert(sizeof rows / sizeof rows[0] <= 64, "unroll_config.given has a bit for each option");
+_Static_assert(sizeof rows / sizeof rows[0] <= UNROLL_OPTIONS_MAX, "unroll_config.given has all");
 
 const option_table config_table = {rows, sizeof rows / sizeof rows[0]};
 
@@ -515,7 +515,7 @@ void unroll_config_init(unroll_config *config)
 
 unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value)
 {
-  return options_set(&config_table, name, value, config, &config->given);
+  return options_set(&config_table, name, value, config, config->given);
 }
 
 /* ---------------------------------------------------------------- resolve */
@@ -523,7 +523,7 @@ unroll_status unroll_config_set(unroll_config *config, const char *name, const c
 static bool is_given(const unroll_config *config, size_t offset)
 {
   for (size_t k = 0; k < config_table.n_rows; ++k) {
-    if (rows[k].offset == offset) { return (config->given >> k & 1) != 0; }
+    if (rows[k].offset == offset) { return config->given[k]; }
   }
   return false;
 }
@@ -664,7 +664,7 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
   unroll_config resolved;
 
   for (size_t k = 0; k < config_table.n_rows; ++k) {
-    bool given = (config->given >> k & 1) != 0;
+    bool given = config->given[k];
     if (!given && !config_is_of_call(&rows[k])) { options_copy(&rows[k], file, &merged); }
   }
   /* The file holds resolved values: `--shards 0` is the same as what it became. */
@@ -672,7 +672,7 @@ unroll_status config_resume(unroll_config *config, const unroll_config *file)
   if (unroll_config_resolve(&resolved) != UNROLL_OK) { resolved = merged; }
 
   for (size_t k = 0; k < config_table.n_rows; ++k) {
-    bool given = (config->given >> k & 1) != 0;
+    bool given = config->given[k];
     bool may_change = rows[k].may_change || (rows[k].with_change && config->change);
     if (given && !may_change && !options_equal(&rows[k], &resolved, file)) {
       char mine[UNROLL_CONFIG_TEXT];
@@ -702,7 +702,7 @@ unroll_status config_init_from(unroll_config *config, const unroll_config *file)
 
   for (size_t k = 0; k < config_table.n_rows; ++k) {
     const option *row = &rows[k];
-    const bool given = (config->given >> k & 1) != 0;
+    const bool given = config->given[k];
     if (!row->of_model) { continue; }
     if (given && !options_equal(row, config, file)) {
       char mine[UNROLL_CONFIG_TEXT];

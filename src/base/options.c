@@ -448,7 +448,8 @@ static bool is_met(const option_table *table, const char *conditions, const void
   return false;
 }
 
-unroll_status options_check_needs(const option_table *table, const void *settings, uint64_t given)
+unroll_status options_check_needs(const option_table *table, const void *settings,
+                                  const bool *given)
 {
   for (size_t k = 0; k < table->n_rows; ++k) {
     const option *row = &table->rows[k];
@@ -460,7 +461,7 @@ unroll_status options_check_needs(const option_table *table, const void *setting
 
     const char *values = split_needs(row->needs, &conditions);
     options_format(row, settings, sizeof own, own);
-    bool applies = values == NULL ? (given >> k & 1) != 0 : is_among(own, values);
+    bool applies = values == NULL ? given[k] : is_among(own, values);
     if (!applies || is_met(table, conditions, settings, sizeof here, here)) { continue; }
 
     describe_needs(row, sizeof needs, needs);
@@ -675,13 +676,13 @@ static unroll_status fail_unknown(const option_table *table, const char *name, s
 }
 
 unroll_status options_set(const option_table *table, const char *name, const char *value,
-                          void *settings, uint64_t *given)
+                          void *settings, bool *given)
 {
   const option *row = find_name(table, name, strlen(name));
   if (row == NULL) { return fail_unknown(table, name, strlen(name)); }
 
   unroll_status st = set_row(row, value, settings);
-  if (st == UNROLL_OK && given != NULL) { *given |= UINT64_C(1) << (row - table->rows); }
+  if (st == UNROLL_OK && given != NULL) { given[row - table->rows] = true; }
   return st;
 }
 
@@ -697,7 +698,7 @@ unroll_status options_set(const option_table *table, const char *name, const cha
 struct parse {
   const option_table *table;
   void *settings;
-  uint64_t given;
+  bool given[UNROLL_OPTIONS_MAX];
   size_t n_operands;
   const char **operands;
   bool help;
@@ -747,11 +748,11 @@ static unroll_status take_option(struct parse *p, const char *word, int key, con
     p->help = true;
     return UNROLL_OK;
   }
-  uint64_t bit = UINT64_C(1) << (row - p->table->rows);
-  if ((p->given & bit) != 0) {
+  bool *given = &p->given[row - p->table->rows];
+  if (*given) {
     return unroll_fail(UNROLL_ERR_ARG, "--%s is given twice; give it once", row->name);
   }
-  p->given |= bit;
+  *given = true;
   return set_row(row, value == NULL ? "yes" : value, p->settings);
 }
 
@@ -803,7 +804,7 @@ static unroll_status take_words(struct parse *p, int argc, char **words, const s
 }
 
 unroll_status options_parse(const option_table *table, const options_usage *usage, int argc,
-                            char **argv, void *settings, uint64_t *given, size_t *n_operands,
+                            char **argv, void *settings, bool *given, size_t *n_operands,
                             const char ***operands, bool *help)
 {
   unroll_status st = UNROLL_OK;
@@ -813,7 +814,7 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
   char **words = NULL;
   struct parse p = {.table = table, .settings = settings};
 
-  assert(table->n_rows <= 64); /* bits of `given` */
+  assert(table->n_rows <= UNROLL_OPTIONS_MAX);
   UNROLL_TRY(memory_new(table->n_rows + 2, sizeof *names, "the options", &names));
   UNROLL_TRY(memory_new(2 * table->n_rows + 4, 1, "the letters of options", &letters));
   UNROLL_TRY(memory_new((size_t)argc + 2, sizeof *words, "the command line", &words));
@@ -839,7 +840,7 @@ unroll_status options_parse(const option_table *table, const options_usage *usag
   *n_operands = p.n_operands;
   *operands = p.operands;
   p.operands = NULL;
-  if (given != NULL) { *given = p.given; }
+  if (given != NULL) { memcpy(given, p.given, sizeof p.given); }
 
 cleanup:
   memory_free(&p.operands);

@@ -60,9 +60,9 @@ typedef struct option_table {
 /** Fill in every default. An illegal default is a mistake in the table: asserted. */
 void options_defaults(const option_table *table, void *settings);
 
-/** Set one option from text; see unroll_config_set. `given`, if not NULL, gets the option's bit. */
+/** Set one option k from text; see unroll_config_set. given[k], if not NULL, is set. */
 unroll_status options_set(const option_table *table, const char *name, const char *value,
-                          void *settings, uint64_t *given);
+                          void *settings, bool *given);
 
 /** Text of the current value, as options_set would read it back to the same bits. */
 void options_format(const option *row, const void *settings, size_t size, char *out);
@@ -76,11 +76,12 @@ void options_copy(const option *row, const void *from, void *to);
 /**
  * Check `needs` of every option; see the head of this file.
  *
- * @param[in] given  bit k: option k was given
+ * @param[in] given  [k]: option k was given
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: one line names the option, what it needs and what there is
  */
-unroll_status options_check_needs(const option_table *table, const void *settings, uint64_t given);
+unroll_status options_check_needs(const option_table *table, const void *settings,
+                                  const bool *given);
 
 /** The option as help and man page show it: "-o, --out FILE". */
 void options_spell(const option *row, size_t size, char *out);
@@ -102,7 +103,7 @@ typedef struct options_usage {
  *
  * @param[in]  argc, argv   from the word after the subcommand
  * @param[out] settings     defaults filled in, then what was given
- * @param[out] given        bit k is set when option k was given; may be NULL
+ * @param[out] given        [k] is set when option k was given, the others are not; may be NULL
  * @param[out] operands     the words that are no options, borrowed from argv; to be freed
  * @param[out] help         true: --help was given and printed to stdout; nothing else is to be done
  *
@@ -110,7 +111,7 @@ typedef struct options_usage {
  *         value missing or illegal, too few or too many operands
  */
 unroll_status options_parse(const option_table *table, const options_usage *usage, int argc,
-                            char **argv, void *settings, uint64_t *given, size_t *n_operands,
+                            char **argv, void *settings, bool *given, size_t *n_operands,
                             const char ***operands, bool *help);
 
 /** The table behind unroll_config. */

@@ -50,7 +50,7 @@ static unroll_status put_option(struct items *items, const cli_call *call,
                                 const option_table *table, size_t k)
 {
   char name[64], value[UNROLL_CONFIG_TEXT + 32];
-  const bool given = (call->given >> k & 1) != 0;
+  const bool given = call->given[k];
 
   (void)snprintf(name, sizeof name, "--%s", table->rows[k].name);
   options_format(&table->rows[k], call->settings, UNROLL_CONFIG_TEXT, value);

@@ -160,7 +160,10 @@ static const configuration *find_named(const char *name)
 
 static bool model_given(const cli_call *call)
 {
-  return (call->given & ((1u << N_MODEL_OPTIONS) - 1)) != 0;
+  for (size_t k = 0; k < N_MODEL_OPTIONS; ++k) {
+    if (call->given[k]) { return true; }
+  }
+  return false;
 }
 
 /* Configurations to measure: the operands, or one by its sizes and cell, or all that have a name. */

@@ -23,9 +23,9 @@
 
 /* What a subcommand is called with; all borrowed. */
 typedef struct cli_call {
-  unroll_comm *comm;    /* NULL in `check`: MPI is not started yet */
-  const void *settings; /* the struct of the command's table */
-  uint64_t given;       /* bit k: option k of the table was given */
+  unroll_comm *comm;              /* NULL in `check`: MPI is not started yet */
+  const void *settings;           /* the struct of the command's table */
+  bool given[UNROLL_OPTIONS_MAX]; /* [k]: option k of the table was given */
   size_t n_operands;
   const char *const *operands;
   const char *command_line; /* as one could type it again */

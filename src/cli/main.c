@@ -251,7 +251,7 @@ static unroll_status read_request(int argc, char **argv, struct request *r)
   }
   UNROLL_TRY(memory_new(1, command->settings_size, "the settings", &r->settings));
   UNROLL_TRY(options_parse(command->table, &command->usage, asks ? 1 : argc - 2,
-                           asks ? help_words : argv + 2, r->settings, &r->call.given,
+                           asks ? help_words : argv + 2, r->settings, r->call.given,
                            &r->call.n_operands, &r->operands, &helped));
   if (helped) {
     st = close_output(UNROLL_OK);

@@ -4,13 +4,14 @@
 #include "comm/signals.h"
 
 #include <inttypes.h>
+#include <string.h>
 #include <unroll/config.h>
 
 /* Before MPI starts. What --resume or --init-from will read from a run file is not known yet: the library checks. */
 static unroll_status check(const cli_call *call)
 {
   unroll_config config = *(const unroll_config *)call->settings;
-  config.given = call->given;
+  memcpy(config.given, call->given, sizeof config.given);
 
   if (!config.dry_run) {
     signals_install();
@@ -81,7 +82,7 @@ static unroll_status run(const cli_call *call)
   progress p;
   const unroll_observer observer = {.context = &p, .tell = progress_tell, .stuck = progress_stuck};
 
-  config.given = call->given;
+  memcpy(config.given, call->given, sizeof config.given);
   if (config.dry_run) { return run_dry(call, &config); }
   signals_install();
   UNROLL_TRY(placement_new(call->comm, &where));

@@ -158,7 +158,8 @@ static unroll_config config_of(const char *out, ...)
     CHECK_OK(unroll_config_set(&config, name, va_arg(list, const char *)));
   }
   va_end(list);
-  config.given = 0; /* nothing was typed: with --resume all may come from the file */
+  memset(config.given, 0,
+         sizeof config.given); /* nothing was typed: with --resume all may come from the file */
   return config;
 }
 
@@ -478,7 +479,7 @@ static void check_resume_of(const char *text, const char *max_steps, int n, cons
     CHECK_ALL(trained(i % 2 == 0 ? most_ranks() : 1, 1, &part, text));
     part.overwrite = false;
     part.resume = true;
-    part.given = 0;
+    memset(part.given, 0, sizeof part.given);
     (void)unroll_config_set(&part, "max-steps", max_steps);
     CHECK_ALL(trained(i % 2 == 0 ? 1 : most_ranks(), 2, &part, text));
     CHECK_ALL(same_runs("whole.h5", "part.h5"));

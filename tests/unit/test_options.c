@@ -101,7 +101,7 @@ static const option_table *parse_table = &table;
 static const options_usage *parse_usage = &usage;
 
 static struct settings settings;
-static uint64_t given;
+static bool given[UNROLL_OPTIONS_MAX];
 static size_t n_operands;
 static const char **operands;
 static bool help;
@@ -109,6 +109,14 @@ static bool help;
 static unroll_status set(const char *name, const char *value)
 {
   return options_set(&table, name, value, &settings, NULL);
+}
+
+/* What was given, as bits. */
+static uint64_t bits_of(const bool *marks)
+{
+  uint64_t bits = 0;
+  for (size_t k = 0; k < 64; ++k) { bits |= (uint64_t)marks[k] << k; }
+  return bits;
 }
 
 /* Parse words given as one string, separated by single spaces. */
@@ -124,9 +132,9 @@ static unroll_status parse(const char *line)
   }
   memory_free(&operands);
   memset(&settings, 0, sizeof settings);
-  given = 0;
+  memset(given, 0, sizeof given);
   help = false;
-  return options_parse(parse_table, parse_usage, argc, argv, &settings, &given, &n_operands,
+  return options_parse(parse_table, parse_usage, argc, argv, &settings, given, &n_operands,
                        &operands, &help);
 }
 
@@ -313,11 +321,11 @@ static void test_set_name_of_other_programs_gives_the_one_here_or_none(void)
 
 static void test_set_marks_what_was_given(void)
 {
-  uint64_t bits = 1;
-  CHECK_OK(options_set(&table, "rate", "0.1", &settings, &bits));
-  CU_ASSERT_EQUAL(bits, 1 | 1 << RATE);
-  CHECK_FAILS(options_set(&table, "size", "x", &settings, &bits), UNROLL_ERR_ARG, "--size");
-  CU_ASSERT_EQUAL(bits, 1 | 1 << RATE);
+  bool marks[UNROLL_OPTIONS_MAX] = {true};
+  CHECK_OK(options_set(&table, "rate", "0.1", &settings, marks));
+  CU_ASSERT_EQUAL(bits_of(marks), 1 | 1 << RATE);
+  CHECK_FAILS(options_set(&table, "size", "x", &settings, marks), UNROLL_ERR_ARG, "--size");
+  CU_ASSERT_EQUAL(bits_of(marks), 1 | 1 << RATE);
 }
 
 /* -------------------------------------------------------------- formatting */
@@ -392,7 +400,7 @@ static void test_parse_takes_options_in_any_place(void)
     CU_ASSERT_EQUAL(settings.rate, 0.25);
     CU_ASSERT_STRING_EQUAL(settings.file, "x.txt");
     CU_ASSERT_EQUAL(settings.color, 1); /* a default */
-    CU_ASSERT_EQUAL(given, 1 << LOUD | 1 << SIZE | 1 << RATE | 1 << FILE_NAME);
+    CU_ASSERT_EQUAL(bits_of(given), 1 << LOUD | 1 << SIZE | 1 << RATE | 1 << FILE_NAME);
     CU_ASSERT_EQUAL(n_operands, 2);
     CU_ASSERT_STRING_EQUAL(operands[0], "a");
     CU_ASSERT_STRING_EQUAL(operands[1], "b");
@@ -482,13 +490,13 @@ static void test_parse_counts_the_operands(void)
 static void test_parse_failure_leaves_the_outputs(void)
 {
   CHECK_OK(parse("a b --loud"));
-  uint64_t bits = given;
+  const uint64_t bits = bits_of(given);
   const char **words = operands;
   char *argv[] = {(char[]){"--size"}, (char[]){"0"}, NULL};
   CHECK_FAILS(
-      options_parse(&table, &usage, 2, argv, &settings, &given, &n_operands, &operands, &help),
+      options_parse(&table, &usage, 2, argv, &settings, given, &n_operands, &operands, &help),
       UNROLL_ERR_ARG, "out of range");
-  CU_ASSERT_EQUAL(given, bits);
+  CU_ASSERT_EQUAL(bits_of(given), bits);
   CU_ASSERT_EQUAL(n_operands, 2);
   CU_ASSERT_PTR_EQUAL(operands, words);
   release();
