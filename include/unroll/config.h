@@ -71,6 +71,8 @@ typedef enum unroll_schedule {
   UNROLL_SCHEDULE_PLATEAU
 } unroll_schedule;
 
+typedef enum unroll_dropout { UNROLL_DROPOUT_STEP, UNROLL_DROPOUT_WINDOW } unroll_dropout;
+
 typedef enum unroll_log_format { UNROLL_LOG_SHORT, UNROLL_LOG_FULL } unroll_log_format;
 
 /* How often: every `count` of a unit; 0 is never. */
@@ -104,6 +106,9 @@ typedef struct unroll_config {
   unroll_bptt bptt;
   uint64_t steps;
   uint64_t stride; /* 0: as steps */
+  /* regularisation */
+  double dropout; /* probability; 0: off */
+  unroll_dropout dropout_kind;
   /* optimization */
   uint64_t batch;
   uint64_t epochs;

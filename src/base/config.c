@@ -204,6 +204,27 @@ static const option rows[] = {
              "many as --steps",
      .needs = "--bptt truncated"},
 
+    {.name = "dropout",
+     REAL(dropout),
+     .default_text = "0",
+     .low = 0,
+     .high = 0.95,
+     .heading = "Regularisation",
+     .others = "drop|dropout-rate|dropout-prob|p-dropout",
+     .help =
+         "in training, set each output of a layer, on its way to the layer above or to the output "
+         "layer, to zero with this probability, and divide the others by what is left of 1 "
+         "(Zaremba et al. 2014); 0: off"},
+    {.name = "dropout-kind",
+     CHOICE(dropout_kind),
+     .default_text = "step",
+     .choices = "step|window",
+     .heading = "Regularisation",
+     .others = "variational-dropout|variational|locked-dropout",
+     .help = "draw anew for each step, or the same for all steps of a window (variational: Gal and "
+             "Ghahramani 2016)",
+     .needs = "--dropout"},
+
     {.name = "batch",
      COUNT(batch),
      .default_text = "64",

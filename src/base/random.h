@@ -24,6 +24,7 @@ typedef enum random_purpose {
   RANDOM_CUT = 5,       /* randomized BPTT: i = epoch, j = position of the step behind the cut */
   RANDOM_SYNTHETIC = 6, /* tokens of `unroll bench`: i = sequence, j = position */
   RANDOM_TANGENT = 7,   /* first vectors of `unroll gradflow`: i = position, j = hidden unit */
+  RANDOM_DROPOUT = 8,   /* masks: i = update and layer, j = global sequence and step */
 } random_purpose;
 
 static inline uint64_t random_mix(uint64_t z)

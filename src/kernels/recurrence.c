@@ -251,6 +251,25 @@ void recurrence_forward(const recurrence *r)
   }
 }
 
+void state_panels_copy(const state_rows *r)
+{
+  const size_t stride = state_panels_stride(r->panel_T, r->B), nr = kernels()->nr;
+  const size_t in_shard = r->B / r->shards, panels = panel_count(r->H);
+
+#pragma omp parallel for collapse(2) schedule(static) default(none)                                \
+    shared(r, stride, nr, in_shard, panels)
+  for (size_t t = 0; t < r->T; ++t) {
+    for (size_t b = 0; b < r->B; ++b) {
+      const unroll_real *row = r->h + (t * r->B + b) * r->ld;
+      const size_t at = (b / in_shard * (r->panel_T + 1) + r->slot + t) * in_shard + b % in_shard;
+      for (size_t p = 0; p < panels; ++p) {
+        const size_t width = panel_width(r->H, p);
+        memcpy(r->state_panels + p * stride + at * width, row + p * nr, width * sizeof *row);
+      }
+    }
+  }
+}
+
 void recurrence_zero_state(const recurrence *r, size_t slot, size_t b)
 {
   const size_t in_shard = r->B / r->shards;

@@ -99,6 +99,20 @@ typedef struct recurrence {
 /** Slots 1..T of h from slot 0. Opens a region. */
 void recurrence_forward(const recurrence *r);
 
+/**
+ * Rows (T, B) of h, from slot `slot` on, into state panels of T `panel_T`, for B sequences in so many shards. Opens a
+ * region.
+ */
+typedef struct state_rows {
+  size_t T, B, H, shards;
+  const unroll_real *h; /* the first row of that slot */
+  size_t ld, slot;
+  unroll_real *state_panels;
+  size_t panel_T;
+} state_rows;
+
+void state_panels_copy(const state_rows *r);
+
 /** Set the states of one sequence in a slot to zero, in h, c and the state panels. */
 void recurrence_zero_state(const recurrence *r, size_t slot, size_t b);
 

@@ -49,7 +49,7 @@ void head_forward(head *o, network_span span, const layer *top, const int32_t *y
                             .W = params->values + W_qh->offset,
                             .ld_W = W_qh->ld,
                             .bias = params->values + b_q->offset,
-                            .h = top->h + (span.scored + 1) * slot,
+                            .h = top->output + (span.scored + 1) * slot,
                             .ld = top->ld,
                             .y = y + span.scored * B,
                             .scale = (unroll_real)scale,
@@ -72,7 +72,7 @@ unroll_status head_backward(const head *o, network_span span, const layer *top,
                           .source = GRADIENT_PANELS,
                           .dZ = o->O,
                           .T = span.end - span.scored,
-                          .state_panels = top->state_panels,
+                          .state_panels = top->output_panels,
                           .slot = span.scored + 1};
   return sink_add_product(sink, &p);
 }

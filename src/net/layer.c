@@ -54,6 +54,10 @@ static unroll_status start_backward(layer *l)
   UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, l->params->shape.H),
                               "hidden states", &l->state_panels));
   UNROLL_TRY(memory_new(size->B, sizeof *l->panel_row, "panel rows", &l->panel_row));
+  if (size->dropout) {
+    UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, l->params->shape.H),
+                                "hidden states", &l->dropped_panels));
+  }
   if (size->per_shard) {
     UNROLL_TRY(memory_new_reals(size->B * l->ld_deltas, "hidden gradients", &l->after));
   }
@@ -82,11 +86,14 @@ unroll_status layer_init(const unroll_params *params, size_t number, const netwo
   UNROLL_TRY(start_weights(l));
   UNROLL_TRY(memory_new_reals(states, "hidden states", &l->h));
   if (l->cell->memory) { UNROLL_TRY(memory_new_reals(states, "hidden states", &l->c)); }
+  if (size->dropout) { UNROLL_TRY(memory_new_reals(states, "hidden states", &l->dropped)); }
   if (l->cell->kept > 0 && (size_has_backward(size) || size->keep_gates)) {
     UNROLL_TRY(
         memory_new_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
   }
   if (size_has_backward(size)) { UNROLL_TRY(start_backward(l)); }
+  l->output = l->h;
+  l->output_panels = l->state_panels;
 
 cleanup:
   return st;
@@ -94,6 +101,8 @@ cleanup:
 
 void layer_destroy(layer *l)
 {
+  memory_free(&l->dropped_panels);
+  memory_free(&l->dropped);
   memory_free(&l->bypass);
   memory_free(&l->dc);
   memory_free(&l->after);
@@ -173,7 +182,7 @@ size_t layer_input_ld(const layer *l)
 layer_input layer_project_input(const layer *l, const layer *below, size_t T, unroll_real *rows)
 {
   const size_t B = l->size.B;
-  linear(T * B, l->params->shape.H, input_rows(l), below->h + B * below->ld, below->ld,
+  linear(T * B, l->params->shape.H, input_rows(l), below->output + B * below->ld, below->ld,
          l->below_forward, rows, layer_input_ld(l));
   return (layer_input){rows, layer_input_ld(l), NULL};
 }
@@ -193,6 +202,38 @@ void layer_apply_mask(layer *l, size_t T, const int32_t *y)
   for (size_t n = 0; n < T * r.B; ++n) {
     if (y[n] < 0) { recurrence_zero_state(&r, n / r.B + 1, n % r.B); }
   }
+}
+
+/* -------------------------------------------------------------------- dropout */
+
+void layer_drop(layer *l, const dropout *how, size_t T)
+{
+  l->output = how->p > 0.0 ? l->dropped : l->h;
+  l->output_panels = how->p > 0.0 ? l->dropped_panels : l->state_panels;
+  if (how->p == 0.0) { return; }
+
+  const size_t H = l->params->shape.H, B = l->size.B, slot = B * l->ld;
+  const dropout_rows rows = {how, l->number, T, B, H, l->ld, l->h + slot, l->dropped + slot};
+  const state_rows panels = {.T = T,
+                             .B = B,
+                             .H = H,
+                             .shards = l->size.shards,
+                             .h = rows.to,
+                             .ld = l->ld,
+                             .slot = 1,
+                             .state_panels = l->dropped_panels,
+                             .panel_T = l->size.T};
+  dropout_run(&rows);
+  if (l->dropped_panels != NULL) { state_panels_copy(&panels); }
+}
+
+void layer_drop_backward(const layer *l, const dropout *how, network_span span, unroll_real *dh)
+{
+  dropout at = *how;
+  const dropout_rows rows = {
+      &at, l->number, span.end - span.begin, l->size.B, l->params->shape.H, l->ld, dh, dh};
+  at.step += span.begin;
+  if (how->p > 0.0) { dropout_run(&rows); }
 }
 
 /* ------------------------------------------------------------------- backward */
@@ -255,7 +296,7 @@ unroll_status layer_backward_input(const layer *l, const layer *below, network_s
                           .dZ = d.rows,
                           .ld_dZ = d.ld,
                           .T = T,
-                          .state_panels = below->state_panels,
+                          .state_panels = below->output_panels,
                           .slot = span.begin + 1};
   UNROLL_TRY(sink_add_product(sink, &p));
   linear(T * l->size.B, input_rows(l), l->params->shape.H, d.rows, d.ld, l->below_backward, dh,

@@ -7,6 +7,7 @@
  *
  * State of a sequence: h; of a cell with memory h and c (params_states vectors).
  */
+#include "kernels/dropout.h"
 #include "net/embedding.h"
 
 typedef struct layer {
@@ -23,7 +24,9 @@ typedef struct layer {
       deltas; /* (T, B, ld_deltas): saved by the forward pass, then deltas; NULL: the cell saves nothing */
   unroll_real *state_panels; /* copy of h for the weight gradients (kernels/recurrence.h) */
   uint32_t *panel_row;       /* (B) */
-  unroll_real *after;        /* (B, ld_deltas) deltas of the step after a chunk; per_shard only */
+  unroll_real *dropped, *dropped_panels; /* h and state_panels after dropout; size.dropout only */
+  const unroll_real *output, *output_panels; /* what is passed upwards: of both pairs one */
+  unroll_real *after; /* (B, ld_deltas) deltas of the step after a chunk; per_shard only */
   unroll_real *dc,
       *bypass; /* (B, ld) gradients that pass that boundary without a product (cell.h) */
 } layer;
@@ -44,6 +47,12 @@ layer_input layer_project_input(const layer *l, const layer *below, size_t T, un
 
 /** The states of the first T steps. */
 void layer_forward(layer *l, layer_input input, size_t T);
+
+/** Dropout of the output of the first T steps, or none with p 0. After layer_forward and layer_apply_mask. */
+void layer_drop(layer *l, const dropout *how, size_t T);
+
+/** dL/dh of a span from dL/d(output), dh (T, B, ld), in place. */
+void layer_drop_backward(const layer *l, const dropout *how, network_span span, unroll_real *dh);
 
 /**
  * Set the states to zero where y (T, B) is below 0, behind the end of a sequence: they neither grow nor enter a

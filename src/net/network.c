@@ -120,6 +120,7 @@ void network_forward(network *net, size_t T)
                                : layer_project_input(l, l - 1, T, net->from_below);
     layer_forward(l, input, T);
     if (net->masked) { layer_apply_mask(l, T, net->y); }
+    layer_drop(l, &net->dropout, T);
   }
 }
 
@@ -143,6 +144,7 @@ static unroll_status backward(network *net, network_span span, const gradient_si
   for (size_t i = L; i-- > 0;) {
     layer *l = &net->layers[i];
     const size_t turn = (L - 1 - i) % 2; /* the two buffers take turns from layer to layer */
+    layer_drop_backward(l, &net->dropout, span, net->dh[turn]);
     const layer_deltas d = layer_backward(l, span, net->dh[turn], last, poll);
     if (i == 0) {
       embedding_backward(&net->embedding, T, net->x + span.begin * net->size.B, d.rows, d.ld, sink);

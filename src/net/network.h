@@ -6,7 +6,7 @@
  * in `shards` shards. Allocated once; a step allocates nothing.
  *
  *   network_pack       pack the weights: after every change of the parameters
- *   x, y               filled by the caller, time-major (T, B)
+ *   x, y, dropout      filled by the caller; x and y time-major (T, B)
  *   network_forward    states of every layer, steps 1..T, from slot 0
  *   network_output     nll of every token; dO, dH of the top layer when training
  *   network_backward   the gradient, output layer first
@@ -24,6 +24,8 @@ typedef struct network {
   network_size size;
   int32_t *x, *y; /* (T, B); y below 0: no token, and the state there is zero */
   bool masked;    /* y is below 0 somewhere: sequences of unequal lengths */
+  dropout
+      dropout; /* of the output of every layer; p is 0 where size.dropout is not set, and in scoring */
 
   embedding embedding;
   layer *layers; /* (L) */

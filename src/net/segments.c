@@ -75,6 +75,7 @@ static size_t segment_steps(const segments *s, size_t k)
 /* The states of segment k from the carried one. */
 static void forward_segment(segments *s, size_t k, token_source source)
 {
+  s->net->dropout.step = k * s->net->size.T;
   source.fill(source.context, k * s->net->size.T, segment_steps(s, k), s->net->x, s->net->y);
   network_forward(s->net, segment_steps(s, k));
 }

@@ -104,6 +104,7 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .shards = shards,
                              .group = group,
                              .window = longest * batch,
+                             .dropout = config->dropout > 0.0,
                              .per_shard = longest > chunk,
                              .gradient = comm_team_segment(s->team, s->team->rank),
                              .rows = s->ranks > 1 ? s->rows : NULL};
@@ -479,6 +480,11 @@ unroll_status step_run(stepper *s, const piece *p, const text_source *text, doub
 
   *out = (step_outcome){0};
   s->net->masked = text->ragged;
+  s->net->dropout = (dropout){.p = s->config->dropout,
+                              .per_step = s->config->dropout_kind == UNROLL_DROPOUT_STEP,
+                              .seed = s->config->seed,
+                              .update = update,
+                              .first = text->cut.first};
   forward(s, p, source);
   UNROLL_TRY(backward(s, p, source));
   if (flags.set != NULL) { flags.set(flags.context, out->flags); }

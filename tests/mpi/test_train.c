@@ -313,6 +313,18 @@ static void test_contract_odd_sizes(void)
   check_contract(&config, text_of(1200));
 }
 
+/* Masks of both kinds, in windows and in segments. */
+static void test_contract_dropout(void)
+{
+  unroll_config config =
+      config_of("x.h5", "layers", "2", "dropout", "0.3", "max-steps", "12", NULL);
+  check_contract(&config, text_of(1200));
+  config = config_of("x.h5", "cell", "lstm", "bptt", "full", "dropout", "0.2", "dropout-kind",
+                     "window", "max-steps", "2", NULL);
+  config.steps = 64; /* the default: not for full BPTT */
+  check_contract(&config, text_of(2400));
+}
+
 /* ---------------------------------------------------------------- strategies */
 
 /* Most tokens of an update, from a report for each; without a file, on ranks other than 0, none. */
@@ -498,6 +510,13 @@ static void test_resume_equals_not_stopping(void)
   unroll_config config =
       config_of("x.h5", "schedule", "cosine", "warmup", "3", "epochs", "2", "layers", "2", NULL);
   check_resume("0", sizeof cuts / sizeof cuts[0], cuts, &config);
+}
+
+static void test_resume_of_dropout(void)
+{
+  static const int cuts[] = {13, 20};
+  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", NULL);
+  check_resume("27", 2, cuts, &config);
 }
 
 static void test_resume_of_a_random_partition(void)
@@ -996,6 +1015,7 @@ int main(int argc, char **argv)
       {"contract: random, words, two layers, momentum", test_contract_random_words_two_layers},
       {"contract: ReLU, bytes, gradient descent", test_contract_relu_sgd_bytes},
       {"contract: odd sizes", test_contract_odd_sizes},
+      {"contract: dropout", test_contract_dropout},
       {"contract: full, streams", test_contract_full_streams},
       {"contract: full, segments", test_contract_full_in_segments},
       {"contract: full, lines and paragraphs", test_contract_full_lines_and_paragraphs},
@@ -1006,6 +1026,7 @@ int main(int argc, char **argv)
       {"contract: three ranks", test_contract_three_ranks_repeat_themselves},
       {"shards that cannot be shared", test_ranks_that_cannot_share_the_shards_are_refused},
       {"resume equals not stopping", test_resume_equals_not_stopping},
+      {"resume: dropout", test_resume_of_dropout},
       {"resume: random partition", test_resume_of_a_random_partition},
       {"resume: randomized", test_resume_of_randomized_pieces},
       {"resume: full", test_resume_of_full_sequences},

@@ -58,7 +58,7 @@ refused --hiden 'nearest is --hidden' -- train text --hiden 12
 refused --hid 'nearest is --hidden' -- train text --hid 12
 refused --learning-rate 'here it is --lr' -- train text --learning-rate 1e-3
 refused --batch_size 'here it is --batch' -- train text --batch_size 32
-refused --dropout '--help lists the options' -- train text --dropout 0.5
+refused --gpu '--help lists the options' -- train text --gpu 0.5
 refused --prompt 'here it is --prime' -- sample good.h5 --prompt the
 refused --hidden 'needs a value' -- train text --hidden
 refused --letters 'takes no value' -- train text --letters=yes

@@ -52,7 +52,11 @@ typedef struct problem {
   int32_t *x, *y; /* (n, B) */
   bool masked;    /* some y are below 0 */
   bool sparse;    /* keep a list of touched rows; else none, however large V */
+  dropout how;
 } problem;
+
+/* Of every problem; p is 0 but in the tests of dropout. */
+static dropout held;
 
 static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size_t shards, size_t n)
 {
@@ -63,6 +67,7 @@ static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size
                .shards = shards,
                .n = n,
                .of = of,
+               .how = held,
                .x = test_alloc(n * B, sizeof *p.x),
                .y = test_alloc(n * B, sizeof *p.y)};
   CHECK_OK(kernels_start());
@@ -134,11 +139,14 @@ static worker worker_new(const problem *p, cut c, size_t longest, size_t r, size
                              .shards = shards,
                              .group = shard_tree_group(p->shards),
                              .window = p->sparse ? longest * p->B : longest * p->B + p->V,
+                             .dropout = p->how.p > 0.0,
                              .per_shard = longest > chunk};
   w.sums = test_alloc(shards, sizeof *w.sums);
   CHECK_OK(network_new(p->params, &size, &w.net));
   w.state = test_alloc(network_state_size(w.net), sizeof *w.state);
   w.net->masked = p->masked;
+  w.net->dropout = p->how;
+  w.net->dropout.first = w.first;
   CU_ASSERT(w.net->embedding.sparse == p->sparse);
   if (size.per_shard) { CHECK_OK(segments_new(w.net, longest, &w.segments)); }
   network_pack(w.net);
@@ -299,7 +307,8 @@ static double loss_of(network *net, const problem *p, const unroll_real *state, 
 static void compare_with_differences(const problem *p, const unroll_real *gradient,
                                      const unroll_real *state, size_t scored)
 {
-  const network_size size = {.T = p->n, .chunk = p->n, .B = p->B, .shards = 1, .group = 1};
+  const network_size size = {
+      .T = p->n, .chunk = p->n, .B = p->B, .shards = 1, .group = 1, .dropout = p->how.p > 0.0};
   network *net = NULL;
   double worst = 0.0;
   int threads = omp_get_max_threads();
@@ -307,6 +316,7 @@ static void compare_with_differences(const problem *p, const unroll_real *gradie
   omp_set_num_threads(1); /* thousands of tiny passes: regions would cost more than the work */
   CHECK_OK(network_new(p->params, &size, &net));
   net->masked = p->masked;
+  net->dropout = p->how;
   for (size_t k = 0; k < p->params->n_tensors; ++k) {
     const unroll_tensor *t = &p->params->tensors[k];
     for (size_t e = 0; e < t->rows * t->cols; ++e) {
@@ -738,6 +748,64 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
   }
 }
 
+/* -------------------------------------------------------------------- dropout */
+
+/* The same with masks of both kinds: the same ones in all passes of a test, whoever draws them; with these, no ReLU is
+ * so near its kink that a difference steps over it. */
+static void with_dropout(void (*test)(void))
+{
+  held = (dropout){.p = 0.3, .per_step = true, .seed = 3, .update = 8};
+  test();
+  held.per_step = false;
+  test();
+  held = (dropout){0};
+}
+
+static void test_dropout_recomputation_and_threads_change_no_bit(void)
+{
+  with_dropout(test_recomputation_and_threads_change_no_bit);
+}
+
+static void test_dropout_ranks_compose_to_the_same_bits(void)
+{
+  with_dropout(test_ranks_compose_to_the_same_bits);
+}
+
+static void test_dropout_full_gradient_is_the_derivative(void)
+{
+  with_dropout(test_full_gradient_is_the_derivative);
+}
+
+static void test_dropout_full_equals_the_window(void)
+{
+  with_dropout(test_full_equals_the_window_that_holds_the_sequence);
+}
+
+static void test_dropout_stride_is_the_derivative_of_the_scored_losses(void)
+{
+  with_dropout(test_stride_is_the_derivative_of_the_scored_losses);
+}
+
+/* Without dropout in scoring, with it in the next window: what was dropped before leaves no trace. */
+static void test_dropout_can_be_turned_off_and_on(void)
+{
+  problem p = problem_new(7, 9, 2, KIND_TANH, 4, 2, 12);
+  worker plain = worked(&p, (cut){WHOLE, WHOLE});
+  p.how = (dropout){.p = 0.3, .per_step = true, .seed = 3, .update = 5};
+  worker both = worked(&p, (cut){WHOLE, WHOLE}), dropped = worked(&p, (cut){WHOLE, WHOLE});
+  CU_ASSERT(!same_bits(&plain, &both));
+  for (int on = 0; on < 2; ++on) {
+    both.net->dropout.p = on ? p.how.p : 0.0;
+    network_reset(both.net);
+    run_piece(&both, 0, 0, p.n);
+    CU_ASSERT(same_bits(on ? &dropped : &plain, &both));
+  }
+  worker_free(&dropped);
+  worker_free(&both);
+  worker_free(&plain);
+  problem_free(&p);
+}
+
 static void test_real_is_the_type_of_this_build(void)
 {
   CU_ASSERT_EQUAL(sizeof(unroll_real), expected_width);
@@ -755,14 +823,20 @@ int main(int argc, char **argv)
       {"behind an end: overflow", test_what_overflows_behind_an_end_is_not_seen},
       {"touched rows: the same bits", test_touched_rows_alone_give_the_same_bits},
       {"lengths of segments", test_segments_hold_whole_chunks_and_grow_as_the_square_root},
+      {"dropout: recomputation, threads", test_dropout_recomputation_and_threads_change_no_bit},
+      {"dropout: ranks", test_dropout_ranks_compose_to_the_same_bits},
+      {"dropout: off and on", test_dropout_can_be_turned_off_and_on},
       /* but for rounding: in double */
       {"full: differences", test_full_gradient_is_the_derivative},
       {"full: one window", test_full_equals_the_window_that_holds_the_sequence},
       {"randomized: all cuts", test_randomized_over_all_cuts_is_the_full_gradient},
       {"stride: differences", test_stride_is_the_derivative_of_the_scored_losses},
       {"masked: sum of the sequences", test_masked_gradient_is_the_sum_of_the_sequences},
+      {"dropout: differences", test_dropout_full_gradient_is_the_derivative},
+      {"dropout: one window", test_dropout_full_equals_the_window},
+      {"dropout: stride", test_dropout_stride_is_the_derivative_of_the_scored_losses},
   };
-  const size_t exact = 9;
+  const size_t exact = 12;
   const int is_double = argc == 2 && strcmp(argv[1], "double") == 0;
   expected_width = is_double ? 8 : 4;
   if (argc != 2 || (!is_double && strcmp(argv[1], "float") != 0)) { return EXIT_FAILURE; }

@@ -314,7 +314,7 @@ static void test_set_name_of_other_programs_gives_the_one_here_or_none(void)
   CHECK_FAILS(set("size_limit", "1"), UNROLL_ERR_ARG, "here it is --size-limit");
   CHECK_FAILS(set("learning-rates", "1"), UNROLL_ERR_ARG,
               "no option --learning-rates; --help lists the options");
-  CHECK_FAILS(set("dropout", "1"), UNROLL_ERR_ARG, "no option --dropout; --help lists");
+  CHECK_FAILS(set("gpu", "1"), UNROLL_ERR_ARG, "no option --gpu; --help lists");
   CHECK_FAILS(set("", "1"), UNROLL_ERR_ARG, "--help lists");
   CHECK_FAILS(set("", "1"), UNROLL_ERR_ARG, "no option --;");
 }

@@ -1,0 +1,40 @@
+#ifndef KERNELS_DROPOUT_H
+#define KERNELS_DROPOUT_H
+
+/*
+ * Dropout of what a layer passes upwards, never of what it passes to its own next step:
+ *
+ *   out_t = keep_t * h_t / (1 - p)      keep 0 with probability p, else 1, for each unit by itself
+ *
+ * (Srivastava et al. 2014; of a recurrent network's vertical connections: Zaremba, Sutskever and Vinyals 2014; the
+ * same mask for all steps of a window: Gal and Ghahramani 2016.)
+ *
+ * A mask is a function of (seed, update, layer, global sequence, step, unit) alone, so no bit depends on ranks,
+ * shards or threads, and the backward pass draws it again instead of keeping it. p is rounded to a multiple of 2^-16,
+ * and 1 - p is the probability as rounded: the mean of keep / (1 - p) is 1.
+ */
+#include "kernels/recurrence.h"
+#include <stdbool.h>
+
+typedef struct dropout {
+  double p;      /* 0: off */
+  bool per_step; /* else one mask for all steps of a window */
+  uint64_t seed;
+  uint64_t update; /* below 2^56 */
+  size_t first;    /* global sequence of b = 0; below 2^24 */
+  size_t step;     /* of t = 0, counted from the first of the piece of text; below 2^40 */
+} dropout;
+
+/* Rows (T, B) of n elements and a layer's number, below 2^8. */
+typedef struct dropout_rows {
+  const dropout *how;
+  size_t layer;
+  size_t T, B, n, ld;
+  const unroll_real *from;
+  unroll_real *to; /* may be `from` */
+} dropout_rows;
+
+/** to = keep * from / (1 - p). Opens a region. */
+void dropout_run(const dropout_rows *r);
+
+#endif
