@@ -67,6 +67,15 @@ unroll_status cli_print_json(struct json_t *object, bool bad);
 /* Where the ranks run: comm/placement.h. */
 struct placement;
 
+/**
+ * From now on no control character of a name, a token or an option reaches a terminal: it is shown as \u001b. What goes
+ * to a file or a pipe stays as it is.
+ */
+void terminal_protect(void);
+
+/** A control sequence of our own, to a stream that is a terminal. */
+void terminal_control(FILE *stream, const char *sequence);
+
 /** Print version, ranks, threads, hosts and libraries to standard error, and placement advice. Rank 0. */
 void banner_show(const struct placement *where);
 

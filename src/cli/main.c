@@ -279,7 +279,7 @@ int main(int argc, char **argv)
 
   sigpipe_before = signal(SIGPIPE, SIG_IGN); /* a closed pipe is a failed write: all ranks leave */
   (void)signal(SIGXFSZ, SIG_IGN); /* a file as large as ulimit -f lets it be: as on a full disk */
-  (void)setvbuf(stdout, NULL, _IOLBF, 0);
+  terminal_protect();
   if (argc < 2) {
     if (first) { print_usage(stderr); }
     return unroll_status_exit(UNROLL_ERR_ARG);

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "comm/launcher.h"
 #include "runfile/keep.h"
 
 #include <inttypes.h>
@@ -31,7 +32,7 @@ void progress_start(progress *p, const struct placement *where, unroll_log_forma
 static void clear_line(progress *p)
 {
   if (p->shown) {
-    (void)fprintf(stderr, CLEAR_LINE);
+    terminal_control(stderr, CLEAR_LINE);
     p->shown = false;
   }
 }
@@ -76,7 +77,8 @@ static void draw_line(progress *p, const unroll_progress *now)
 
   if (time - p->drawn < REFRESH_SECONDS) { return; }
   format_line(now, sizeof line, line);
-  (void)fprintf(stderr, "%s%.*s", CLEAR_LINE, PROGRESS_COLUMNS, line);
+  terminal_control(stderr, CLEAR_LINE);
+  (void)fprintf(stderr, "%.*s", PROGRESS_COLUMNS, line);
   (void)fflush(stderr);
   p->drawn = time;
   p->shown = true;
@@ -235,22 +237,6 @@ void progress_tell(void *context, const unroll_progress *now)
   "again with --resume. mpirun finds a lost host within 10 s with --mca oob_tcp_keepalive_time 5 " \
   "--mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3"
 
-/* Is the parent of this process Open MPI's mpirun? It is on the host where that runs. */
-static bool is_child_of_mpirun(pid_t parent)
-{
-  static const char *const names[] = {"mpirun", "mpiexec", "orterun", "prterun"};
-  char path[64], name[64] = "";
-  (void)snprintf(path, sizeof path, "/proc/%ld/comm", (long)parent);
-  FILE *f = fopen(path, "r");
-  if (f == NULL) { return false; }
-  if (fgets(name, sizeof name, f) != NULL) { name[strcspn(name, "\n")] = '\0'; }
-  (void)fclose(f);
-  for (size_t i = 0; i < sizeof names / sizeof names[0]; ++i) {
-    if (strcmp(name, names[i]) == 0) { return true; }
-  }
-  return false;
-}
-
 /*
  * End this process and ask the launcher to end the others. Any launcher does when a process ends with status 1, but
  * mpirun (4.1.4) first waits for an answer from a lost host, for more than 14 minutes. The second of two SIGTERM within
@@ -259,11 +245,12 @@ static bool is_child_of_mpirun(pid_t parent)
 static void end_job(void)
 {
   const struct timespec second = {.tv_sec = 1};
-  const pid_t parent = getppid();
-  if (is_child_of_mpirun(parent)) {
-    (void)kill(parent, SIGTERM);
+  const bool by_mpirun = launcher_find().kind == LAUNCHER_OPENMPI;
+  const pid_t mpirun = by_mpirun ? (pid_t)launcher_process() : 0;
+  if (mpirun > 0) {
+    (void)kill(mpirun, SIGTERM);
     (void)nanosleep(&second, NULL);
-    (void)kill(parent, SIGTERM);
+    (void)kill(mpirun, SIGTERM);
   }
   _exit(unroll_status_exit(UNROLL_ERR_MPI));
 }
@@ -271,18 +258,17 @@ static void end_job(void)
 void progress_stuck(void *context, const char *line, bool over)
 {
   static bool advised; /* of the watchdog's thread */
-  const char *clear = isatty(STDERR_FILENO) == 1 ? CLEAR_LINE : "";
   (void)context;
 
+  if (isatty(STDERR_FILENO) == 1) { terminal_control(stderr, CLEAR_LINE); }
   if (over) {
-    (void)fprintf(
-        stderr,
-        "%sunroll: error: %s: --wait-limit is reached, the job ends; the last checkpoint is "
-        "safe, the same command with --resume goes on\n",
-        clear, line);
+    (void)fprintf(stderr,
+                  "unroll: error: %s: --wait-limit is reached, the job ends; the last checkpoint "
+                  "is safe, the same command with --resume goes on\n",
+                  line);
     end_job();
   }
-  (void)fprintf(stderr, "%sunroll: warning: %s%s\n", clear, line, advised ? "" : ". " ADVICE);
+  (void)fprintf(stderr, "unroll: warning: %s%s\n", line, advised ? "" : ". " ADVICE);
   advised = true;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * Innermost first, as a launcher's helpers on other hosts are often started by the one below: srun. In a
@@ -57,6 +58,38 @@ launcher launcher_find(void)
   by.processes = size != NULL ? strtol(size, NULL, 10) : 1;
   by.first = rank == NULL || strcmp(rank, "0") == 0;
   return by;
+}
+
+/* Name and parent of a process, where the system says so. */
+static bool look(long process, char name[64], long *parent)
+{
+  char path[64], line[512] = "";
+  (void)snprintf(path, sizeof path, "/proc/%ld/stat", process);
+  FILE *f = fopen(path, "r");
+  if (f == NULL) { return false; }
+  line[fread(line, 1, sizeof line - 1, f)] = '\0';
+  (void)fclose(f);
+  const char *rest = strrchr(line, ')'); /* the name may hold anything */
+  return sscanf(line, "%*d (%63[^)]", name) == 1 && rest != NULL &&
+         sscanf(rest + 1, " %*c %ld", parent) == 1;
+}
+
+/* Scripts and wrappers between a launcher and its process, at most. */
+#define GENERATIONS 16
+
+long launcher_process(void)
+{
+  static const char *const names[] = {"mpirun", "mpiexec", "orterun", "prterun"};
+  char name[64];
+  long process = (long)getppid(), parent = 0;
+
+  for (int i = 0; i < GENERATIONS && process > 1 && look(process, name, &parent); ++i) {
+    for (size_t k = 0; k < sizeof names / sizeof names[0]; ++k) { /* also mpiexec.hydra */
+      if (strncmp(name, names[k], strlen(names[k])) == 0) { return process; }
+    }
+    process = parent;
+  }
+  return 0;
 }
 
 void launcher_prepare_alone(void)

@@ -31,6 +31,12 @@ typedef struct launcher {
 launcher launcher_find(void);
 
 /**
+ * The process of the mpirun or mpiexec that has started this one, itself or through a script; 0: it runs on another host,
+ * or there is none.
+ */
+long launcher_process(void);
+
+/**
  * Before MPI_Init, of a process that nobody launched: Open MPI 4 keeps the folders of all such processes of a user in one
  * place (TMPDIR), where one that ends removes what another has just made and is about to use; the other's MPI_Init then
  * fails (open-mpi/ompi issue 8510). A process alone has nothing to put there, so it does without, unless the user says
