@@ -27,9 +27,9 @@ static unroll_status check_file(const h5_file *file, guarded *what)
   struct stat info = {0};
   int fd = open(file->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* a pipe would wait for a writer */
 
-  if (fd < 0 || fstat(fd, &info) != 0) {
-    st =
-        unroll_fail(file->failure, "%s: cannot open the run file: %s", file->path, strerror(errno));
+  if (fd < 0 || fstat(fd, &info) != 0) { /* ENXIO: a socket */
+    st = unroll_fail(file->failure, "%s: cannot open the run file: %s", file->path,
+                     errno == ENXIO ? "it is no regular file" : strerror(errno));
     goto cleanup;
   }
   if (!S_ISREG(info.st_mode)) {

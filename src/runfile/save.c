@@ -378,5 +378,5 @@ cleanup:
 int runfile_exists(const char *path)
 {
   struct stat info = {0};
-  return stat(path, &info) == 0 && S_ISREG(info.st_mode);
+  return stat(path, &info) == 0;
 }

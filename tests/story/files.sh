@@ -128,10 +128,36 @@ refused round.h5 links -- ../text -o round.h5
 cd ..
 
 # ------------------------------------------------------- what is no file at all
+# Told at once, by every command that reads a run file or writes a file, never waited for.
+mkdir odd && cd odd || exit 1
+cp ../text text
+trains text -o good.h5 || fail "no run file"
 mkfifo pipe.h5
-check "a pipe is no run file" quiet 2 timeout 20 "$unroll" info pipe.h5
-check "it says so" grep -q 'pipe.h5: .*no regular file' err
-rm pipe.h5
+mkdir folder.h5
+ln -s pipe.h5 link.h5
+python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket.h5")' || mkfifo socket.h5
+rm -f out err
+find . -type f -exec cksum {} + >../before
+says() { # says COMMAND...
+  check "$*" quiet 2 timeout -k 5 20 "$unroll" "$@"
+  check "$*: says so: $(cat err)" grep -qE '(pipe|folder|link|socket).h5: .*(regular file|[Ii]s a (folder|directory))' err
+}
+for odd in folder.h5 link.h5 socket.h5; do
+  says info $odd
+  says train --resume -o $odd
+  says train text -o $odd --overwrite
+done
+for command in 'info pipe.h5' 'info --finished pipe.h5' 'info --verify pipe.h5' 'eval pipe.h5 text' 'sample pipe.h5' \
+  'compare good.h5 pipe.h5' 'export pipe.h5 --csv new' 'export good.h5 --csv pipe.h5 --overwrite' 'gradflow pipe.h5 text' \
+  'train --resume -o pipe.h5' 'train text --resume -o pipe.h5' 'train text --init-from pipe.h5'; do
+  # shellcheck disable=SC2086 # words
+  says $command
+done
+check "a device" quiet 2 timeout -k 5 20 "$unroll" info /dev/zero
+check "says so: $(cat err)" grep -q '/dev/zero: .*regular file' err
+rm -f out err
+check "nothing is written" diff ../before <(find . -type f -exec cksum {} +)
+cd ..
 mkfifo pipe.jsonl
 refused pipe.jsonl 'no regular file' -- text -o pipe.h5 --overwrite
 

@@ -776,6 +776,8 @@ static void test_check_output_where_no_file_can_be_is_refused(void)
   (void)rmdir(path);
   (void)mkfifo(path, 0666);
   CHECK_FAILS(runfile_check_output(path, 1), UNROLL_ERR_INPUT, "regular");
+  CU_ASSERT(runfile_exists(path)); /* whoever reads it will say what it is */
+  (void)unlink(path);
   CU_ASSERT_FALSE(runfile_exists(path));
   CHECK_FAILS(runfile_check_output("", 1), UNROLL_ERR_INPUT, "name");
 }
