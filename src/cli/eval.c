@@ -124,6 +124,12 @@ static unroll_status run(const cli_call *call)
   } else if (root) {
     print_score(s->per_line ? stderr : stdout, &score);
   }
+  if (!isfinite(score.loss)) { /* the same on all ranks */
+    st = unroll_fail(UNROLL_ERR_DIVERGED,
+                     "%s: the loss of the text is not finite: weights so large have diverged; its "
+                     "best model or an older checkpoint (--keep) may be good",
+                     call->operands[0]);
+  }
 
 cleanup:
   json_decref(lines.array);

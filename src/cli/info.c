@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "cli/cli.h"
+#include "net/params.h"
 #include "runfile/diagnostics.h"
 #include "runfile/schema.h"
 
@@ -94,6 +95,7 @@ static json_t *pack_model(const run *r, const char *weights_sha256, bool *bad)
   json_put(object, "layers", json_count(r->params->shape.L), bad);
   json_put(object, "parameters", json_count(r->params->n_real), bad);
   json_put(object, "weights_sha256", json_text(weights_sha256), bad);
+  json_put(object, "weights_finite", json_boolean(params_are_finite(r->params)), bad);
   return object;
 }
 
@@ -323,6 +325,10 @@ static void print_model(const char *path, const run *r, const char *weights_sha2
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
                p->shape.H, name_of_units(&p->shape), p->shape.V, p->n_real);
   (void)printf("weights: SHA-256 %s\n", weights_sha256);
+  if (!params_are_finite(p)) {
+    (void)printf("weights: not all are finite, as the run has diverged: eval, sample and train "
+                 "refuse them\n");
+  }
 }
 
 static void print_metrics(const run *r)

@@ -15,7 +15,14 @@ check "and leaves no run file" [ ! -e plain.h5 ]
 # A checkpoint is good if the step from it had a finite loss. That of each step never is: the last was before the first bad one.
 train each.h5 --clip 0 --checkpoint-every 1
 check "a checkpoint without a finite loss is not called good" grep -q 'the loss of the last checkpoint is not finite either: each.h5; start again' errors
-check "nor is it" grep -q '"loss": null' <("$unroll" eval --json each.h5 text.txt)
+for command in "eval" "eval --json" "eval --per-line"; do
+  # shellcheck disable=SC2086 # words
+  check "$command: a loss that is not finite is no success" quiet 1 mpirun -n 2 "$unroll" $command each.h5 text.txt
+  check "it says so in one line" [ "$(grep -c '^unroll: error: each.h5: the loss of the text is not finite' err)" = 1 ]
+  [ "$command" != "eval --json" ] || check "nor is it good" grep -q '"loss": null' out
+done
+check "info of weights that are finite" quiet 0 "$unroll" info each.h5
+check_not "has no word on that" grep -q finite,  out
 train third.h5 --clip 0 --checkpoint-every 3
 check "a good one is called so" grep -q 'the last good checkpoint is third.h5; go on from it with --resume --change and a lower --lr or --clip 1' errors
 "$unroll" train text.txt -o third.h5 --resume >log 2>errors
@@ -44,4 +51,6 @@ for command in "eval clipped.h5 text.txt" "sample clipped.h5" "gradflow clipped.
   check "names the file and the cause" grep -q '^unroll: error: clipped.h5: its weights are not finite' err
 done
 check "info" quiet 0 "$unroll" info clipped.h5
+check "says so" [ "$(grep -c '^weights: not all are finite' out)" = 1 ]
+check "and for scripts" grep -q '"weights_finite": false' <("$unroll" info --json clipped.h5)
 finish
