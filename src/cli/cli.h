@@ -40,8 +40,8 @@ typedef struct cli_command {
   bool of_one; /* where each process is a rank alone, the first of them does it all */
 } cli_command;
 
-extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_compare, cli_export,
-    cli_gradflow, cli_bench;
+extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_compare, cli_report,
+    cli_export, cli_gradflow, cli_bench;
 
 /* Exit statuses, for --help and the man page. */
 #define CLI_EXIT_TEXT                                                                              \

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 static const cli_command *const commands[] = {
-    &cli_train,   &cli_eval,   &cli_sample,   &cli_info,
-    &cli_compare, &cli_export, &cli_gradflow, &cli_bench,
+    &cli_train,  &cli_eval,   &cli_sample,   &cli_info,  &cli_compare,
+    &cli_report, &cli_export, &cli_gradflow, &cli_bench,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
