@@ -220,6 +220,7 @@ static run *example_run(example e)
   r->config.hidden = e.H;
   r->config.layers = e.L;
   r->config.batch = e.B;
+  r->config.epochs = 10;
   r->config.optimizer = e.optimizer;
   r->config.seed = UINT64_MAX;
   r->config.lr = 1.0 / 3.0;

@@ -110,8 +110,8 @@ typedef struct unroll_config {
   double dropout; /* probability; 0: off */
   unroll_dropout dropout_kind;
   /* optimization */
-  uint64_t batch;
-  uint64_t epochs;
+  uint64_t batch;     /* 0: from the size of the text */
+  uint64_t epochs;    /* 0: the same; 10 where batch is not 0 */
   uint64_t max_steps; /* 0: no limit */
   unroll_optimizer optimizer;
   double lr;
@@ -165,7 +165,8 @@ unroll_status unroll_config_set(unroll_config *config, const char *name, const c
 
 /**
  * Check the options against each other (options without effect, shards that does not divide batch, and so on) and
- * fill in derived values: shards, and the stride of truncated BPTT.
+ * fill in derived values: shards, and the stride of truncated BPTT. What the size of the text decides stays 0 until
+ * unroll_train knows it.
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG
  */

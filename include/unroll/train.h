@@ -105,6 +105,7 @@ typedef struct unroll_plan_link {
 /* Size and cost of a run. Bytes and seconds are those of one rank. */
 typedef struct unroll_plan {
   uint64_t ranks, shards, shards_of_rank, sequences_of_rank;
+  uint64_t batch, epochs;
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens;
   uint64_t windows, steps, resumed_step; /* as in unroll_progress */
   uint64_t updates;                      /* still to be done, --max-steps respected */

@@ -245,10 +245,22 @@ static unroll_status set_row(const option *row, const char *text, void *settings
 void options_defaults(const option_table *table, void *settings)
 {
   for (size_t k = 0; k < table->n_rows; ++k) {
-    unroll_status st = set_row(&table->rows[k], table->rows[k].default_text, settings);
+    const option *row = &table->rows[k];
+    if (row->default_text == NULL) {
+      assert(row->type == OPTION_COUNT && row->derived != NULL);
+      *(uint64_t *)((char *)settings + row->offset) = 0;
+      continue;
+    }
+    unroll_status st = set_row(row, row->default_text, settings);
     assert(st == UNROLL_OK);
     (void)st;
   }
+}
+
+bool options_is_open(const option *row, const void *settings)
+{
+  return row->default_text == NULL &&
+         *(const uint64_t *)((const char *)settings + row->offset) == 0;
 }
 
 /* --------------------------------------------------------- values to text */
@@ -523,9 +535,11 @@ void options_describe(const option *row, size_t size, char *out)
 
   if (row->type != OPTION_FLAG) {
     bool unit = row->type != OPTION_TEXT && row->unit != NULL;
-    add_note(sizeof notes, notes, "default %s%s%s",
-             row->default_text[0] == '\0' ? "none" : row->default_text, unit ? ", in " : "",
-             unit ? row->unit : "");
+    const char *value = row->default_text == NULL      ? row->derived
+                        : row->default_text[0] == '\0' ? "none"
+                                                       : row->default_text;
+    add_note(sizeof notes, notes, "default%s %s%s%s", row->default_text == NULL ? ":" : "", value,
+             unit ? ", in " : "", unit ? row->unit : "");
   }
   if (row->type == OPTION_COUNT || row->type == OPTION_REAL) {
     describe_range(row, sizeof text, text);

@@ -36,7 +36,10 @@ typedef struct option_row {
   int letter;       /* short name, or 0 */
   option_type type;
   size_t offset;            /* of the field in the settings struct */
-  const char *default_text; /* default as text, read by the same parser */
+  const char *default_text; /* default as text, read by the same parser; NULL: see `derived` */
+  const char *
+      derived; /* COUNT: where the default comes from, "from the size of the text"; until it is known the
+                          field is 0, which cannot be typed */
   const char *unit;    /* "steps", "epochs", "nats"...; NULL where the number is pure; TEXT: "file";
                            EVERY: NULL, or "updates": times are not legal */
   double low, high;    /* legal range, inclusive; for COUNT, REAL */
@@ -57,12 +60,15 @@ typedef struct option_table {
   size_t n_rows;
 } option_table;
 
-/** Fill in every default. An illegal default is a mistake in the table: asserted. */
+/** Fill in every default, 0 where it is derived. An illegal default is a mistake in the table: asserted. */
 void options_defaults(const option_table *table, void *settings);
 
 /** Set one option k from text; see unroll_config_set. given[k], if not NULL, is set. */
 unroll_status options_set(const option_table *table, const char *name, const char *value,
                           void *settings, bool *given);
+
+/** Has the option a default that is derived, and neither that nor another value yet? */
+bool options_is_open(const option *row, const void *settings);
 
 /** Text of the current value, as options_set would read it back to the same bits. */
 void options_format(const option *row, const void *settings, size_t size, char *out);
@@ -120,6 +126,15 @@ extern const option_table config_table;
 /** Shards of a batch unless told otherwise: 16, or the largest power of two below that divides it. */
 uint64_t config_shards(uint64_t batch);
 
+/**
+ * Fill in what is left to the size of the text, --batch and --epochs; where --batch is given, --epochs as for a large
+ * one. To be followed by unroll_config_resolve.
+ *
+ * @param[in] tokens  of the training text
+ */
+struct unroll_config;
+void config_fit(struct unroll_config *config, uint64_t tokens);
+
 /** Is this option of config_table about a call of the program rather than about the run? out, resume, change, overwrite,
  * dry-run, ranks and log-format are. */
 bool config_is_of_call(const option *row);
@@ -133,7 +148,6 @@ bool config_is_of_call(const option *row);
  * @return UNROLL_OK, or UNROLL_ERR_ARG: an option that shapes the result was given and differs from
  *         the file's value, and is not one that config->change allows; the message names the option and both values
  */
-struct unroll_config;
 unroll_status config_resume(struct unroll_config *config, const struct unroll_config *file);
 
 /**

@@ -28,8 +28,8 @@ static unroll_status check(const cli_call *call)
 static void print_plan(const unroll_plan *p)
 {
   (void)printf("plan ranks %" PRIu64 " shards %" PRIu64 " shards_of_rank %" PRIu64
-               " sequences_of_rank %" PRIu64 "\n",
-               p->ranks, p->shards, p->shards_of_rank, p->sequences_of_rank);
+               " sequences_of_rank %" PRIu64 " batch %" PRIu64 " epochs %" PRIu64 "\n",
+               p->ranks, p->shards, p->shards_of_rank, p->sequences_of_rank, p->batch, p->epochs);
   (void)printf("text vocab %" PRIu64 " train_tokens %" PRIu64 " valid_tokens %" PRIu64
                " unknown_tokens %" PRIu64 " windows %" PRIu64 " steps %" PRIu64
                " resumed_step %" PRIu64 " updates %" PRIu64 "\n",

@@ -138,6 +138,7 @@ static unroll_status get_config(const h5_file *file, unroll_config *config)
     }
     memory_free(&text);
   }
+  config_fit(config, UINT64_MAX);
 
 cleanup:
   memory_free(&text);

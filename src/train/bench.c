@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/median.h"
 #include "base/memory.h"
+#include "base/options.h"
 #include "base/random.h"
 #include "data/streams.h"
 #include "kernels/dispatch.h"
@@ -136,6 +137,7 @@ cleanup:
 static unroll_status set_up(bench *b)
 {
   unroll_status st = UNROLL_OK;
+  config_fit(&b->config, UINT64_MAX); /* as of a large text */
   UNROLL_TRY(unroll_config_resolve(&b->config));
   if (b->config.stride == 0) { b->config.stride = b->config.steps; }
   UNROLL_TRY(step_owned_sequences(b->ranks, (uint64_t)unroll_comm_rank(b->comm), &b->config,

@@ -106,6 +106,8 @@ static void describe(const trainer *t, unroll_plan *p)
   p->shards = r->config.shards;
   p->shards_of_rank = r->config.shards / t->ranks;
   p->sequences_of_rank = t->count;
+  p->batch = r->config.batch;
+  p->epochs = r->config.epochs;
   p->V = unroll_vocab_size(r->vocab);
   p->parameters = r->params->n_real;
   p->train_tokens = r->provenance.train_tokens;

@@ -372,6 +372,33 @@ static void note_reading(trainer *t, const corpus_part *part, const char *what)
   }
 }
 
+/* Which sequences are this rank's, once the size of the batch is known. */
+static unroll_status own_sequences(trainer *t)
+{
+  const uint64_t rank = (uint64_t)unroll_comm_rank(t->comm) % t->ranks;
+  return step_owned_sequences(t->ranks, rank, &t->run->config, &t->first, &t->count);
+}
+
+/* What nobody has chosen and the size of the text decides, the same on every rank. */
+static unroll_status fit_options(trainer *t, uint64_t tokens)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config *config = &t->run->config;
+  const bool epochs = config->epochs == 0;
+  char more[64] = "";
+
+  if (config->batch != 0) { return UNROLL_OK; }
+  config_fit(config, tokens);
+  UNROLL_TRY(unroll_config_resolve(config));
+  UNROLL_TRY(own_sequences(t));
+  if (epochs) { (void)snprintf(more, sizeof more, ", --epochs %" PRIu64, config->epochs); }
+  trainer_note(t, UNROLL_EVENT_NOTE, "for its size the default is --batch %" PRIu64 "%s",
+               config->batch, more);
+
+cleanup:
+  return st;
+}
+
 /* Text -> vocabulary -> this rank's part of it -> pieces. */
 static unroll_status read_text(trainer *t, size_t n_texts, const char *const *texts, bool resumed)
 {
@@ -383,15 +410,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   corpus *text = NULL, *other = NULL;
   corpus_part train = {0}, valid = {0}, none = {0};
   run_provenance *p = &t->run->provenance;
-  text_cut cut = {.kind = config->sequences,
-                  .partition = config->partition,
-                  .seed = config->seed,
-                  .window = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->steps : 0,
-                  .B = (size_t)config->batch,
-                  .first = t->first,
-                  .count = t->count,
-                  .ranks = t->ranks,
-                  .what = "training"};
+  text_cut cut = {0};
 
   UNROLL_TRY(open_texts(t, n_texts, texts, resumed, &text, &other));
   UNROLL_TRY(comm_agree(t->comm, root ? check_apart(config, text, other, resumed) : UNROLL_OK));
@@ -410,6 +429,16 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   } else {
     UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
   }
+  UNROLL_TRY(comm_agree(t->comm, fit_options(t, train.tokens)));
+  cut = (text_cut){.kind = config->sequences,
+                   .partition = config->partition,
+                   .seed = config->seed,
+                   .window = config->bptt == UNROLL_BPTT_TRUNCATED ? (size_t)config->steps : 0,
+                   .B = (size_t)config->batch,
+                   .first = t->first,
+                   .count = t->count,
+                   .ranks = t->ranks,
+                   .what = "training"};
   UNROLL_TRY(text_source_new(t->comm, text, t->run->vocab, &train, &cut, &t->train));
   if (other != NULL || config->valid_fraction > 0.0) {
     const corpus *from = other != NULL ? other : text;
@@ -639,10 +668,10 @@ unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_tex
   UNROLL_TRY(check_resumed(config, n_texts, *resumed));
   watchdog_set_limit(
       (double)t->run->config.wait_limit.count); /* of the run file, where it was not given */
-  const uint64_t rank = (uint64_t)unroll_comm_rank(comm) % t->ranks;
-  UNROLL_TRY(comm_agree(
-      comm, step_owned_sequences(t->ranks, rank, &t->run->config, &t->first, &t->count)));
-  if (!*resumed && config->shards == 0) { note_shards(t); }
+  if (t->run->config.batch != 0) {              /* before the text is read */
+    UNROLL_TRY(comm_agree(comm, own_sequences(t)));
+    if (!*resumed && config->shards == 0) { note_shards(t); }
+  }
   UNROLL_TRY(comm_agree(comm, root ? check_output(&t->run->config, *resumed) : UNROLL_OK));
   const uint64_t before = memory_live_bytes();
   UNROLL_TRY(comm_agree(comm, read_text(t, n_texts, texts, *resumed)));

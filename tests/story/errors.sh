@@ -74,7 +74,7 @@ refused --lr 'above 0' -- train text --lr inf
 refused 'unroll train' -- train
 refused 'too few' 'unroll eval' -- eval good.h5
 refused too_much 'unroll sample' -- sample good.h5 too_much
-refused --shards 3 --batch 64 'is 2' -- train text --shards 3
+refused --shards 3 --batch 64 'is 2' -- train text --shards 3 --batch 64
 refused --valid --valid-fraction -- train text --valid other --valid-fraction 0.1
 refused --resume --overwrite -- train text --resume --overwrite
 refused none.h5 'no such run file' 'without a text' -- train --resume -o none.h5

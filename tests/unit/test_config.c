@@ -36,7 +36,7 @@ static void test_table_rows_are_complete_and_distinct(void)
   for (size_t k = 0; k < t->n_rows; ++k) {
     const option *row = &t->rows[k];
     CU_ASSERT(row->help != NULL && row->help[strlen(row->help) - 1] != '.');
-    CU_ASSERT(row->heading != NULL && row->default_text != NULL);
+    CU_ASSERT(row->heading != NULL && (row->default_text != NULL) != (row->derived != NULL));
     CU_ASSERT_EQUAL(row->type == OPTION_CHOICE, row->choices != NULL);
     if (row->type == OPTION_COUNT || row->type == OPTION_REAL) { CU_ASSERT(row->low < row->high); }
     for (size_t j = 0; j < k; ++j) {
@@ -119,7 +119,7 @@ static void test_init_gives_a_run_that_resolves(void)
   CU_ASSERT_EQUAL(config.schedule, UNROLL_SCHEDULE_COSINE);
   CU_ASSERT_EQUAL(config.lr, 2e-3);
   CU_ASSERT_EQUAL(config.stride, config.steps);
-  CU_ASSERT_EQUAL(config.shards, 16);
+  CU_ASSERT(config.batch == 0 && config.epochs == 0 && config.shards == 0); /* not known yet */
   CU_ASSERT_STRING_EQUAL(config.out, "run.h5");
 }
 
@@ -149,6 +149,54 @@ static void test_resolve_shards_default_is_the_largest_power_of_two(void)
     CU_ASSERT_EQUAL(batch % config.shards, 0);
     CU_ASSERT(config.shards == 16 || batch % (2 * config.shards) != 0);
   }
+}
+
+/* ------------------------------------------------------- the size of the text */
+
+/* The defaults of a text of so many tokens. */
+static unroll_config fitted(unroll_config config, uint64_t tokens)
+{
+  config_fit(&config, tokens);
+  CHECK_OK(unroll_config_resolve(&config));
+  return config;
+}
+
+static void test_fit_follows_the_size_of_the_text(void)
+{
+  static const struct {
+    uint64_t tokens, batch, epochs;
+  } rows[] = {
+      {0, 16, 40},       {40000, 16, 40},   {65535, 16, 40},      {65536, 16, 20},
+      {131071, 16, 20},  {131072, 16, 10},  {1048575, 16, 10},    {1048576, 32, 10},
+      {2097151, 32, 10}, {2097152, 64, 10}, {UINT64_MAX, 64, 10},
+  };
+  static unroll_config config, other;
+  unroll_config_init(&config);
+  for (size_t i = 0; i < sizeof rows / sizeof rows[0]; ++i) {
+    other = fitted(config, rows[i].tokens);
+    CU_ASSERT_EQUAL(other.batch, rows[i].batch);
+    CU_ASSERT_EQUAL(other.epochs, rows[i].epochs);
+    CU_ASSERT_EQUAL(other.shards, 16);
+  }
+}
+
+static void test_fit_leaves_what_was_chosen(void)
+{
+  static unroll_config config;
+  config = fitted(with("epochs", "3"), 40000);
+  CU_ASSERT(config.batch == 16 && config.epochs == 3);
+  config = fitted(with("batch", "64"), 40000); /* as ever */
+  CU_ASSERT(config.batch == 64 && config.epochs == 10);
+  config = with("batch", "5");
+  CHECK_OK(unroll_config_resolve(&config)); /* needs no text */
+  CU_ASSERT(config.epochs == 10 && config.shards == 1);
+  config = fitted(with("shards", "12"), 40000);
+  CU_ASSERT(config.batch == 24 && config.shards == 12);
+  config = fitted(with("shards", "32"), 3000000);
+  CU_ASSERT(config.batch == 64 && config.shards == 32);
+  unroll_config_init(&config);
+  CHECK_FAILS(unroll_config_set(&config, "batch", "0"), UNROLL_ERR_ARG, "--batch 0");
+  CHECK_FAILS(unroll_config_set(&config, "epochs", "0"), UNROLL_ERR_ARG, "--epochs 0");
 }
 
 static void test_resolve_twice_changes_nothing(void)
@@ -337,7 +385,7 @@ static void test_resolve_checks_fields_set_directly(void)
   } while (0)
   DIRECTLY(hidden, 0, "--hidden 0");
   DIRECTLY(steps, 2000000, "1 to 1000000");
-  DIRECTLY(batch, 0, "--batch 0");
+  DIRECTLY(batch, 2000000, "--batch 2000000");
   DIRECTLY(momentum, 1.0, "--momentum 1");
   DIRECTLY(lr, 0.0, "above 0");
   DIRECTLY(clip, -1.0, "--clip -1");
@@ -394,7 +442,7 @@ static void test_resume_every_option_follows_the_rule(void)
     const option *row = &t->rows[k];
     char text[64];
     unroll_config_init(&file);
-    CHECK_OK(unroll_config_resolve(&file));
+    file = fitted(file, 1000000);
     another_value(row, sizeof text, text);
 
     /* given, and another value than the file's */
@@ -503,6 +551,7 @@ static void test_init_from_takes_the_model_and_nothing_else(void)
     CHECK_OK(config_init_from(&config, &file));
 
     options_format(row, &taken, sizeof text, text); /* given, another value */
+    if (options_is_open(row, &taken)) { (void)snprintf(text, sizeof text, "7"); }
     unroll_config_init(&file);
     config = with(row->name, text);
     CU_ASSERT_EQUAL(config_init_from(&config, &file) == UNROLL_OK, !row->of_model);
@@ -525,6 +574,8 @@ int main(void)
       {"init: resolves", test_init_gives_a_run_that_resolves},
       {"set: given, and no trace of failure", test_set_marks_given_and_fails_without_a_trace},
       {"resolve: default shards", test_resolve_shards_default_is_the_largest_power_of_two},
+      {"fit: the size of the text", test_fit_follows_the_size_of_the_text},
+      {"fit: what was chosen", test_fit_leaves_what_was_chosen},
       {"resolve: twice", test_resolve_twice_changes_nothing},
       {"resolve: refuses", test_resolve_refuses_what_does_not_fit_together},
       {"resolve: needs can be read", test_needs_can_be_read},
