@@ -96,6 +96,7 @@ typedef struct unroll_config {
   /* model */
   uint64_t hidden;
   uint64_t layers;
+  uint64_t embedding; /* 0: none */
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
   unroll_init init;

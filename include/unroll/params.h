@@ -4,7 +4,7 @@
 /*
  * Parameters of a model: one flat array and one table of named views.
  *
- *   V vocabulary, H hidden units, L layers; G blocks of rows, one for each gate.
+ *   V vocabulary, H hidden units, L layers, E elements of an embedding, if any; G blocks of rows, one for each gate.
  *
  *   | group     | name | shape in the file and the equations | in memory             | rnn | lstm | gru | mingru |
  *   | output    | W_qh | (V, H)                              | (V, H)                |     |      |     |        |
@@ -14,6 +14,8 @@
  *   | layer{k}  | b_hn | (H)                                 | (H)                   | -   | -    | 1   | -      |
  *   | layer{k}  | W_xh | (G H, H)                            | (G H, H)              | 1   | 4    | 3   | 2      |
  *   | layer0    | W_xh | (G H, V)                            | (V, G H): gathered    | 1   | 4    | 3   | 2      |
+ *   | layer0    | W_xh | with E: (G H, E)                    | (G H, E)              | 1   | 4    | 3   | 2      |
+ *   | input     | W_xe | with E: (V, E)                      | (V, E): gathered      |     |      |     |        |
  *
  * Blocks in the file: lstm i f g o, gru r z n, mingru z n (design.md section 1). In memory each block but a single one
  * is padded to whole vectors, and those of W_xh and b_h of a gru are in the order n r z.
@@ -25,7 +27,7 @@
  *
  * The order in memory is the order in which gradients become complete:
  * output first, then the layers from the top to the bottom, so that the
- * exchange of a complete tensor can start early. The input table, layer0 W_xh, is
+ * exchange of a complete tensor can start early. The input table, W_xe or else layer0 W_xh, is
  * last: of its gradient only the rows of tokens in the batch are not zero.
  */
 #include <stdbool.h>
@@ -42,12 +44,13 @@ extern "C" {
 /** The shape of a model: sizes, cell and activation. */
 typedef struct unroll_shape {
   size_t V, H, L;
+  size_t E; /* size of the embedding of a token below the first layer; 0: none */
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
 } unroll_shape;
 
 typedef struct unroll_tensor {
-  char group[16];        /* "layer0", "output" */
+  char group[16];        /* "layer0", "output", "input" */
   char name[8];          /* "W_xh" */
   const char *long_name; /* "input-hidden weights" */
   const char *row_dim;   /* name of the first dimension: "hidden", "vocab" */
@@ -105,7 +108,8 @@ typedef struct unroll_start {
  *   orthogonal  the same, except that each block of W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
  *   identity    the same, except that W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
  *
- * The forget block of b_h of an lstm is forget_bias in each of them.
+ * The forget block of b_h of an lstm is forget_bias in each of them. W_xe is uniform in +-0.1, as in the word language
+ * model of PyTorch's examples and in AWD-LSTM.
  *
  * Threads: opens regions
  */

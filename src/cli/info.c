@@ -320,10 +320,14 @@ static void print_state(const run *r, const char *name, const run *whole)
 static void print_model(const char *path, const run *r, const char *weights_sha256)
 {
   const unroll_params *p = r->params;
+  char embedding[64] = "";
 
-  (void)printf("%s: %s model, %zu layer%s of %zu %s units, vocabulary of %zu, %zu parameters\n",
+  if (p->shape.E > 0) {
+    (void)snprintf(embedding, sizeof embedding, "embedding of %zu, ", p->shape.E);
+  }
+  (void)printf("%s: %s model, %zu layer%s of %zu %s units, %svocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
-               p->shape.H, name_of_units(&p->shape), p->shape.V, p->n_real);
+               p->shape.H, name_of_units(&p->shape), embedding, p->shape.V, p->n_real);
   (void)printf("weights: SHA-256 %s\n", weights_sha256);
   if (!params_are_finite(p)) {
     (void)printf("weights: not all are finite, as the run has diverged: eval, sample and train "

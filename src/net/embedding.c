@@ -24,6 +24,13 @@ unroll_status embedding_init(const unroll_params *params, const network_size *si
         memory_new(embedding_mask_words(e), sizeof *e->token_mask, "tokens seen", &e->token_mask));
     UNROLL_TRY(memory_new(size->window, sizeof *e->touched, "rows touched", &e->touched));
   }
+  if (params->shape.E > 0) {
+    UNROLL_TRY(memory_new_reals(size->T * size->B * e->table->ld, "embedded tokens", &e->gathered));
+  }
+  if (params->shape.E > 0 && size_has_backward(size)) {
+    UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, params->shape.E),
+                                "embedded tokens", &e->panels));
+  }
 
 cleanup:
   return st;
@@ -31,6 +38,8 @@ cleanup:
 
 void embedding_destroy(embedding *e)
 {
+  memory_free(&e->panels);
+  memory_free(&e->gathered);
   memory_free(&e->touched);
   memory_free(&e->token_mask);
 }
@@ -38,6 +47,35 @@ void embedding_destroy(embedding *e)
 layer_input embedding_forward(const embedding *e, const int32_t *x)
 {
   return (layer_input){e->params->values + e->table->offset, e->table->ld, x};
+}
+
+layer_below embedding_gathered(const embedding *e)
+{
+  return (layer_below){e->gathered, e->table->cols, e->table->ld, e->panels};
+}
+
+layer_below embedding_gather(const embedding *e, size_t T, const int32_t *x)
+{
+  const unroll_real *table = e->params->values + e->table->offset;
+  unroll_real *to = e->gathered;
+  const size_t n = T * e->size.B, ld = e->table->ld;
+
+#pragma omp parallel for default(none) schedule(static) shared(table, x, to, n, ld)
+  for (size_t i = 0; i < n; ++i) {
+    memcpy(to + i * ld, table + (size_t)x[i] * ld, ld * sizeof *to);
+  }
+  if (e->panels != NULL) {
+    state_panels_copy(&(state_rows){.T = T,
+                                    .B = e->size.B,
+                                    .H = e->table->cols,
+                                    .shards = e->size.shards,
+                                    .h = to,
+                                    .ld = ld,
+                                    .slot = 1,
+                                    .state_panels = e->panels,
+                                    .panel_T = e->size.T});
+  }
+  return embedding_gathered(e);
 }
 
 size_t embedding_mask_words(const embedding *e)
@@ -92,13 +130,14 @@ void embedding_backward(const embedding *e, size_t T, const int32_t *x, const un
                         size_t ld, const gradient_sink *sink)
 {
   const unroll_tensor *table = e->table;
+  const size_t V = params_memory_rows(table);
   unroll_real *out = sink->gradient + table->offset;
   const token_gradient g = {.T = T,
                             .B = e->size.B,
                             .shards = e->size.shards,
                             .group = e->size.group,
-                            .V = table->cols,
-                            .H = blocks_size(table->blocks, table->rows / table->blocks),
+                            .V = V,
+                            .H = params_table_width(table),
                             .x = x,
                             .dZ = deltas,
                             .ld = ld,
@@ -107,13 +146,14 @@ void embedding_backward(const embedding *e, size_t T, const int32_t *x, const un
                             .per_shard = sink->per_shard,
                             .start = sink->start,
                             .list = sink->list};
-  if (sink->per_shard == 0 && !e->sparse) { memset(out, 0, table->cols * table->ld * sizeof *out); }
+  if (sink->per_shard == 0 && !e->sparse) { memset(out, 0, V * table->ld * sizeof *out); }
   token_gradient_run(&g);
 }
 
 unroll_status embedding_notify(const embedding *e, const gradient_sink *sink)
 {
-  if (!e->sparse) { return sink_notify(sink, e->table->offset, e->table->cols * e->table->ld); }
+  const size_t V = params_memory_rows(e->table);
+  if (!e->sparse) { return sink_notify(sink, e->table->offset, V * e->table->ld); }
   if (e->rows == NULL || sink->ready == NULL) { return UNROLL_OK; }
   embedding_gather_rows(e, sink->gradient);
   return sink_notify(sink, e->params->n, e->n_touched * e->table->ld);

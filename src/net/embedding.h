@@ -2,8 +2,9 @@
 #define NET_EMBEDDING_H
 
 /*
- * The input of the first layer: a one-hot token times W_xh is a row of a table, gathered instead of multiplied; the
- * gradient of the table is a scatter-add over the tokens.
+ * The input of the first layer: a one-hot token times a matrix is a row of a table, gathered instead of multiplied; the
+ * gradient of the table is a scatter-add over the tokens. The table is W_xh of the first layer, whose rows are
+ * added to its pre-activations; or W_xe, whose rows the first layer reads as those above it read states.
  *
  * Only the rows of tokens in the window, on any rank, can be non-zero in that gradient: the touched rows. With a
  * vocabulary larger than the global window (`sparse`) only these are exchanged, enter the norm and are updated; the
@@ -24,6 +25,14 @@ typedef struct layer_input {
   const int32_t *index; /* (T, B) or NULL */
 } layer_input;
 
+/* What a layer multiplies by its W_xh: the states of the layer below, or embeddings. */
+typedef struct layer_below {
+  const unroll_real *rows; /* (T, B, ld) */
+  size_t n, ld;            /* elements of a row */
+  const unroll_real
+      *panels; /* the same as state panels (kernels/recurrence.h), those of step t in slot t + 1 */
+} layer_below;
+
 typedef struct embedding {
   const unroll_params *params; /* borrowed */
   const unroll_tensor *table;
@@ -33,6 +42,7 @@ typedef struct embedding {
   uint32_t *touched;    /* (n_touched) rows, ascending */
   size_t n_touched;
   unroll_real *rows; /* (n_touched, ld of the table) the touched rows, contiguous; NULL: one rank */
+  unroll_real *gathered, *panels; /* of W_xe: layer_below; panels where there is a backward pass */
 } embedding;
 
 /** Is the vocabulary larger than a global window of so many tokens, so that only touched rows are exchanged? */
@@ -42,8 +52,14 @@ bool embedding_is_sparse(const unroll_params *params, size_t window);
 unroll_status embedding_init(const unroll_params *params, const network_size *size, embedding *e);
 void embedding_destroy(embedding *e);
 
-/** The input of the first layer for tokens x. */
+/** The input of the first layer for tokens x, of a table W_xh. */
 layer_input embedding_forward(const embedding *e, const int32_t *x);
+
+/** Gather the rows of W_xe for tokens x of T steps: what the first layer reads. Opens a region. */
+layer_below embedding_gather(const embedding *e, size_t T, const int32_t *x);
+
+/** What embedding_gather has gathered. */
+layer_below embedding_gathered(const embedding *e);
 
 /** Set the bits of n tokens x in token_mask; `first`: clear it before. */
 void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first);
@@ -54,13 +70,13 @@ void embedding_set_touched_rows(embedding *e, unroll_real *gradient);
 /** Words of token_mask. */
 size_t embedding_mask_words(const embedding *e);
 
-/** Gather the touched rows of `gradient` into e->rows; scatter `rows`, [begin, end) of the touched ones, into
+/** Copy the touched rows of `gradient` into e->rows; scatter `rows`, [begin, end) of the touched ones, into
  * `gradient`. */
 void embedding_gather_rows(const embedding *e, const unroll_real *gradient);
 void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
                             unroll_real *gradient);
 
-/** The gradient of the table: x (T, B), the first layer's deltas (T, B, ld). */
+/** The gradient of the table: x (T, B), the gradients of the rows (T, B, ld): of W_xh the first layer's deltas. */
 void embedding_backward(const embedding *e, size_t T, const int32_t *x, const unroll_real *deltas,
                         size_t ld, const gradient_sink *sink);
 

@@ -31,12 +31,12 @@ static unroll_status start_weights(layer *l)
     UNROLL_TRY(memory_new_reals(weights_packed_size(H, recurrent_rows(l)), "packed weights",
                                 &l->recur_backward));
   }
-  if (l->number > 0) {
-    UNROLL_TRY(memory_new_reals(weights_packed_size(input_rows(l), H), "packed weights",
+  if (l->below > 0) {
+    UNROLL_TRY(memory_new_reals(weights_packed_size(input_rows(l), l->below), "packed weights",
                                 &l->below_forward));
   }
-  if (l->number > 0 && trains) {
-    UNROLL_TRY(memory_new_reals(weights_packed_size(H, input_rows(l)), "packed weights",
+  if (l->below > 0 && trains) {
+    UNROLL_TRY(memory_new_reals(weights_packed_size(l->below, input_rows(l)), "packed weights",
                                 &l->below_backward));
   }
 
@@ -79,6 +79,7 @@ unroll_status layer_init(const unroll_params *params, size_t number, const netwo
                .cell = params_cell(params),
                .size = *size,
                .xi = 1.0,
+               .below = params_below(params, number),
                .ld = kernels_ld(H)};
   l->ld_deltas = l->cell->kept > 0 ? kernels_ld(l->cell->kept * kernels_pad(H)) : l->ld;
   const size_t states = (size->T + 1) * size->B * l->ld;
@@ -136,10 +137,10 @@ void layer_pack(layer *l)
     }
   }
   if (l->below_forward != NULL) {
-    weights_pack(input_rows(l), H, below, W_xh->ld, 1, l->below_forward);
+    weights_pack(input_rows(l), l->below, below, W_xh->ld, 1, l->below_forward);
   }
   if (l->below_backward != NULL) {
-    weights_pack(input_rows(l), H, below, W_xh->ld, 0, l->below_backward);
+    weights_pack(input_rows(l), l->below, below, W_xh->ld, 0, l->below_backward);
   }
 }
 
@@ -179,11 +180,15 @@ size_t layer_input_ld(const layer *l)
   return kernels_ld(input_rows(l));
 }
 
-layer_input layer_project_input(const layer *l, const layer *below, size_t T, unroll_real *rows)
+layer_below layer_output(const layer *l)
 {
-  const size_t B = l->size.B;
-  linear(T * B, l->params->shape.H, input_rows(l), below->output + B * below->ld, below->ld,
-         l->below_forward, rows, layer_input_ld(l));
+  return (layer_below){l->output + l->size.B * l->ld, l->params->shape.H, l->ld, l->output_panels};
+}
+
+layer_input layer_project_input(const layer *l, layer_below below, size_t T, unroll_real *rows)
+{
+  linear(T * l->size.B, below.n, input_rows(l), below.rows, below.ld, l->below_forward, rows,
+         layer_input_ld(l));
   return (layer_input){rows, layer_input_ld(l), NULL};
 }
 
@@ -285,7 +290,7 @@ cleanup:
   return st;
 }
 
-unroll_status layer_backward_input(const layer *l, const layer *below, network_span span,
+unroll_status layer_backward_input(const layer *l, layer_below below, network_span span,
                                    layer_deltas d, unroll_real *dh, const gradient_sink *sink)
 {
   unroll_status st = UNROLL_OK;
@@ -296,11 +301,10 @@ unroll_status layer_backward_input(const layer *l, const layer *below, network_s
                           .dZ = d.rows,
                           .ld_dZ = d.ld,
                           .T = T,
-                          .state_panels = below->output_panels,
+                          .state_panels = below.panels,
                           .slot = span.begin + 1};
   UNROLL_TRY(sink_add_product(sink, &p));
-  linear(T * l->size.B, input_rows(l), l->params->shape.H, d.rows, d.ld, l->below_backward, dh,
-         below->ld);
+  linear(T * l->size.B, input_rows(l), below.n, d.rows, d.ld, l->below_backward, dh, below.ld);
 
 cleanup:
   return st;

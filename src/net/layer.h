@@ -17,7 +17,8 @@ typedef struct layer {
   network_size size;
   double xi; /* factor of the gradient from a step to the one before */
   unroll_real *recur_forward, *recur_backward; /* W_hh packed */
-  unroll_real *below_forward, *below_backward; /* W_xh packed, above the first layer */
+  size_t below; /* elements of a row from below; 0: the input is gathered by token */
+  unroll_real *below_forward, *below_backward; /* W_xh packed, where there is a below */
   size_t ld, ld_deltas;                        /* of states; of deltas */
   unroll_real *h, *c;                          /* (T + 1, B, ld): slot 0 is carried in */
   unroll_real *
@@ -42,8 +43,11 @@ void layer_pack(layer *l);
 /** Leading dimension of the rows of layer_project_input. */
 size_t layer_input_ld(const layer *l);
 
-/** The input from the layer below: X_t = H_t(below) W_xh^T, T steps in one product, to rows (T, B, layer_input_ld). */
-layer_input layer_project_input(const layer *l, const layer *below, size_t T, unroll_real *rows);
+/** What the layer above reads. */
+layer_below layer_output(const layer *l);
+
+/** The input from below: X_t = H_t(below) W_xh^T, T steps in one product, to rows (T, B, layer_input_ld). */
+layer_input layer_project_input(const layer *l, layer_below below, size_t T, unroll_real *rows);
 
 /** The states of the first T steps. */
 void layer_forward(layer *l, layer_input input, size_t T);
@@ -81,8 +85,8 @@ void layer_save_boundary(layer *l, layer_deltas d);
 unroll_status layer_backward_weights(const layer *l, network_span span, layer_deltas d,
                                      const gradient_sink *sink);
 
-/** Gradient of W_xh; dh (T, B, ld) becomes dL/dh of the layer below. For layers above the first. */
-unroll_status layer_backward_input(const layer *l, const layer *below, network_span span,
+/** Gradient of W_xh; dh (T, B, ld of below) becomes that of what was read from below. */
+unroll_status layer_backward_input(const layer *l, layer_below below, network_span span,
                                    layer_deltas d, unroll_real *dh, const gradient_sink *sink);
 
 /** Set the carried state, slot 0, to zero; to that of slot T. */

@@ -8,17 +8,24 @@
 #include <omp.h>
 #include <string.h>
 
+/* Has any layer a product with what is below it? */
+static bool projects(const network *net)
+{
+  return net->params->shape.L > 1 || net->params->shape.E > 0;
+}
+
 /* Memory for the backward pass. */
 static unroll_status start_backward(network *net)
 {
   unroll_status st = UNROLL_OK;
   const network_size *size = &net->size;
   const size_t n = net->params->n, tokens = size->chunk * size->B;
+  const size_t ld = network_top(net)->ld, below = kernels_ld(net->params->shape.E);
   gradient_sink *sink = &net->sink;
 
-  for (size_t i = 0; i < (net->params->shape.L > 1 ? 2 : 1); ++i) {
-    UNROLL_TRY(memory_new_reals(tokens * network_top(net)->ld + KERNELS_PAD, "hidden gradients",
-                                &net->dh[i]));
+  for (size_t i = 0; i < (projects(net) ? 2 : 1); ++i) {
+    UNROLL_TRY(memory_new_reals(tokens * (ld > below ? ld : below) + KERNELS_PAD,
+                                "hidden gradients", &net->dh[i]));
   }
   if (size->gradient == NULL) { UNROLL_TRY(memory_new_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
@@ -64,7 +71,7 @@ unroll_status network_new(const unroll_params *params, const network_size *size,
   UNROLL_TRY(memory_new(L, sizeof *net->layers, "layers", &net->layers));
   for (size_t l = 0; l < L; ++l) { UNROLL_TRY(layer_init(params, l, size, &net->layers[l])); }
   UNROLL_TRY(head_init(params, size, &net->head));
-  if (L > 1) {
+  if (projects(net)) {
     UNROLL_TRY(memory_new_reals(T * B * layer_input_ld(network_top(net)), "layer inputs",
                                 &net->from_below));
   }
@@ -112,13 +119,21 @@ void network_pack(network *net)
 
 /* -------------------------------------------------------------------- forward */
 
+/* The input of layer i. */
+static layer_input input_of(network *net, size_t i, size_t T)
+{
+  const layer *l = &net->layers[i];
+  if (l->below == 0) { return embedding_forward(&net->embedding, net->x); }
+  const layer_below below =
+      i == 0 ? embedding_gather(&net->embedding, T, net->x) : layer_output(l - 1);
+  return layer_project_input(l, below, T, net->from_below);
+}
+
 void network_forward(network *net, size_t T)
 {
   for (size_t i = 0; i < net->params->shape.L; ++i) {
     layer *l = &net->layers[i];
-    layer_input input = i == 0 ? embedding_forward(&net->embedding, net->x)
-                               : layer_project_input(l, l - 1, T, net->from_below);
-    layer_forward(l, input, T);
+    layer_forward(l, input_of(net, i, T), T);
     if (net->masked) { layer_apply_mask(l, T, net->y); }
     layer_drop(l, &net->dropout, T);
   }
@@ -133,12 +148,32 @@ void network_output(network *net, network_span span, double scale, bool only_los
 
 /* ------------------------------------------------------------------- backward */
 
+/* The gradient of the input table, from the first layer's deltas; of W_xe by way of dh, and that of W_xh before it. */
+static unroll_status backward_table(network *net, network_span span, layer_deltas d,
+                                    unroll_real *dh, const gradient_sink *sink)
+{
+  unroll_status st = UNROLL_OK;
+  const layer *first = &net->layers[0];
+  const int32_t *x = net->x + span.begin * net->size.B;
+
+  if (first->below > 0) {
+    const layer_below below = embedding_gathered(&net->embedding);
+    UNROLL_TRY(layer_backward_input(first, below, span, d, dh, sink));
+    d = (layer_deltas){dh, below.ld};
+  }
+  embedding_backward(&net->embedding, span.end - span.begin, x, d.rows, d.ld, sink);
+  UNROLL_TRY(embedding_notify(&net->embedding, sink));
+
+cleanup:
+  return st;
+}
+
 /* From the loss to the input; with per_shard a chunk of longer sequences, `last` being the first one in this order. */
 static unroll_status backward(network *net, network_span span, const gradient_sink *sink, bool last)
 {
   unroll_status st = UNROLL_OK;
   const kernel_poll poll = sink->ready != NULL ? sink->ready->poll : (kernel_poll){0};
-  const size_t L = net->params->shape.L, T = span.end - span.begin;
+  const size_t L = net->params->shape.L;
 
   UNROLL_TRY(head_backward(&net->head, span, network_top(net), sink));
   for (size_t i = L; i-- > 0;) {
@@ -146,12 +181,11 @@ static unroll_status backward(network *net, network_span span, const gradient_si
     const size_t turn = (L - 1 - i) % 2; /* the two buffers take turns from layer to layer */
     layer_drop_backward(l, &net->dropout, span, net->dh[turn]);
     const layer_deltas d = layer_backward(l, span, net->dh[turn], last, poll);
-    if (i == 0) {
-      embedding_backward(&net->embedding, T, net->x + span.begin * net->size.B, d.rows, d.ld, sink);
-      UNROLL_TRY(embedding_notify(&net->embedding, sink));
-    }
+    if (i == 0) { UNROLL_TRY(backward_table(net, span, d, net->dh[1 - turn], sink)); }
     UNROLL_TRY(layer_backward_weights(l, span, d, sink));
-    if (i > 0) { UNROLL_TRY(layer_backward_input(l, l - 1, span, d, net->dh[1 - turn], sink)); }
+    if (i > 0) {
+      UNROLL_TRY(layer_backward_input(l, layer_output(l - 1), span, d, net->dh[1 - turn], sink));
+    }
     if (sink->per_shard > 0) { layer_save_boundary(l, d); }
   }
 

@@ -12,8 +12,9 @@
 /* Largest number of layers: their names fit unroll_tensor.group. */
 #define MAX_LAYERS UINT32_MAX
 
-/* Tensors of a layer: W_hh, b_h, b_hn, W_xh. */
+/* Tensors of a layer: W_hh, b_h, b_hn, W_xh. Of the input: W_xe. */
 #define MAX_TENSORS_PER_LAYER 4
+#define MAX_TENSORS_OF_INPUT  1
 
 /* A tensor, before its place in memory is known. */
 typedef struct description {
@@ -52,8 +53,8 @@ static unroll_status place(unroll_params *p, const char *group, const descriptio
 too_large:
   return unroll_fail(
       UNROLL_ERR_MEMORY,
-      "a model with V %zu, H %zu, L %zu has more parameters than a machine can address", p->shape.V,
-      p->shape.H, p->shape.L);
+      "a model with V %zu, H %zu, L %zu, E %zu has more parameters than a machine can address",
+      p->shape.V, p->shape.H, p->shape.L, p->shape.E);
 }
 
 /* The tensors that the cell has in layer l. */
@@ -61,7 +62,7 @@ static unroll_status place_layer(unroll_params *p, size_t l)
 {
   unroll_status st = UNROLL_OK;
   const cell *c = params_cell(p);
-  const size_t V = p->shape.V, H = p->shape.H, G = c->inputs;
+  const size_t V = p->shape.V, H = p->shape.H, G = c->inputs, below = params_below(p, l);
   const bool gated = G > 1;
   const char *const rows = gated ? "gate" : "hidden";
   char group[sizeof p->tensors->group];
@@ -100,7 +101,13 @@ static unroll_status place_layer(unroll_params *p, size_t l)
     W_xh.long_name = gated ? "input-hidden weights of the gates, from the layer below"
                            : "input-hidden weights, from the layer below";
     W_xh.col_dim = "hidden_below";
-    W_xh.cols = H;
+  } else if (below > 0) {
+    W_xh.long_name = gated ? "input-hidden weights of the gates, from the embedding"
+                           : "input-hidden weights, from the embedding";
+    W_xh.col_dim = "embedding";
+  }
+  if (below > 0) {
+    W_xh.cols = below;
     W_xh.transposed = false;
   }
 
@@ -133,6 +140,13 @@ unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
                            .blocks = 1,
                            .rows = V,
                            .cols = 1};
+  const description W_xe = {.name = "W_xe",
+                            .long_name = "embedding of the tokens",
+                            .row_dim = "vocab",
+                            .col_dim = "embedding",
+                            .blocks = 1,
+                            .rows = V,
+                            .cols = shape->E};
 
   UNROLL_TRY(memory_new(1, sizeof *p, "parameters", &p));
   p->shape = *shape;
@@ -140,13 +154,14 @@ unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
     st = unroll_fail(UNROLL_ERR_MEMORY, "%zu layers are more than a machine can address", L);
     goto cleanup;
   }
-  UNROLL_TRY(memory_new(PARAMS_OUTPUTS + MAX_TENSORS_PER_LAYER * L, sizeof *p->tensors,
-                        "the table of parameters", &p->tensors));
+  UNROLL_TRY(memory_new(PARAMS_OUTPUTS + MAX_TENSORS_PER_LAYER * L + MAX_TENSORS_OF_INPUT,
+                        sizeof *p->tensors, "the table of parameters", &p->tensors));
 
   UNROLL_TRY(place(p, "output", &W_qh));
   UNROLL_TRY(place(p, "output", &b_q));
   p->n_output = p->n;
   for (size_t l = L; l-- > 0;) { UNROLL_TRY(place_layer(p, l)); }
+  if (shape->E > 0) { UNROLL_TRY(place(p, "input", &W_xe)); }
   UNROLL_TRY(memory_new(p->n, sizeof *p->values, "parameters", &p->values));
   *out = p;
   p = NULL;
@@ -160,7 +175,8 @@ const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name
 {
   static const char *const names[] = {
       [PARAMS_W_HH] = "W_hh", [PARAMS_B_H] = "b_h", [PARAMS_B_HN] = "b_hn", [PARAMS_W_XH] = "W_xh"};
-  const size_t of_layer = (p->n_tensors - PARAMS_OUTPUTS) / p->shape.L;
+  const size_t others = PARAMS_OUTPUTS + (p->shape.E > 0); /* W_xe is the last */
+  const size_t of_layer = (p->n_tensors - others) / p->shape.L;
   const unroll_tensor *t = p->tensors + PARAMS_OUTPUTS + (p->shape.L - 1 - l) * of_layer;
   for (size_t i = 0; i < of_layer; ++i) {
     if (strcmp(t[i].name, names[which]) == 0) { return &t[i]; }
@@ -180,7 +196,7 @@ double params_flops_per_token(const unroll_params *p)
   const cell *c = params_cell(p);
   const double V = (double)p->shape.V, H = (double)p->shape.H, above = (double)p->shape.L - 1;
   const double blocks = (double)c->recurrent + above * (double)(c->inputs + c->recurrent);
-  return 6 * H * H * blocks + 6 * H * V;
+  return 6 * H * H * blocks + 6 * H * V + 6 * H * (double)(c->inputs * p->shape.E);
 }
 
 unroll_shape params_shape(const unroll_config *config, size_t V)
@@ -188,6 +204,7 @@ unroll_shape params_shape(const unroll_config *config, size_t V)
   return (unroll_shape){.V = V,
                         .H = (size_t)config->hidden,
                         .L = (size_t)config->layers,
+                        .E = (size_t)config->embedding,
                         .cell = config->cell,
                         .activation = config->activation};
 }

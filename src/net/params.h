@@ -18,7 +18,7 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
 /** A tensor of layer l; NULL where the cell has none of that name. */
 const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which);
 
-/** W_xh of layer 0, the embedding table: the last tensor in memory. */
+/** What a token's row is gathered from, the last tensor in memory: W_xe, or without an embedding W_xh of layer 0. */
 static inline const unroll_tensor *params_input_table(const unroll_params *p)
 {
   return &p->tensors[p->n_tensors - 1];
@@ -28,6 +28,18 @@ static inline const unroll_tensor *params_input_table(const unroll_params *p)
 static inline size_t params_memory_rows(const unroll_tensor *t)
 {
   return t->col_dim == NULL ? 1 : t->transposed ? t->cols : t->blocks * t->block;
+}
+
+/** Elements of a row of the input table in memory, the padding of blocks included. */
+static inline size_t params_table_width(const unroll_tensor *table)
+{
+  return table->transposed ? table->blocks * table->block : table->cols;
+}
+
+/** Elements of what layer l reads from below; 0: rows gathered by token. */
+static inline size_t params_below(const unroll_params *p, size_t l)
+{
+  return l > 0 ? p->shape.H : p->shape.E;
 }
 
 /** The shape of the model that the options describe, with a vocabulary of V; its initialization. */
@@ -42,7 +54,7 @@ static inline const cell *params_cell(const unroll_params *p)
 
 /**
  * Floating-point operations of a training step per token: a product of n blocks of (H, H) costs 2 n H^2 forward and
- * twice that backward; the gathered input costs none.
+ * twice that backward; gathered rows cost none.
  */
 double params_flops_per_token(const unroll_params *p);
 

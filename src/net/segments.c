@@ -30,8 +30,9 @@ size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params,
   const cell *c = params_cell(params);
   /* h as rows and as panels, c, and what the cell keeps */
   const size_t vectors = 1 + params_states(params) + c->kept;
-  const size_t step =
-      vectors * params->shape.L * B * kernels_ld(params->shape.H) * sizeof(unroll_real);
+  const size_t layers = vectors * params->shape.L * kernels_ld(params->shape.H);
+  const size_t embedded = 2 * kernels_ld(params->shape.E); /* as rows and as panels */
+  const size_t step = (layers + embedded) * B * sizeof(unroll_real);
   size_t fit = SEGMENT_BYTES / step, root = (size_t)sqrt((double)longest / 2.0);
   size_t steps = fit > root ? fit : root;
   if (steps > longest) { steps = longest; }

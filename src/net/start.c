@@ -10,10 +10,15 @@
 /*
  * Number of the random stream of a tensor, which does not depend on the memory layout. Eight per layer, of which 4 and
  * 5 of layer 0 are those of the output layer: part of the contract, as they fix the initial values. New tensors outside
- * the layers should count down from 2^64 - 1.
+ * the layers count down from 2^64 - 1.
  */
 #define STREAMS_OF_LAYER 8
 #define STREAM_OUTPUT    4 /* W_qh, then b_q */
+#define STREAM_W_XE      UINT64_MAX
+
+/* Bound of W_xe, whatever its sizes: https://github.com/pytorch/examples/tree/main/word_language_model and Merity, Keskar
+ * and Socher 2018. */
+#define BOUND_W_XE 0.1
 
 static uint64_t stream_of(size_t l, params_name which)
 {
@@ -24,10 +29,9 @@ static uint64_t stream_of(size_t l, params_name which)
 }
 
 /* Elements [begin, end) of the flat array, as far as they belong to the tensor. */
-static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t seed, uint64_t stream,
-                          size_t begin, size_t end)
+static void start_uniform(unroll_params *p, const unroll_tensor *t, double bound, uint64_t seed,
+                          uint64_t stream, size_t begin, size_t end)
 {
-  const double bound = 1.0 / sqrt((double)p->shape.H);
   const bool consecutive_rows =
       t->transposed ||
       t->col_dim == NULL; /* the elements of a row in memory are consecutive rows of the file */
@@ -51,6 +55,12 @@ static void start_uniform(unroll_params *p, const unroll_tensor *t, uint64_t see
       }
     }
   }
+}
+
+/* 1 / sqrt(H), of all that is no embedding. */
+static double bound_of(const unroll_params *p)
+{
+  return 1.0 / sqrt((double)p->shape.H);
 }
 
 /* Standard normal number by Box and Muller (1958). */
@@ -130,13 +140,14 @@ static unroll_status start_layer(unroll_params *p, size_t l, const unroll_start 
   const unroll_tensor *W_hh = params_tensor(p, l, PARAMS_W_HH);
   const uint64_t seed = start->seed;
   const unroll_init init = start->init;
+  const double bound = bound_of(p);
 
   for (params_name which = PARAMS_W_HH; which <= PARAMS_W_XH; ++which) {
     const unroll_tensor *t = params_tensor(p, l, which);
     bool set_elsewhere = (which == PARAMS_W_HH && init != UNROLL_INIT_UNIFORM) ||
                          (which == PARAMS_B_H && init == UNROLL_INIT_IDENTITY);
     if (set_elsewhere || t == NULL) { continue; }
-    start_uniform(p, t, seed, stream_of(l, which), begin, end);
+    start_uniform(p, t, bound, seed, stream_of(l, which), begin, end);
   }
   if (p->shape.cell == UNROLL_CELL_LSTM) {
     start_forget(p, params_tensor(p, l, PARAMS_B_H), start->forget_bias, begin, end);
@@ -160,8 +171,12 @@ unroll_status params_start_range(unroll_params *params, const unroll_start *star
   unroll_status st = UNROLL_OK;
 
   for (int which = 0; which < PARAMS_OUTPUTS; ++which) {
-    start_uniform(params, params_output(params, which), start->seed,
+    start_uniform(params, params_output(params, which), bound_of(params), start->seed,
                   STREAM_OUTPUT + (uint64_t)which, begin, end);
+  }
+  if (params->shape.E > 0) {
+    start_uniform(params, params_input_table(params), BOUND_W_XE, start->seed, STREAM_W_XE, begin,
+                  end);
   }
   for (size_t l = 0; l < params->shape.L; ++l) {
     UNROLL_TRY(start_layer(params, l, start, begin, end));

@@ -275,12 +275,16 @@ static unroll_status get_params(const h5_file *file, run *r)
 {
   unroll_status st = UNROLL_OK;
   size_t V = unroll_vocab_size(r->vocab);
-  size_t H = r->config.hidden;
+  size_t H = r->config.hidden, E = r->config.embedding;
   const unroll_shape shape = params_shape(&r->config, V);
   hid_t dataset = H5I_INVALID_HID;
 
   /* Before memory is asked for: a wrong size in the config could ask for all of it. */
   UNROLL_TRY(open_tensor(file, "/weights/output/W_qh", 2, V, H, "vocab x hidden", &dataset));
+  if (E > 0) {
+    UNROLL_TRY(h5_close(file, st, H5Dclose, &dataset));
+    UNROLL_TRY(open_tensor(file, "/weights/input/W_xe", 2, V, E, "vocab x embedding", &dataset));
+  }
   UNROLL_TRY(unroll_params_new(&shape, &r->params));
   UNROLL_TRY(get_tensors(file, "/weights", r->params, r->params->values));
 

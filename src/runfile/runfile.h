@@ -22,8 +22,8 @@
 
 #define RUNFILE_FORMAT "unroll-run"
 /* Raised when a reader of the old schema would misread the new one; each file has the lowest that reads it:
- * 2 has other cells than rnn. */
-#define RUNFILE_VERSION 2
+ * 2 has other cells than rnn, 3 has an embedding. */
+#define RUNFILE_VERSION 3
 
 /* One row per report interval; the same keys as the datasets under /metrics/train. */
 typedef struct run_train_row {

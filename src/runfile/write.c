@@ -23,7 +23,8 @@ static size_t estimate(const run *r)
   size_t bytes = 0;
 
   bytes += (1 + r->n_moments) * (r->params->n * sizeof(unroll_real) + r->params->n_tensors * 8192);
-  bytes += 3 * sizeof(int32_t) * (V + 3 * r->params->shape.H + r->config.batch); /* scales */
+  bytes += 3 * sizeof(int32_t) *
+           (V + 3 * r->params->shape.H + r->params->shape.E + r->config.batch); /* scales */
   bytes += r->state.n_hidden * sizeof(unroll_real);
   bytes += 16 * (r->n_train * schema_train.n + r->n_valid * schema_valid.n);
   bytes += diagnostics_estimate(&r->flows);
@@ -78,13 +79,14 @@ static unroll_status put_root(const h5_file *file, const run *r)
   unroll_status st = UNROLL_OK;
   const run_provenance *p = &r->provenance;
   const unroll_shape *shape = &r->params->shape;
+  const int version = shape->E > 0 ? RUNFILE_VERSION : shape->cell == UNROLL_CELL_RNN ? 1 : 2;
   char title[160];
 
   (void)snprintf(title, sizeof title,
                  "recurrent %s model: vocabulary %zu, hidden units %zu, layers %zu",
                  unroll_level_text(r->config.level), shape->V, shape->H, shape->L);
-  UNROLL_TRY(h5_put_root(file, RUNFILE_FORMAT, shape->cell == UNROLL_CELL_RNN ? 1 : RUNFILE_VERSION,
-                         title, text_of(p->started), text_of(p->command_line)));
+  UNROLL_TRY(h5_put_root(file, RUNFILE_FORMAT, version, title, text_of(p->started),
+                         text_of(p->command_line)));
   UNROLL_TRY(h5_put_text(file, "/", "default", "metrics"));
 
 cleanup:
@@ -139,6 +141,7 @@ static const struct {
     {"gate", "unit of a gate, gate after gate"},
     {"hidden_in", "hidden unit of the time step before"},
     {"hidden_below", "hidden unit of the layer below"},
+    {"embedding", "element of an embedding"},
     {"layer", "layer, from the input on"},
     {"sequence", "sequence of the global batch"},
 };
@@ -290,7 +293,7 @@ cleanup:
   return st;
 }
 
-/* All tensors of an array: groups output, layer0, layer1, ... in the folder, which is there. */
+/* All tensors of an array: groups input, layer0, layer1, ..., output in the folder, which is there. */
 static unroll_status put_tensors(const h5_file *file, const tensor_folder *to,
                                  const unroll_params *p, const unroll_real *values)
 {

@@ -423,6 +423,20 @@ static void test_contract_of_touched_rows(void)
   check_contract(&config, words_text());
 }
 
+/* A table of embeddings below the layers: dense, then of touched rows alone, in windows and in long pieces. */
+static void test_contract_of_embeddings(void)
+{
+  unroll_config config = config_of("x.h5", "embedding", "35", "layers", "2", "cell", "lstm", NULL);
+  check_contract(&config, text_of(1200));
+  config = config_of("x.h5", "embedding", "8", "level", "word", "batch", "24", "shards", "12",
+                     "optimizer", "sgd", "lr", "0.5", "clip", "0.25", NULL);
+  check_contract(&config, words_text());
+  config = config_of("x.h5", "embedding", "8", "bptt", "randomized", "level", "word", "steps",
+                     "150", "batch", "4", "log-every", "1", "valid-every", "0", NULL);
+  check_contract(&config, words_text());
+  CHECK_ALL(had_long_pieces("one.h5", 4));
+}
+
 /* An epoch of lines or paragraphs trains on every token of the text once. */
 static void test_epoch_of_sequences_has_all_tokens(void)
 {
@@ -525,6 +539,17 @@ static void test_resume_of_a_random_partition(void)
   unroll_config config =
       config_of("x.h5", "partition", "random", "optimizer", "momentum", "lr", "0.05", NULL);
   check_resume("70", 2, cuts, &config);
+}
+
+/* The table and its moments come back, of a run on characters and of one on touched rows. */
+static void test_resume_with_embeddings(void)
+{
+  static const int cuts[] = {7, 20};
+  unroll_config config = config_of("x.h5", "embedding", "9", "cell", "gru", NULL);
+  check_resume("30", 2, cuts, &config);
+  config = config_of("x.h5", "embedding", "9", "level", "word", "steps", "3", "optimizer",
+                     "momentum", "lr", "0.1", NULL);
+  check_resume_of(words_text(), "30", 2, cuts, &config);
 }
 
 /* Pieces of random lengths, longer than a chunk too: where the next one begins is part of the state. */
@@ -1022,6 +1047,7 @@ int main(int argc, char **argv)
       {"contract: randomized", test_contract_randomized},
       {"contract: stride", test_contract_stride},
       {"contract: touched rows", test_contract_of_touched_rows},
+      {"contract: embeddings", test_contract_of_embeddings},
       {"an epoch of sequences", test_epoch_of_sequences_has_all_tokens},
       {"contract: three ranks", test_contract_three_ranks_repeat_themselves},
       {"shards that cannot be shared", test_ranks_that_cannot_share_the_shards_are_refused},
@@ -1029,6 +1055,7 @@ int main(int argc, char **argv)
       {"resume: dropout", test_resume_of_dropout},
       {"resume: random partition", test_resume_of_a_random_partition},
       {"resume: randomized", test_resume_of_randomized_pieces},
+      {"resume: embeddings", test_resume_with_embeddings},
       {"resume: full", test_resume_of_full_sequences},
       {"resume: stride", test_resume_of_a_stride},
       {"resume: plateau", test_resume_of_a_plateau},

@@ -26,6 +26,17 @@ for optimizer in "sgd --lr 0.3" "momentum --lr 0.1" "adam --epsilon 1e-4"; do
   check "bytes, $optimizer" step 7 --level byte --clip 0.2 --optimizer $optimizer
   check "bytes, not clipped, $optimizer" step 8 --level byte --layers 2 --clip 0 --optimizer $optimizer
 done
+# Embeddings smaller and larger than the layer, in small vocabularies and in large ones.
+for E in 7 30; do
+  check "training, an embedding of $E" train text --embedding $E --layers 2 --hidden 21 --batch 8 --steps 9 --epochs 3 --lr 5e-3
+  check "loss, an embedding of $E" score 1
+  check "loss in streams, an embedding of $E" score 5
+  check "an embedding of $E, momentum" step 5 --embedding $E --optimizer momentum --lr 0.1 --momentum 0.8 --clip 0.3
+  for optimizer in "sgd --lr 0.3" "adam --epsilon 1e-4"; do
+    # shellcheck disable=SC2086 # an optimizer and its option
+    check "an embedding of $E, bytes, $optimizer" step 7 --embedding $E --level byte --layers 2 --clip 0.2 --optimizer $optimizer
+  done
+done
 check "the second step" step 1 --optimizer adam --clip 0 --epsilon 1e-5
 check "the first step of an epoch, from the zero state" step 142 --optimizer sgd --lr 0.1 --clip 1
 
@@ -43,6 +54,7 @@ check "a stride of one step" step 9 --steps 5 --stride 1 --activation relu "${sg
 
 check "full, a whole text" step 1 --bptt full --epochs 4 --layers 2 "${sgd[@]}"
 check "it is long" long
+check "full, a whole text, an embedding" step 1 --embedding 9 --bptt full --epochs 4 --layers 2 "${sgd[@]}"
 was_long=no
 for n in 1 2 3 4; do
   check "randomized, step $n" step $n --bptt randomized --steps 300 --layers 2 --epochs 3 "${sgd[@]}"
@@ -65,6 +77,7 @@ done
 check "a line was long" [ $was_long = yes ]
 check "lines, ReLU, clipped" step 3 "${lines[@]}" --activation relu --optimizer adam --epsilon 1e-4 --clip 0.1
 check "words in lines" step 3 "${lines[@]}" --level word "${sgd[@]}"
+check "words in lines, an embedding" step 3 "${lines[@]}" --embedding 9 --level word "${sgd[@]}"
 shape=(--batch 4 --shards 1)
 check "paragraphs" step 1 --bptt full --sequences paragraph --layers 2 "${sgd[@]}"
 # One after the other, so that a state left over from the line before would be seen.

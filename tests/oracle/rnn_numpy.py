@@ -2,6 +2,8 @@
 
     h_t, c_t from x_t, h_{t-1}, c_{t-1} (cells.py)        o_t = W_qh h_t + b_q        l_t = -log softmax(o_t)[target]
 
+x_t is one-hot; with an embedding it is the row of W_xe that the token has.
+
     rnn_numpy.py self                          the oracle's own gradients against central differences
     rnn_numpy.py eval RUN TEXT STREAMS LOSS    loss of a text cut into streams, against what `unroll eval` said
     rnn_numpy.py step BEFORE AFTER TEXT        the update between two run files of one run, one step apart
@@ -38,11 +40,16 @@ class Model:
     def __init__(self, weights, cell):
         self.w = weights
         self.cell = cell
-        self.layers = len({group for group, _ in weights if group != "output"})
+        self.layers = len({group for group, _ in weights if group.startswith("layer")})
+        self.table = ("input", "W_xe") if ("input", "W_xe") in weights else None  # where tokens have their rows
         self.V, self.H = weights["output", "W_qh"].shape
 
     def layer(self, l):
         return {name: value for (group, name), value in self.w.items() if group == f"layer{l}"}
+
+    def read(self, tokens):
+        """What the first layer reads of tokens (B), as columns."""
+        return (np.eye(self.V) if self.table is None else self.w[self.table])[tokens].T
 
     def zero_state(self, B):
         return np.zeros((self.layers, len(self.cell.state), self.H, B))
@@ -54,8 +61,7 @@ class Model:
         kept = [[] for _ in range(self.layers)]
         log_p = []
         for t in range(len(x)):
-            below = np.zeros((self.V, x.shape[1]))
-            below[x[t], np.arange(x.shape[1])] = 1.0  # one-hot columns
+            below = self.read(x[t])
             for l, layer in enumerate(layers):
                 after, gates = self.cell.forward(layer, layer["W_xh"] @ below, s[l][t])
                 s[l].append([np.where(y[t] < 0, 0.0, vector) for vector in after])
@@ -94,12 +100,11 @@ class Model:
                 for name, value in rest.items():
                     d[g, name] += value
                 d[g, "b_h"] += da.sum(axis=1)
-                if l > 0:
-                    d[g, "W_xh"] += da @ s[l - 1][t + 1][0].T
-                    above = layer["W_xh"].T @ da
-                else:
-                    for b in range(B):
-                        d[g, "W_xh"][:, x[t, b]] += da[:, b]
+                d[g, "W_xh"] += da @ (s[l - 1][t + 1][0] if l > 0 else self.read(x[t])).T
+                above = layer["W_xh"].T @ da
+            if self.table is not None:
+                for b in range(B):
+                    d[self.table][x[t, b]] += above[:, b]
         return d
 
 
@@ -186,11 +191,13 @@ def batch_of(found, B, k, line_end):
 # -------------------------------------------------------------------- checks
 
 
-def random_model(rng, V, H, L, cell):
+def random_model(rng, V, H, L, cell, E=0):
     G = cell.blocks
     shapes = {("output", "W_qh"): (V, H), ("output", "b_q"): (V,)}
+    if E > 0:
+        shapes["input", "W_xe"] = (V, E)
     for l in range(L):
-        layer = {"W_xh": (G * H, V if l == 0 else H), **cell.recurrent(H), "b_h": (G * H,)}
+        layer = {"W_xh": (G * H, H if l > 0 else E or V), **cell.recurrent(H), "b_h": (G * H,)}
         shapes.update({(f"layer{l}", name): shape for name, shape in layer.items()})
     return Model({key: rng.uniform(-0.6, 0.6, shape) for key, shape in shapes.items()}, cell)
 

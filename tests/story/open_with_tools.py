@@ -111,7 +111,8 @@ def check_checksum(node, kind):
 
 def check_scale(node, i, names):
     """Dimension i is described by one scale of such a name and its length, in the group or above it."""
-    name = names[-1] if is_gated(node.file) else names[0]
+    other = {"gate": is_gated, "embedding": has_embedding}.get(names[-1])
+    name = names[-1] if other is not None and other(node.file) else names[0]
     if node.name.endswith("/" + name) and node.attrs.get("CLASS") == b"DIMENSION_SCALE":
         check(text_attribute(node, "NAME") == name, f"name of scale {node.name}")
         return
@@ -129,6 +130,10 @@ def check_scale(node, i, names):
 def is_gated(file):
     """Has this run a cell with gates? Files that are no runs have none."""
     return "config" in file and "cell" in file["config"].attrs and text_attribute(file["config"], "cell") != "rnn"
+
+
+def has_embedding(file):
+    return "config" in file and file["config"].attrs.get("embedding", 0) > 0
 
 
 def tracks_order(node):
@@ -220,12 +225,15 @@ def check_sense(file):
     """The parts belong together."""
     config = file["config"].attrs
     check(text_attribute(file, "format") == "unroll-run", "format")
-    check(file.attrs["format_version"] == 1 + is_gated(file), "format_version")
+    check(file.attrs["format_version"] == (3 if has_embedding(file) else 1 + is_gated(file)), "format_version")
     V, H = file["weights/output/W_qh"].shape
     check(config["hidden"] == H, "config hidden")
     check(file["vocab/token"].shape == (V,), "length of the vocabulary")
     gates = {"rnn": 1, "lstm": 4, "gru": 3, "mingru": 2}[text_attribute(file["config"], "cell")]
-    check(file["weights/layer0/W_xh"].shape == (gates * H, V), "shape of W_xh")
+    E = int(config["embedding"])
+    check(file["weights/layer0/W_xh"].shape == (gates * H, E or V), "shape of W_xh")
+    check(E == 0 or file["weights/input/W_xe"].shape == (V, E), "shape of W_xe")
+    check(("input" in file["weights"]) == (E > 0), "an embedding where there is one, and only there")
     layers = [name for name in file["weights"] if name.startswith("layer")]
     check(config["layers"] == len(layers), "config layers")
     tokens = file["vocab/token"].asstr()[...]
@@ -305,13 +313,17 @@ def run_tool(arguments):
     return done.stdout.decode("utf-8", errors="replace")
 
 
+def dims_of_W_xh(file):
+    return "gate" if is_gated(file) else "hidden", "embedding" if has_embedding(file) else "vocab"
+
+
 def check_command_line_tools(path):
     header = run_tool(["ncdump", "-h", path])
     if header is not None:
         check("phony_dim" not in header, "ncdump finds dimensions without a name")
         with h5py.File(path, "r") as file:
-            rows = "gate" if is_gated(file) else "hidden"
-        check(f"W_xh({rows}, vocab)" in header, f"ncdump finds no W_xh({rows}, vocab)")
+            dims = ", ".join(dims_of_W_xh(file))
+        check(f"W_xh({dims})" in header, f"ncdump finds no W_xh({dims})")
         check("step = UNLIMITED" in header, "ncdump finds no unlimited step")
     run_tool(["ncdump", path])
     dump = run_tool(["h5dump", "-H", path])
@@ -362,7 +374,7 @@ def check_xarray(path, file):
                     check(name in dataset.variables, f"xarray ({engine}) finds no {group}/{name}")
                     check(dataset[name].shape == file[group][name].shape, f"xarray ({engine}): shape of {name}")
         with xarray.open_dataset(path, group="weights/layer0", engine=engine) as dataset:
-            check(dataset["W_xh"].dims == ("gate" if is_gated(file) else "hidden", "vocab"), f"xarray ({engine}): dimensions of W_xh")
+            check(dataset["W_xh"].dims == dims_of_W_xh(file), f"xarray ({engine}): dimensions of W_xh")
             same = np.array_equal(dataset["W_xh"].values, file["weights/layer0/W_xh"][...], equal_nan=True)
             check(same, f"xarray ({engine}): values of W_xh")
 

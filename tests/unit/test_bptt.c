@@ -46,7 +46,7 @@ static void *test_alloc(size_t count, size_t size)
 
 /* A model and B sequences of n steps. */
 typedef struct problem {
-  size_t V, H, L, B, shards, n;
+  size_t V, H, L, E, B, shards, n;
   kind of;
   unroll_params *params;
   int32_t *x, *y; /* (n, B) */
@@ -58,20 +58,21 @@ typedef struct problem {
 /* Of every problem; p is 0 but in the tests of dropout. */
 static dropout held;
 
-static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size_t shards, size_t n)
+static problem problem_of(unroll_shape shape, size_t B, size_t shards, size_t n)
 {
+  const size_t V = shape.V, H = shape.H, L = shape.L;
   problem p = {.V = V,
                .H = H,
                .L = L,
+               .E = shape.E,
                .B = B,
                .shards = shards,
                .n = n,
-               .of = of,
+               .of = {shape.cell, shape.activation},
                .how = held,
                .x = test_alloc(n * B, sizeof *p.x),
                .y = test_alloc(n * B, sizeof *p.y)};
   CHECK_OK(kernels_start());
-  const unroll_shape shape = shape_of(V, H, L, of);
   CHECK_OK(unroll_params_new(&shape, &p.params));
   CHECK_OK(unroll_params_start(p.params, &(unroll_start){.seed = 17, .forget_bias = 1.0}));
   for (size_t l = 0; l < L; ++l) { /* so that gradients reach back through all steps */
@@ -88,6 +89,20 @@ static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size
     p.y[i] = (int32_t)random_below(5, RANDOM_SYNTHETIC, 0, 3 * i + 2, V);
   }
   return p;
+}
+
+static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size_t shards, size_t n)
+{
+  return problem_of(shape_of(V, H, L, of), B, shards, n);
+}
+
+/* The same with an embedding of E. */
+static problem problem_with(size_t E, size_t V, size_t H, size_t L, kind of, size_t B,
+                            size_t shards, size_t n)
+{
+  unroll_shape shape = shape_of(V, H, L, of);
+  shape.E = E;
+  return problem_of(shape, B, shards, n);
 }
 
 static void problem_free(problem *p)
@@ -342,9 +357,9 @@ static void compare_with_differences(const problem *p, const unroll_real *gradie
   CU_ASSERT(worst < 1e-6);
 }
 
-static void check_full(size_t V, size_t H, size_t L, kind of, size_t n, cut c)
+static void check_full(size_t E, size_t V, size_t H, size_t L, kind of, size_t n, cut c)
 {
-  problem p = problem_new(V, H, L, of, 4, 2, n);
+  problem p = problem_with(E, V, H, L, of, 4, 2, n);
   unroll_real *zero = test_alloc(2 * L * p.B * H, sizeof *zero); /* h and c */
   worker w = worked(&p, c);
   check_is_telling(&p, &w);
@@ -358,17 +373,19 @@ static void test_full_gradient_is_the_derivative(void)
 {
   const cut c = {.T = 8, .chunk = 4};
   for (size_t L = 1; L <= 3; ++L) {
-    check_full(7, 5, L, KIND_TANH, 23, c);
-    check_full(5, 9, L, KIND_RELU, 23, c);
+    check_full(0, 7, 5, L, KIND_TANH, 23, c);
+    check_full(0, 5, 9, L, KIND_RELU, 23, c);
   }
   for (size_t k = GATED; k < KINDS; ++k) {
-    check_full(7, 5, 1, all_kinds[k], 11, c);
-    check_full(5, 17, 2, all_kinds[k], 13, c);
-    check_full(3, 4, 3, all_kinds[k], 9, (cut){.T = 2, .chunk = 1});
+    check_full(0, 7, 5, 1, all_kinds[k], 11, c);
+    check_full(0, 5, 17, 2, all_kinds[k], 13, c);
+    check_full(0, 3, 4, 3, all_kinds[k], 9, (cut){.T = 2, .chunk = 1});
+    check_full(6, 7, 5, 1 + k % 2, all_kinds[k], 11, c);
   }
-  check_full(19, 18, 2, KIND_TANH, 17, (cut){.T = 4, .chunk = 4});
-  check_full(3, 6, 2, KIND_TANH, 24, (cut){.T = 12, .chunk = 3});
-  check_full(3, 6, 1, KIND_RELU, 9, (cut){.T = 1, .chunk = 1});
+  check_full(18, 5, 9, 3, KIND_TANH, 23, c);
+  check_full(0, 19, 18, 2, KIND_TANH, 17, (cut){.T = 4, .chunk = 4});
+  check_full(0, 3, 6, 2, KIND_TANH, 24, (cut){.T = 12, .chunk = 3});
+  check_full(0, 3, 6, 1, KIND_RELU, 9, (cut){.T = 1, .chunk = 1});
 }
 
 /* ------------------------------------------------------------------ equality */
@@ -401,17 +418,15 @@ static void test_recomputation_and_threads_change_no_bit(void)
   const int most = omp_get_max_threads();
   const size_t steps[] = {5, 12, 23, 24, 25};
   for (size_t i = 0; i < COUNT(steps); ++i) {
-    for (size_t L = 1; L <= 2; ++L) {
-      problem p = problem_new(11, 21, L, KIND_TANH, 6, 6, steps[i]);
+    for (size_t k = 0; k < 3; ++k) { /* one layer, two, two above an embedding */
+      problem p = problem_with(k == 2 ? 19 : 0, 11, 21, k == 0 ? 1 : 2, KIND_TANH, 6, 6, steps[i]);
       worker first = worked(&p, cuts[0]);
       check_is_telling(&p, &first);
-      for (size_t k = 0; k < COUNT(cuts); ++k) {
-        for (size_t j = 0; j < COUNT(threads); ++j) {
-          omp_set_num_threads(threads[j]);
-          worker other = worked(&p, cuts[k]);
-          CU_ASSERT(same_bits(&first, &other));
-          worker_free(&other);
-        }
+      for (size_t j = 0; j < COUNT(cuts) * COUNT(threads); ++j) {
+        omp_set_num_threads(threads[j % COUNT(threads)]);
+        worker other = worked(&p, cuts[j / COUNT(threads)]);
+        CU_ASSERT(same_bits(&first, &other));
+        worker_free(&other);
       }
       omp_set_num_threads(most);
       worker_free(&first);
@@ -470,10 +485,11 @@ static void test_ranks_compose_to_the_same_bits(void)
             ranks[] = {{4, 4}, {16, 4}}; /* each rank keeps as many states as it likes */
   const size_t shards[] = {4, 12}, steps[] = {23, 5, 4, 3, 1};
   const size_t length[] = {23, 1, 22, 4, 9, 5,
-                           2,  3, 4,  1, 0, 2}; /* the last ranks have short ones */
-  for (size_t i = 0; i < COUNT(shards); ++i) {
+                           2,  3, 4,  1, 0, 2};    /* the last ranks have short ones */
+  for (size_t i = 0; i < 2 * COUNT(shards); ++i) { /* without embeddings and with them */
     for (size_t k = 0; k < COUNT(steps); ++k) {
-      problem p = problem_new(11, 21, 2, KIND_TANH, 12, shards[i], steps[k]);
+      problem p =
+          problem_with(i / 2 * 7, 11, 21, 2, KIND_TANH, 12, shards[i % COUNT(shards)], steps[k]);
       for (int masked = 0; masked < 2; ++masked) {
         if (masked) { set_lengths(&p, length, 0); }
         worker whole = worked(&p, one);
@@ -588,7 +604,7 @@ static const size_t unequal[] = {23, 9, 1, 0, 4, 22};
 /* Sequence b of p alone, no longer than it is. */
 static problem one_sequence(const problem *p, size_t b, size_t length)
 {
-  problem one = problem_new(p->V, p->H, p->L, p->of, 1, 1, length);
+  problem one = problem_with(p->E, p->V, p->H, p->L, p->of, 1, 1, length);
   memcpy(one.params->values, p->params->values, p->params->n * sizeof *p->params->values);
   for (size_t t = 0; t < length; ++t) {
     one.x[t] = p->x[t * p->B + b];
@@ -603,7 +619,7 @@ static void test_masked_gradient_is_the_sum_of_the_sequences(void)
   for (size_t k = 0; k < 2 * KINDS; ++k) {
     const size_t L = 1 + k % 2;
     if (k / 2 == 1) { continue; } /* states of a ReLU are zero anywhere */
-    problem p = problem_new(7, 9, L, all_kinds[k / 2], COUNT(unequal), 3, 23);
+    problem p = problem_with(k % 3 == 0 ? 6 : 0, 7, 9, L, all_kinds[k / 2], COUNT(unequal), 3, 23);
     set_lengths(&p, unequal, 3);
     unroll_real *sum = test_alloc(p.params->n, sizeof *sum);
     double loss[3] = {0.0}; /* of the shards, two sequences each */
@@ -641,7 +657,7 @@ static void test_what_stands_behind_an_end_changes_no_bit(void)
   const cut cuts[] = {{WHOLE, WHOLE}, {8, 4}};
   for (size_t i = 0; i < COUNT(cuts); ++i) {
     for (size_t of = 0; of < KINDS; ++of) {
-      problem p = problem_new(7, 9, 2, all_kinds[of], COUNT(unequal), 3, 23);
+      problem p = problem_with(i * 6, 7, 9, 2, all_kinds[of], COUNT(unequal), 3, 23);
       set_lengths(&p, unequal, 0);
       worker first = worked(&p, cuts[i]);
       for (int32_t behind = 1; behind < 7; behind += 2) {
@@ -710,10 +726,11 @@ static void test_touched_rows_alone_give_the_same_bits(void)
 {
   const size_t pieces[][2] = {{0, 23}, {20, 3}, {3, 11}, {8, 4}, {1, 22}};
   const cut cuts[] = {{8, 4}, {WHOLE, WHOLE}};
-  for (size_t k = 0; k < COUNT(cuts); ++k) {
-    problem p = problem_new(300, 9, 2, KIND_TANH, 4, 2, 23), dense = p;
+  for (size_t k = 0; k < 2 * COUNT(cuts); ++k) { /* of W_xh, and of embeddings */
+    const cut c = cuts[k % COUNT(cuts)];
+    problem p = problem_with(k / 2 * 6, 300, 9, 2, KIND_TANH, 4, 2, 23), dense = p;
     p.sparse = true;
-    worker some = worker_new(&p, cuts[k], p.n, 0, 1), all = worker_new(&dense, cuts[k], p.n, 0, 1);
+    worker some = worker_new(&p, c, p.n, 0, 1), all = worker_new(&dense, c, p.n, 0, 1);
     for (size_t i = 0; i < COUNT(pieces); ++i) {
       run_piece(&some, pieces[i][0], 0, pieces[i][1]);
       run_piece(&all, pieces[i][0], 0, pieces[i][1]);

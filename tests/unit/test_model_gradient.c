@@ -51,12 +51,12 @@ struct bench {
   int once;                  /* nothing was notified twice, or out of range */
 };
 
-static struct bench *bench_new(size_t V, size_t H, size_t L, kind of, size_t shards)
+static struct bench *bench_new(unroll_shape shape, size_t shards)
 {
   struct bench *b = calloc(1, sizeof *b);
-  const unroll_shape shape = shape_of(V, H, L, of);
   const unroll_start start = {.seed = 17, .forget_bias = 1.0};
-  unroll_real *rows = calloc(ROOM * BATCH * kernels_ld(4 * kernels_pad(H)), sizeof *rows);
+  const size_t ld = kernels_ld(4 * kernels_pad(shape.H)) + kernels_ld(shape.E);
+  unroll_real *rows = calloc(ROOM * BATCH * ld, sizeof *rows);
   const network_size size = {.T = ROOM,
                              .chunk = ROOM,
                              .B = BATCH,
@@ -70,6 +70,10 @@ static struct bench *bench_new(size_t V, size_t H, size_t L, kind of, size_t sha
       network_new(b->params, &size, &b->net) != UNROLL_OK) {
     fprintf(stderr, "%s\n", unroll_message());
     abort();
+  }
+  const unroll_tensor *W_xe = unroll_params_find(b->params, "input", "W_xe");
+  for (size_t i = 0; W_xe != NULL && i < W_xe->rows * W_xe->ld; ++i) {
+    b->params->values[W_xe->offset + i] *= 10; /* as large as a state, so that it matters */
   }
   b->rows = rows;
   b->state = calloc(network_state_size(b->net), sizeof *b->state);
@@ -209,9 +213,9 @@ static void compare_with_differences(struct bench *b)
   CU_ASSERT(worst < 1e-6);
 }
 
-static void check_model(size_t V, size_t H, size_t L, kind of, size_t shards)
+static void check_shape(unroll_shape shape, size_t shards)
 {
-  struct bench *b = bench_new(V, H, L, of, shards);
+  struct bench *b = bench_new(shape, shards);
   for (uint64_t w = 0; w < WINDOWS; ++w) {
     draw_tokens(b, w);
     network_get_state(b->net, b->state);
@@ -221,6 +225,19 @@ static void check_model(size_t V, size_t H, size_t L, kind of, size_t shards)
     network_carry(b->net, STEPS);
   }
   bench_free(b);
+}
+
+static void check_model(size_t V, size_t H, size_t L, kind of, size_t shards)
+{
+  check_shape(shape_of(V, H, L, of), shards);
+}
+
+/* The same with an embedding of E. */
+static void check_embedding(size_t V, size_t E, size_t H, size_t L, kind of, size_t shards)
+{
+  unroll_shape shape = shape_of(V, H, L, of);
+  shape.E = E;
+  check_shape(shape, shards);
 }
 
 /* ------------------------------------------------------------------- cases */
@@ -261,10 +278,20 @@ static void test_backward_of_gated_cells_is_the_derivative(void)
   }
 }
 
+/* Smaller than a layer and larger, of a vocabulary below the window (dense) and above it (touched rows alone). */
+static void test_backward_of_embeddings_is_the_derivative(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    check_embedding(11, 3, 7, 2 - k % 2, all_kinds[k], 2);
+    check_embedding(43, 5, 6, 1 + k % 2, all_kinds[k], 4);
+  }
+  check_embedding(7, 35, 5, 2, KIND_TANH, 1);
+}
+
 /* The later windows above would prove nothing if the carried state did not matter. */
 static void test_window_loss_depends_on_the_carried_state(void)
 {
-  struct bench *b = bench_new(11, 7, 2, KIND_TANH, 2);
+  struct bench *b = bench_new(shape_of(11, 7, 2, KIND_TANH), 2);
   draw_tokens(b, 0);
   (void)window_loss(b);
   network_carry(b->net, STEPS);
@@ -286,6 +313,7 @@ int main(void)
       {"tanh, one to three layers", test_backward_tanh_is_the_derivative},
       {"ReLU, one to three layers", test_backward_relu_is_the_derivative},
       {"gated cells, one to three layers", test_backward_of_gated_cells_is_the_derivative},
+      {"embeddings, dense and sparse", test_backward_of_embeddings_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
       {"the carried state matters", test_window_loss_depends_on_the_carried_state},
   };

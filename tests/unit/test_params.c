@@ -132,6 +132,32 @@ static void test_params_find_returns_the_shapes_of_the_equations(void)
   unroll_params_free(&p);
 }
 
+/* An embedding: a table that comes last in memory, and a W_xh of the first layer like those above. */
+static void test_params_new_with_an_embedding(void)
+{
+  static const unroll_cell cells[] = {UNROLL_CELL_RNN, UNROLL_CELL_LSTM, UNROLL_CELL_GRU,
+                                      UNROLL_CELL_MINGRU};
+  for (size_t k = 0; k < sizeof cells / sizeof cells[0]; ++k) {
+    const size_t blocks[] = {1, 4, 3, 2}, G = blocks[k];
+    const char *const rows = k == 0 ? "hidden" : "gate";
+    unroll_shape shape = {.V = 20, .H = 30, .L = 2, .cell = cells[k]};
+    unroll_params *p = NULL, *plain = NULL;
+    CHECK_OK(unroll_params_new(&shape, &plain));
+    shape.E = 17;
+    CHECK_OK(unroll_params_new(&shape, &p));
+    CU_ASSERT(is(p, "input", "W_xe", 20, 17, "vocab", "embedding", false));
+    CU_ASSERT(is(p, "layer0", "W_xh", G * 30, 17, rows, "embedding", false));
+    CU_ASSERT(is(p, "layer1", "W_xh", G * 30, 30, rows, "hidden_below", false));
+    CU_ASSERT(is(plain, "layer0", "W_xh", G * 30, 20, rows, "vocab", true));
+    CU_ASSERT_PTR_NULL(unroll_params_find(plain, "input", "W_xe"));
+    CU_ASSERT_STRING_EQUAL(p->tensors[p->n_tensors - 1].name, "W_xe");
+    CU_ASSERT_EQUAL(p->n_tensors, plain->n_tensors + 1);
+    CU_ASSERT_EQUAL(p->n_real, plain->n_real + 20 * 17 + G * 30 * 17 - G * 30 * 20);
+    unroll_params_free(&plain);
+    unroll_params_free(&p);
+  }
+}
+
 static void test_params_find_of_unknown_name_is_null(void)
 {
   unroll_params *p = NULL;
@@ -183,6 +209,7 @@ int main(void)
        test_params_new_orders_tensors_as_gradients_become_complete},
       {"new: all values zero", test_params_new_starts_at_zero},
       {"find: shapes and dimensions", test_params_find_returns_the_shapes_of_the_equations},
+      {"new: with an embedding", test_params_new_with_an_embedding},
       {"find: unknown is NULL", test_params_find_of_unknown_name_is_null},
       {"new: too large is an error", test_params_new_too_large_fails_and_leaves_out},
       {"free: twice is safe", test_params_free_twice_is_safe},

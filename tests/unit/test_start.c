@@ -166,6 +166,41 @@ static void test_start_by_parts_is_the_whole(void)
   }
 }
 
+/* ---------------------------------------------------------------- embedding */
+
+/* Within +-0.1 whatever the sizes, of a stream of its own, by parts as at once; the others are as without it. */
+static void test_start_of_an_embedding(void)
+{
+  const unroll_shape shape = {.V = 65, .H = 17, .L = 2, .E = 33};
+  const unroll_start start = {.seed = 11};
+  unroll_params *plain = started(1, UNROLL_INIT_UNIFORM, 1.0, 11), *p = NULL, *parts = NULL;
+  CHECK_OK(unroll_params_new(&shape, &p));
+  CHECK_OK(unroll_params_new(&shape, &parts));
+  CHECK_OK(unroll_params_start(p, &start));
+  const unroll_tensor *t = unroll_params_find(p, "input", "W_xe");
+  double sum = 0.0, squares = 0.0, largest = 0.0, n = 65 * 33;
+  for (size_t i = 0; i < t->rows * t->cols; ++i) {
+    double w = value(p, t, i / t->cols, i % t->cols) / 0.1;
+    sum += w;
+    squares += w * w;
+    largest = fmax(largest, fabs(w));
+  }
+  CU_ASSERT(largest <= 1.0 + 1e-6 && largest > 1.0 - 20.0 / n);
+  CU_ASSERT(fabs(sum / n) < 5.0 / sqrt(3.0 * n));
+  CU_ASSERT(fabs(squares / n - 1.0 / 3.0) < 5.0 * sqrt(4.0 / 45.0 / n));
+  CU_ASSERT(same_but(plain, p, "W_xh", ""));
+
+  const size_t cut[] = {0, t->offset / 2, t->offset + 7, p->n};
+  for (size_t k = 3; k-- > 0;) { CHECK_OK(params_start_range(parts, &start, cut[k], cut[k + 1])); }
+  CU_ASSERT_EQUAL(memcmp(parts->values, p->values, p->n * sizeof *p->values), 0);
+  for (size_t k = 0; k + 1 < p->n_tensors; ++k) {
+    CU_ASSERT(fabs(value(p, &p->tensors[k], 0, 0) * sqrt(17.0) - value(p, t, 0, 0) / 0.1) > 1e-4);
+  }
+  unroll_params_free(&parts);
+  unroll_params_free(&p);
+  unroll_params_free(&plain);
+}
+
 /* --------------------------------------------------------------- orthogonal */
 
 /* W W^T = W^T W = scale^2 I, to the rounding of float. */
@@ -272,6 +307,7 @@ int main(void)
       {"seed and tensor", test_start_depends_on_the_seed_and_on_the_tensor},
       {"memory layout", test_start_does_not_depend_on_the_memory_layout},
       {"start: by parts is the whole", test_start_by_parts_is_the_whole},
+      {"embedding", test_start_of_an_embedding},
       {"orthogonal: Q Q^T = I, scaled", test_start_orthogonal_is_a_scaled_rotation},
       {"orthogonal: no direction preferred", test_start_orthogonal_prefers_no_direction},
       {"orthogonal: W_hh alone", test_start_orthogonal_leaves_the_other_tensors_uniform},
