@@ -25,7 +25,8 @@ extern "C" {
 /**
  * Weights as safetensors, by the names and with the shapes of a torch module that has `rnn`, a torch.nn.RNN, LSTM or
  * GRU, and `out`, a torch.nn.Linear: its load_state_dict takes them. For a minGRU, which torch has not, they are
- * rnn.weight_ih_l{k} (2H, V or H) and rnn.bias_ih_l{k} (2H), blocks z n.
+ * rnn.weight_ih_l{k} (2H, V or H) and rnn.bias_ih_l{k} (2H), blocks z n. An embedding is embedding.weight, of a
+ * torch.nn.Embedding, and E is then in the place of V.
  *
  * @return UNROLL_OK, UNROLL_ERR_IO or UNROLL_ERR_MEMORY
  */

@@ -24,6 +24,7 @@ class Model:
             read = lambda group: {name: tensor[:] for name, tensor in run["weights"][group].items()}
             self.layers = [read(f"layer{k}") for k in range(self.config["layers"])]
             self.output = read("output")
+            self.table = run["weights/input/W_xe"][:] if self.config.get("embedding", 0) > 0 else None
         self.cell, self.level = self.config["cell"], self.config["level"]
         words = {"\n" if name == "<eos>" else name: v for v, name in enumerate(self.token)}
         self.index = words if self.level == "word" else {int(code): v for v, code in enumerate(self.code)}
@@ -50,7 +51,10 @@ class Model:
         """One token: logits (V) of the next one, and the new state."""
         new = []
         for w, (h, c) in zip(self.layers, state):
-            a = w["b_h"] + (w["W_xh"] @ new[-1][0] if new else w["W_xh"][:, token])
+            if new or self.table is not None:
+                a = w["b_h"] + w["W_xh"] @ (new[-1][0] if new else self.table[token])
+            else:
+                a = w["b_h"] + w["W_xh"][:, token]  # one-hot
             if self.cell == "rnn":
                 a = a + w["W_hh"] @ h
                 h = np.maximum(a, 0) if self.config["activation"] == "relu" else np.tanh(a)

@@ -10,7 +10,7 @@
     load_torch.py RUN TEXT                             the loss of a text, as `unroll eval` has it
 
 The modules have the names of `unroll export --safetensors`: rnn (RNN, LSTM or GRU of torch.nn; minGRU, which it lacks, is
-below) and out. Of PyTorch's two biases the second, bias_hh, is 0 and is not trained, but in a GRU for what r multiplies.
+below), out and, with --embedding, embedding. Of PyTorch's two biases the second, bias_hh, is 0 and is not trained, but in a GRU for what r multiplies.
 """
 
 import argparse
@@ -58,16 +58,21 @@ class Model(torch.nn.Module):
         names = [chr(c) if c >= 0 else "\n" if name == "<eos>" else name for name, c in zip(token, code)]
         self.index = {name: v for v, name in enumerate(names)}
         cell, layers, V = config["cell"], int(config["layers"]), len(token)
+        n_in = int(config.get("embedding", 0)) or V
+        self.embedding = torch.nn.Embedding(V, n_in) if config.get("embedding", 0) > 0 else None
         if cell == "mingru":
-            self.rnn = MinGRU(V, hidden, layers)
+            self.rnn = MinGRU(n_in, hidden, layers)
         elif cell == "rnn":
-            self.rnn = torch.nn.RNN(V, hidden, layers, nonlinearity=config["activation"])
+            self.rnn = torch.nn.RNN(n_in, hidden, layers, nonlinearity=config["activation"])
         else:
-            self.rnn = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](V, hidden, layers)
+            self.rnn = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](n_in, hidden, layers)
         self.out = torch.nn.Linear(hidden, V)
 
     def forward(self, tokens, state=None):
-        x = torch.nn.functional.one_hot(tokens, self.rnn.weight_ih_l0.shape[1]).to(self.out.weight.dtype)
+        if self.embedding is None:
+            x = torch.nn.functional.one_hot(tokens, self.out.out_features).to(self.out.weight.dtype)
+        else:
+            x = self.embedding(tokens)
         h, state = self.rnn(x, state)
         return self.out(h), state
 
@@ -82,6 +87,8 @@ class Model(torch.nn.Module):
 def parameters(model):
     """What is trained, by the path of its dataset below /weights, and below the groups of /optimizer."""
     found = {"output/W_qh": model.out.weight, "output/b_q": model.out.bias}
+    if model.embedding is not None:
+        found["input/W_xe"] = model.embedding.weight
     ours = {"weight_ih": "W_xh", "weight_hh": "W_hh", "bias_ih": "b_h"}
     if model.config["cell"] == "gru":
         ours["bias_hh"] = "b_hn"

@@ -128,7 +128,8 @@ const cli_command cli_export = {
          .notes =
              "Safetensors: rnn.weight_ih_l0 and so on, out.weight and out.bias, of a torch\n"
              "module with a torch.nn.RNN, LSTM or GRU `rnn` and a torch.nn.Linear `out`. Torch\n"
-             "has no minGRU: of one there are weight_ih and bias_ih, blocks z n.\n"
+             "has no minGRU: of one there are weight_ih and bias_ih, blocks z n. With\n"
+             "--embedding there is embedding.weight, of a torch.nn.Embedding, too.\n"
              "\n"
              "ONNX: tokens (T, B), h (layers, B, H) and c of an lstm to logits (T, B, V),\n"
              "h_next and c_next, which are h and c of the next call; zeros begin a text.\n"

@@ -71,7 +71,7 @@ struct entry {
 };
 
 #define MAX_ENTRIES_OF_LAYER 4
-#define ENTRIES_OF_OUTPUT    2
+#define ENTRIES_OF_REST      3
 
 static size_t values_of(const struct entry *e)
 {
@@ -110,6 +110,10 @@ static size_t list_layer(const unroll_params *p, size_t l, struct entry *e)
 static size_t list_entries(const unroll_params *p, struct entry *e)
 {
   size_t n = 0;
+  if (p->shape.E > 0) {
+    e[n] = whole(params_input_table(p));
+    (void)snprintf(e[n++].name, sizeof e->name, "embedding.weight");
+  }
   for (size_t l = 0; l < p->shape.L; ++l) { n += list_layer(p, l, e + n); }
   e[n] = whole(params_output(p, PARAMS_W_QH));
   (void)snprintf(e[n++].name, sizeof e->name, "out.weight");
@@ -174,7 +178,7 @@ unroll_status unroll_export_safetensors(const unroll_model *model, const char *p
   unsigned char *bytes = NULL;
   size_t values = 0;
 
-  UNROLL_TRY(memory_new(MAX_ENTRIES_OF_LAYER * p->shape.L + ENTRIES_OF_OUTPUT, sizeof *entries,
+  UNROLL_TRY(memory_new(MAX_ENTRIES_OF_LAYER * p->shape.L + ENTRIES_OF_REST, sizeof *entries,
                         "a table of tensors", &entries));
   const size_t n = list_entries(p, entries);
   UNROLL_TRY(make_header(model, n, entries, &header, &values));

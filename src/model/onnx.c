@@ -384,14 +384,23 @@ cleanup:
 
 /* ------------------------------------------------------------------- graph */
 
-/* tokens (T, B) -> x0 (T, B, V), one-hot. */
-static unroll_status add_tokens(Onnx__GraphProto *g, size_t V)
+/* tokens (T, B) -> x0 (T, B, E), their rows of W_e; or one-hot (T, B, V). */
+static unroll_status add_tokens(Onnx__GraphProto *g, const unroll_params *p)
 {
   unroll_status st = UNROLL_OK;
-  unroll_real *off_on = NULL;
+  const size_t V = p->shape.V, E = p->shape.E;
+  Onnx__NodeProto *node = NULL;
+  unroll_real *off_on = NULL, *table = NULL;
 
   UNROLL_TRY(
       add_value(&g->n_input, &g->input, "tokens", TYPE_INT64, 2, (dim[]){{0, "T"}, {0, "B"}}));
+  if (E > 0) {
+    UNROLL_TRY(add_constant(g, "W_e", TYPE_REAL, 2, (size_t[]){V, E}, &table));
+    copy_tensor(p, params_input_table(p), in_order, false, table);
+    UNROLL_TRY(add_node(g, "Gather", "W_e,tokens", "x0", &node));
+    UNROLL_TRY(set_int(node, "axis", 0));
+    goto cleanup;
+  }
   UNROLL_TRY(add_index(g, "depth", V));
   UNROLL_TRY(add_constant(g, "off_on", TYPE_REAL, 1, (size_t[]){2}, &off_on));
   off_on[1] = 1;
@@ -479,7 +488,7 @@ static unroll_status fill_graph(Onnx__GraphProto *g, const unroll_params *p)
     (void)snprintf(name, sizeof name, "layer%zu", l);
     UNROLL_TRY(add_index(g, name, l));
   }
-  UNROLL_TRY(add_tokens(g, p->shape.V));
+  UNROLL_TRY(add_tokens(g, p));
   for (size_t s = 0; s < params_states(p); ++s) {
     UNROLL_TRY(add_state(g, &p->shape, params_state_name(s)));
   }

@@ -46,6 +46,8 @@ def model_of(tensors, config):
     """The oracle's model with weights by torch's names."""
     names = {"weight_ih": "W_xh", "weight_hh": "W_hh", "bias_ih": "b_h"}
     w = {("output", "W_qh"): tensors["out.weight"], ("output", "b_q"): tensors["out.bias"]}
+    if "embedding.weight" in tensors:
+        w["input", "W_xe"] = tensors["embedding.weight"]
     H = tensors["out.weight"].shape[1]
     for name, value in tensors.items():
         if name.startswith("rnn."):
@@ -74,13 +76,19 @@ def check_torch(tensors, config, x, y, said):
         def __init__(self, V, H):
             super().__init__()
             options = {"nonlinearity": config["activation"]} if config["cell"] == "rnn" else {}
-            self.rnn = getattr(torch.nn, config["cell"].upper())(V, H, config["layers"], **options)
+            E = config["embedding"]
+            if E > 0:
+                self.embedding = torch.nn.Embedding(V, E)
+            self.rnn = getattr(torch.nn, config["cell"].upper())(E or V, H, config["layers"], **options)
             self.out = torch.nn.Linear(H, V)
+
+        def read(self, x):
+            return self.embedding(x) if config["embedding"] > 0 else torch.nn.functional.one_hot(x, self.out.out_features).float()
 
     net = Net(*tensors["out.weight"].shape)
     net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in tensors.items()})
     with torch.no_grad():
-        h, _ = net.rnn(torch.nn.functional.one_hot(torch.from_numpy(x), net.out.out_features).float())
+        h, _ = net.rnn(net.read(torch.from_numpy(x)))
         logits = net.out(h).reshape(-1, net.out.out_features)
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(y).flatten()).item()
     check(abs(loss - said) < 1e-5, f"loss {said}, PyTorch says {loss}")
