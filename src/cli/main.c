@@ -8,6 +8,7 @@
 #include "comm/placement.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <mpi.h>
 #include <poll.h>
@@ -270,8 +271,20 @@ cleanup:
   return st;
 }
 
+/* Of standard input, output and error those that are closed: else a file or a connection of MPI would take their place,
+ * and get what is printed. Opened the wrong way round, so that using them fails, as it would have. */
+static void fill_closed(void)
+{
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0) {
+      return;
+    }
+  }
+}
+
 int main(int argc, char **argv)
 {
+  fill_closed();
   struct request request = {0};
   const launcher by = launcher_find();
   const bool first = by.first; /* of several processes one speaks */

@@ -104,4 +104,17 @@ if [ -w /dev/full ]; then
     check "told in one line" [ "$(grep -c '^unroll: error: standard output' err)/$(wc -l <err)" = 1/1 ]
   done
 fi
+# ------------------------------------------------------ closed descriptors
+# Nothing that is opened takes their place: a result that nobody gets is a failure, with one of them closed or all.
+(exec "$unroll" info char.h5 >&- 2>err)
+check "standard output is closed" [ $? = 1 ]
+check "told in one line" [ "$(grep -c '^unroll: error: standard output' err)/$(wc -l <err)" = 1/1 ]
+(exec "$unroll" info char.h5 <&- >&- 2>&-)
+check "all are closed" [ $? = 1 ]
+(exec "$unroll" info char.h5 <&- >out 2>&-)
+check "the result can be written: success" [ $? = 0 ]
+check "it is there" cmp out <("$unroll" info char.h5)
+(exec "$unroll" train text "${tiny[@]}" --log-every 1 -o closed.h5 <&- >&- 2>&-)
+check "train has a run file" quiet 0 "$unroll" info --verify closed.h5
+check "the same as ever" [ "$(grep '^weights' out)" = "$("$unroll" info --verify char.h5 | grep '^weights')" ]
 finish
