@@ -182,21 +182,23 @@ cleanup:
 /* ----------------------------------------------------------- create, free */
 
 /* Say that M sequences are too few for B rows on P ranks, and which batch they would do for. */
-static unroll_status fail_few(const char *what, uint64_t M, size_t B, size_t P)
+static unroll_status fail_few(const text_cut *cut, uint64_t M)
 {
+  const char *what = cut->what, *option = cut->option != NULL ? cut->option : "--batch";
+  const size_t B = cut->B, P = cut->ranks;
   uint64_t fewest = B % P == 0 ? P : 1; /* every rank has the same number of rows */
   if (M < fewest) {
     return unroll_fail(UNROLL_ERR_INPUT,
-                       "%s text has %" PRIu64
-                       " sequences, too few for --batch %zu: at least %" PRIu64 " are needed",
-                       what, M, B, fewest);
+                       "%s text has %" PRIu64 " sequences, too few for %s %zu: at least %" PRIu64
+                       " are needed",
+                       what, M, option, B, fewest);
   }
-  return unroll_fail(
-      UNROLL_ERR_INPUT,
-      "%s text has %" PRIu64
-      " sequences, too few for --batch %zu: the largest legal --batch is %" PRIu64 "%s",
-      what, M, B, M - M % fewest,
-      strcmp(what, "validation") == 0 ? "; --valid-fraction or --valid give it more" : "");
+  return unroll_fail(UNROLL_ERR_INPUT,
+                     "%s text has %" PRIu64
+                     " sequences, too few for %s %zu: the largest legal %s is %" PRIu64 "%s",
+                     what, M, option, B, option, M - M % fewest,
+                     strcmp(what, "validation") == 0 ? "; --valid-fraction or --valid give it more"
+                                                     : "");
 }
 
 /*
@@ -204,10 +206,11 @@ static unroll_status fail_few(const char *what, uint64_t M, size_t B, size_t P)
  * tokens, the counts give each start its number, and whoever has found the
  * first of a row tells its place. Collective.
  */
-static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B, size_t ranks,
-                                const char *what, uint64_t *M, uint64_t *place)
+static unroll_status place_rows(unroll_comm *comm, const starts *mine, const text_cut *cut,
+                                uint64_t *M, uint64_t *place)
 {
   unroll_status st = UNROLL_OK;
+  const size_t B = cut->B;
   size_t P = (size_t)unroll_comm_size(comm), rank = (size_t)unroll_comm_rank(comm);
   uint64_t *counts = NULL, before = 0;
 
@@ -220,7 +223,7 @@ static unroll_status place_rows(unroll_comm *comm, const starts *mine, size_t B,
     *M += counts[r];
   }
   if (*M < B) {
-    st = fail_few(what, *M, B, ranks);
+    st = fail_few(cut, *M);
     goto cleanup;
   }
   for (size_t b = 0; b < B; ++b) {
@@ -311,7 +314,7 @@ unroll_status sequences_read(unroll_comm *comm, const corpus *c, const unroll_vo
   UNROLL_TRY(comm_agree(comm, memory_new(B + 1, sizeof *place, "places of rows", &place)));
   UNROLL_TRY(comm_agree(comm, find_starts(c, vocab, part, s, N / P * rank + N % P * rank / P,
                                           N / P * (rank + 1) + N % P * (rank + 1) / P, &mine)));
-  UNROLL_TRY(place_rows(comm, &mine, B, cut->ranks, cut->what, &M, place));
+  UNROLL_TRY(place_rows(comm, &mine, cut, &M, place));
   UNROLL_TRY(find_longest(comm, &mine, N, &s->longest));
   place[B] = N;
   memory_free(&mine.place);

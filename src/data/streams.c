@@ -10,8 +10,10 @@
 /* ----------------------------------------------------------- create, free */
 
 /* Say that N tokens are too few, and which batch and which steps they would do for. */
-static unroll_status fail_short(const char *what, uint64_t N, size_t B, size_t T, size_t P)
+static unroll_status fail_short(const text_cut *cut, uint64_t N, size_t T)
 {
+  const char *what = cut->what, *option = cut->option != NULL ? cut->option : "--batch";
+  const size_t B = cut->B, P = cut->ranks;
   char advice[256] = "";
   int at = 0;
   uint64_t batch = N > 0 ? (N - 1) / T : 0;
@@ -19,7 +21,7 @@ static unroll_status fail_short(const char *what, uint64_t N, size_t B, size_t T
 
   if (B % P == 0) { batch -= batch % P; } /* every rank has the same number of sequences */
   if (batch > 0) {
-    at = snprintf(advice, sizeof advice, "the largest legal --batch is %" PRIu64, batch);
+    at = snprintf(advice, sizeof advice, "the largest legal %s is %" PRIu64, option, batch);
     if (T > 1) {
       at += snprintf(advice + at, sizeof advice - (size_t)at, " (with --steps %zu)", T);
     }
@@ -44,9 +46,8 @@ static unroll_status fail_short(const char *what, uint64_t N, size_t B, size_t T
                        " tokens, too few for --batch %zu with --steps %zu: %s",
                        what, N, B, T, advice);
   }
-  return unroll_fail(UNROLL_ERR_INPUT,
-                     "%s text has %" PRIu64 " tokens, too few for --batch %zu: %s", what, N, B,
-                     advice);
+  return unroll_fail(UNROLL_ERR_INPUT, "%s text has %" PRIu64 " tokens, too few for %s %zu: %s",
+                     what, N, option, B, advice);
 }
 
 void streams_cut(text_source *s, uint64_t length)
@@ -80,7 +81,7 @@ static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const
     goto cleanup;
   }
   if (length < least) { /* the same numbers, and so the same message, on every rank */
-    st = fail_short(cut->what, part->tokens, cut->B, least, cut->ranks);
+    st = fail_short(cut, part->tokens, least);
     goto cleanup;
   }
   streams_cut(s, length);

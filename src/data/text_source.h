@@ -30,7 +30,8 @@ typedef struct text_cut {
   size_t B;   /* rows over all ranks */
   size_t first, count; /* this rank's; count may be 0 */
   size_t ranks; /* of the run, for messages: those of the communicator, or as many as are planned */
-  const char *what; /* "training" or "validation", for messages */
+  const char *what;   /* "training" or "validation", for messages */
+  const char *option; /* that sets B, for messages; NULL: --batch */
 } text_cut;
 
 typedef struct text_source {

@@ -88,7 +88,8 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
                   .B = n_streams,
                   .first = n_streams * rank / P,
                   .ranks = P,
-                  .what = "the"};
+                  .what = "the",
+                  .option = "--streams"};
   cut.count = n_streams * (rank + 1) / P - cut.first;
 
   if (n_streams < 1 || (on_line != NULL && n_streams != 1)) {

@@ -177,7 +177,7 @@ refused validation 'too few' -- train text "${tiny[@]}" --valid three
 head -c 1 text >one
 refused 'too few' 2 -- train one --valid-fraction 0
 refused token -- eval good.h5 one
-refused token -- eval --streams 3000 good.h5 other
+refused token 'too few for --streams 3000' 'largest legal --streams is 2999' -- eval --streams 3000 good.h5 other
 
 # Too few lines: the same.
 printf 'one\ntwo\n\nthree\nfour' >lines
