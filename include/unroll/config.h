@@ -97,6 +97,7 @@ typedef struct unroll_config {
   uint64_t hidden;
   uint64_t layers;
   uint64_t embedding; /* 0: none */
+  bool tied;          /* the embeddings are the output weights */
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
   unroll_init init;

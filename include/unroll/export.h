@@ -26,7 +26,7 @@ extern "C" {
  * Weights as safetensors, by the names and with the shapes of a torch module that has `rnn`, a torch.nn.RNN, LSTM or
  * GRU, and `out`, a torch.nn.Linear: its load_state_dict takes them. For a minGRU, which torch has not, they are
  * rnn.weight_ih_l{k} (2H, V or H) and rnn.bias_ih_l{k} (2H), blocks z n. An embedding is embedding.weight, of a
- * torch.nn.Embedding, and E is then in the place of V.
+ * torch.nn.Embedding, and E is then in the place of V. A tied table is there twice, as a state_dict has it.
  *
  * @return UNROLL_OK, UNROLL_ERR_IO or UNROLL_ERR_MEMORY
  */

@@ -15,7 +15,7 @@
  *   | layer{k}  | W_xh | (G H, H)                            | (G H, H)              | 1   | 4    | 3   | 2      |
  *   | layer0    | W_xh | (G H, V)                            | (V, G H): gathered    | 1   | 4    | 3   | 2      |
  *   | layer0    | W_xh | with E: (G H, E)                    | (G H, E)              | 1   | 4    | 3   | 2      |
- *   | input     | W_xe | with E: (V, E)                      | (V, E): gathered      |     |      |     |        |
+ *   | input     | W_xe | with E: (V, E); tied: it is W_qh    | (V, E): gathered      |     |      |     |        |
  *
  * Blocks in the file: lstm i f g o, gru r z n, mingru z n (design.md section 1). In memory each block but a single one
  * is padded to whole vectors, and those of W_xh and b_h of a gru are in the order n r z.
@@ -28,7 +28,8 @@
  * The order in memory is the order in which gradients become complete:
  * output first, then the layers from the top to the bottom, so that the
  * exchange of a complete tensor can start early. The input table, W_xe or else layer0 W_xh, is
- * last: of its gradient only the rows of tokens in the batch are not zero.
+ * last: of its gradient only the rows of tokens in the batch are not zero. Where the table is W_qh, a gradient has room
+ * for its gradient as the input table behind all others: the two are added after the sum over the ranks.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +45,8 @@ extern "C" {
 /** The shape of a model: sizes, cell and activation. */
 typedef struct unroll_shape {
   size_t V, H, L;
-  size_t E; /* size of the embedding of a token below the first layer; 0: none */
+  size_t E;  /* size of the embedding of a token below the first layer; 0: none */
+  bool tied; /* the embeddings are the rows of W_qh: E is H */
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
 } unroll_shape;
@@ -69,6 +71,7 @@ typedef struct unroll_params {
   size_t n_tensors;
   unroll_tensor *tensors; /* (n_tensors) in memory order */
   size_t n;               /* elements of the flat array, padding included */
+  size_t n_gradient;      /* of a gradient before the sum over the ranks: n, and a tied table's */
   size_t n_output;        /* the first n_output belong to group "output" */
   size_t n_real;          /* parameters without padding */
   unroll_real *values;    /* (n) */
@@ -108,7 +111,7 @@ typedef struct unroll_start {
  *   orthogonal  the same, except that each block of W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
  *   identity    the same, except that W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
  *
- * The forget block of b_h of an lstm is forget_bias in each of them. W_xe is uniform in +-0.1, as in the word language
+ * The forget block of b_h of an lstm is forget_bias in each of them. W_xe, or W_qh where it is that, is uniform in +-0.1, as in the word language
  * model of PyTorch's examples and in AWD-LSTM.
  *
  * Threads: opens regions

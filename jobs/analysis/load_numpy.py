@@ -24,7 +24,9 @@ class Model:
             read = lambda group: {name: tensor[:] for name, tensor in run["weights"][group].items()}
             self.layers = [read(f"layer{k}") for k in range(self.config["layers"])]
             self.output = read("output")
-            self.table = run["weights/input/W_xe"][:] if self.config.get("embedding", 0) > 0 else None
+            self.table = run["weights/input/W_xe"][:] if "input" in run["weights"] else None
+            if self.config.get("tied", 0):
+                self.table = self.output["W_qh"]
         self.cell, self.level = self.config["cell"], self.config["level"]
         words = {"\n" if name == "<eos>" else name: v for v, name in enumerate(self.token)}
         self.index = words if self.level == "word" else {int(code): v for v, code in enumerate(self.code)}

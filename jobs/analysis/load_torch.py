@@ -67,6 +67,8 @@ class Model(torch.nn.Module):
         else:
             self.rnn = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell](n_in, hidden, layers)
         self.out = torch.nn.Linear(hidden, V)
+        if config.get("tied", 0):
+            self.embedding.weight = self.out.weight
 
     def forward(self, tokens, state=None):
         if self.embedding is None:
@@ -87,7 +89,7 @@ class Model(torch.nn.Module):
 def parameters(model):
     """What is trained, by the path of its dataset below /weights, and below the groups of /optimizer."""
     found = {"output/W_qh": model.out.weight, "output/b_q": model.out.bias}
-    if model.embedding is not None:
+    if model.embedding is not None and model.embedding.weight is not model.out.weight:
         found["input/W_xe"] = model.embedding.weight
     ours = {"weight_ih": "W_xh", "weight_hh": "W_hh", "bias_ih": "b_h"}
     if model.config["cell"] == "gru":

@@ -136,6 +136,14 @@ static const option rows[] = {
      .others = "emsize|emb-size|embed-size|embedding-size|embed-dim|embedding-dim|ninp",
      .help = "size of a vector learned for each token, which the first layer reads as those above "
              "it read the layer below; 0: the token itself, one-hot"},
+    {.name = "tied",
+     FLAG(tied),
+     .heading = "Model",
+     .of_model = true,
+     .others = "tie|tie-weights|tied-weights|tie-embeddings|weight-tying",
+     .help = "the embedding of a token is its row of the output weights, one table for both (Press "
+             "and Wolf 2017, Inan et al. 2017): --embedding is then as large as --hidden",
+     .needs = "on: --embedding"},
     {.name = "cell",
      CHOICE(cell),
      .default_text = "rnn",
@@ -618,6 +626,12 @@ static unroll_status check_pairs(const unroll_config *config)
   if (config->init == UNROLL_INIT_IDENTITY && config->cell != UNROLL_CELL_RNN) {
     return unroll_fail(UNROLL_ERR_ARG, "--init identity is of --cell rnn; legal is uniform or "
                                        "orthogonal");
+  }
+  if (config->tied && config->embedding != config->hidden) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--tied makes one table of embeddings and output weights; legal is "
+                       "--embedding %" PRIu64 ", as --hidden, here %" PRIu64,
+                       config->hidden, config->embedding);
   }
   if (config->resume && config->overwrite) {
     return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");

@@ -323,7 +323,8 @@ static void print_model(const char *path, const run *r, const char *weights_sha2
   char embedding[64] = "";
 
   if (p->shape.E > 0) {
-    (void)snprintf(embedding, sizeof embedding, "embedding of %zu, ", p->shape.E);
+    (void)snprintf(embedding, sizeof embedding, "%sembedding of %zu, ",
+                   p->shape.tied ? "tied " : "", p->shape.E);
   }
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, %svocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",

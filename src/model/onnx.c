@@ -462,8 +462,12 @@ static unroll_status add_output(Onnx__GraphProto *g, const unroll_params *p)
   unroll_real *data = NULL;
   char in[NAME_SIZE];
 
-  UNROLL_TRY(add_constant(g, "W_q", TYPE_REAL, 2, (size_t[]){shape->H, shape->V}, &data));
-  copy_tensor(p, params_output(p, PARAMS_W_QH), in_order, true, data);
+  if (shape->tied) {
+    UNROLL_TRY(add_node(g, "Transpose", "W_e", "W_q", NULL));
+  } else {
+    UNROLL_TRY(add_constant(g, "W_q", TYPE_REAL, 2, (size_t[]){shape->H, shape->V}, &data));
+    copy_tensor(p, params_output(p, PARAMS_W_QH), in_order, true, data);
+  }
   UNROLL_TRY(add_constant(g, "b_q", TYPE_REAL, 1, (size_t[]){shape->V}, &data));
   copy_tensor(p, params_output(p, PARAMS_B_Q), in_order, false, data);
   (void)snprintf(in, sizeof in, "x%zu,W_q", shape->L);

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/dispatch.h"
 
 #include <string.h>
 
@@ -16,6 +17,7 @@ unroll_status embedding_init(const unroll_params *params, const network_size *si
 
   *e = (embedding){.params = params,
                    .table = params_input_table(params),
+                   .gradient = params_table_gradient(params),
                    .size = *size,
                    .sparse = size_has_backward(size) && embedding_is_sparse(params, size->window),
                    .rows = size->rows};
@@ -94,7 +96,7 @@ void embedding_mark_tokens(embedding *e, size_t n, const int32_t *x, bool first)
 /* Offset of touched row i in a gradient. */
 static size_t touched_offset(const embedding *e, size_t i)
 {
-  return e->table->offset + e->touched[i] * e->table->ld;
+  return e->gradient + e->touched[i] * e->table->ld;
 }
 
 void embedding_set_touched_rows(embedding *e, unroll_real *gradient)
@@ -126,12 +128,29 @@ void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t 
   }
 }
 
+size_t embedding_rows(const embedding *e)
+{
+  return e->sparse ? e->n_touched : params_memory_rows(e->table);
+}
+
+void embedding_add_tied(const embedding *e, size_t begin, size_t end, unroll_real *gradient)
+{
+  const size_t ld = e->table->ld;
+  const kernel_table *k = kernels();
+
+#pragma omp parallel for default(none) schedule(static) shared(e, begin, end, gradient, ld, k)
+  for (size_t i = begin; i < end; ++i) {
+    const size_t row = (e->sparse ? e->touched[i] : i) * ld;
+    k->add(ld, gradient + e->gradient + row, gradient + e->table->offset + row);
+  }
+}
+
 void embedding_backward(const embedding *e, size_t T, const int32_t *x, const unroll_real *deltas,
                         size_t ld, const gradient_sink *sink)
 {
   const unroll_tensor *table = e->table;
   const size_t V = params_memory_rows(table);
-  unroll_real *out = sink->gradient + table->offset;
+  unroll_real *out = sink->gradient + e->gradient;
   const token_gradient g = {.T = T,
                             .B = e->size.B,
                             .shards = e->size.shards,
@@ -153,8 +172,8 @@ void embedding_backward(const embedding *e, size_t T, const int32_t *x, const un
 unroll_status embedding_notify(const embedding *e, const gradient_sink *sink)
 {
   const size_t V = params_memory_rows(e->table);
-  if (!e->sparse) { return sink_notify(sink, e->table->offset, V * e->table->ld); }
+  if (!e->sparse) { return sink_notify(sink, e->gradient, V * e->table->ld); }
   if (e->rows == NULL || sink->ready == NULL) { return UNROLL_OK; }
   embedding_gather_rows(e, sink->gradient);
-  return sink_notify(sink, e->params->n, e->n_touched * e->table->ld);
+  return sink_notify(sink, e->params->n_gradient, e->n_touched * e->table->ld);
 }

@@ -15,6 +15,10 @@
  *   embedding_backward           the gradient of the table
  *   embedding_notify             touched rows gathered to `rows`, whose exchange can start
  *   embedding_scatter_rows       their sum over the ranks, back into the gradient
+ *
+ * A tied table is W_qh too, and has two gradients until then: that of the output layer, and behind all others that of its
+ * rows. Each is summed over the ranks by itself, and embedding_add_tied adds the second to the first: adding them before
+ * would make the order of the additions, and so the bits, depend on the number of ranks.
  */
 #include "net/sink.h"
 
@@ -36,6 +40,7 @@ typedef struct layer_below {
 typedef struct embedding {
   const unroll_params *params; /* borrowed */
   const unroll_tensor *table;
+  size_t gradient; /* offset of that of the table in a gradient */
   network_size size;
   bool sparse;
   uint64_t *token_mask; /* (V bits) set for tokens of the window */
@@ -75,6 +80,12 @@ size_t embedding_mask_words(const embedding *e);
 void embedding_gather_rows(const embedding *e, const unroll_real *gradient);
 void embedding_scatter_rows(const embedding *e, const unroll_real *rows, size_t begin, size_t end,
                             unroll_real *gradient);
+
+/** Rows of the table that may have a gradient: the touched ones, or all. */
+size_t embedding_rows(const embedding *e);
+
+/** Add the gradient of a tied table to that of W_qh: [begin, end) of those rows. */
+void embedding_add_tied(const embedding *e, size_t begin, size_t end, unroll_real *gradient);
 
 /** The gradient of the table: x (T, B), the gradients of the rows (T, B, ld): of W_xh the first layer's deltas. */
 void embedding_backward(const embedding *e, size_t T, const int32_t *x, const unroll_real *deltas,

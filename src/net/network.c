@@ -19,7 +19,7 @@ static unroll_status start_backward(network *net)
 {
   unroll_status st = UNROLL_OK;
   const network_size *size = &net->size;
-  const size_t n = net->params->n, tokens = size->chunk * size->B;
+  const size_t n = net->params->n_gradient, tokens = size->chunk * size->B;
   const size_t ld = network_top(net)->ld, below = kernels_ld(net->params->shape.E);
   gradient_sink *sink = &net->sink;
 
@@ -213,12 +213,12 @@ void network_backward_chunk(network *net, network_span span, bool last)
 unroll_status network_combine(network *net, const network_ready *ready)
 {
   unroll_status st = UNROLL_OK;
-  const size_t n = net->params->n;
+  const size_t n = net->params->n_gradient;
   gradient_sink sink = net->sink;
   sink.ready = ready;
 
   shards_combine(net->size.shards, net->size.group, n, n, net->chunks.gradient, net->gradient);
-  UNROLL_TRY(sink_notify(&sink, 0, net->embedding.table->offset));
+  UNROLL_TRY(sink_notify(&sink, 0, net->embedding.gradient));
   UNROLL_TRY(embedding_notify(&net->embedding, &sink));
 
 cleanup:

@@ -34,7 +34,7 @@ typedef struct network {
   unroll_real
       *from_below;       /* (T, B, layer_input_ld) W_xh times what is below; L > 1, or embeddings */
   unroll_real *dh[2];    /* (chunk, B, ld) dL/dh of the current layer, and of what is below */
-  unroll_real *gradient; /* (params->n), layout of params */
+  unroll_real *gradient; /* (params->n_gradient), layout of params */
   unroll_real *own_gradient; /* the same where this network allocated it, else NULL */
   gradient_sink sink;        /* gradient of a window */
   gradient_sink

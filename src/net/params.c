@@ -24,10 +24,15 @@ typedef struct description {
   bool transposed;
 } description;
 
+static bool has_W_xe(const unroll_shape *shape)
+{
+  return shape->E > 0 && !shape->tied;
+}
+
 /* Place one tensor behind those already there. */
 static unroll_status place(unroll_params *p, const char *group, const description *d)
 {
-  const size_t max = PTRDIFF_MAX / sizeof(unroll_real);
+  const size_t max = PTRDIFF_MAX / 2 / sizeof(unroll_real); /* and a tied table's gradient again */
   unroll_tensor *t = &p->tensors[p->n_tensors];
 
   (void)snprintf(t->group, sizeof t->group, "%s", group);
@@ -124,7 +129,7 @@ cleanup:
 unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
 {
   const size_t V = shape->V, H = shape->H, L = shape->L;
-  assert(V >= 1 && H >= 1 && L >= 1);
+  assert(V >= 1 && H >= 1 && L >= 1 && (!shape->tied || shape->E == H));
   unroll_status st = UNROLL_OK;
   unroll_params *p = NULL;
   const description W_qh = {.name = "W_qh",
@@ -161,7 +166,9 @@ unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
   UNROLL_TRY(place(p, "output", &b_q));
   p->n_output = p->n;
   for (size_t l = L; l-- > 0;) { UNROLL_TRY(place_layer(p, l)); }
-  if (shape->E > 0) { UNROLL_TRY(place(p, "input", &W_xe)); }
+  if (has_W_xe(shape)) { UNROLL_TRY(place(p, "input", &W_xe)); }
+  p->n_gradient = p->n;
+  if (shape->tied) { p->n_gradient += V * params_output(p, PARAMS_W_QH)->ld; }
   UNROLL_TRY(memory_new(p->n, sizeof *p->values, "parameters", &p->values));
   *out = p;
   p = NULL;
@@ -175,7 +182,7 @@ const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name
 {
   static const char *const names[] = {
       [PARAMS_W_HH] = "W_hh", [PARAMS_B_H] = "b_h", [PARAMS_B_HN] = "b_hn", [PARAMS_W_XH] = "W_xh"};
-  const size_t others = PARAMS_OUTPUTS + (p->shape.E > 0); /* W_xe is the last */
+  const size_t others = PARAMS_OUTPUTS + has_W_xe(&p->shape); /* which is the last */
   const size_t of_layer = (p->n_tensors - others) / p->shape.L;
   const unroll_tensor *t = p->tensors + PARAMS_OUTPUTS + (p->shape.L - 1 - l) * of_layer;
   for (size_t i = 0; i < of_layer; ++i) {
@@ -205,6 +212,7 @@ unroll_shape params_shape(const unroll_config *config, size_t V)
                         .H = (size_t)config->hidden,
                         .L = (size_t)config->layers,
                         .E = (size_t)config->embedding,
+                        .tied = config->tied,
                         .cell = config->cell,
                         .activation = config->activation};
 }

@@ -18,10 +18,17 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
 /** A tensor of layer l; NULL where the cell has none of that name. */
 const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which);
 
-/** What a token's row is gathered from, the last tensor in memory: W_xe, or without an embedding W_xh of layer 0. */
+/** What a token's row is gathered from: W_xe, or without an embedding W_xh of layer 0, the last tensor in memory; tied:
+ * W_qh, the first. */
 static inline const unroll_tensor *params_input_table(const unroll_params *p)
 {
-  return &p->tensors[p->n_tensors - 1];
+  return p->shape.tied ? params_output(p, PARAMS_W_QH) : &p->tensors[p->n_tensors - 1];
+}
+
+/** Where a gradient has that of the input table, its last elements. */
+static inline size_t params_table_gradient(const unroll_params *p)
+{
+  return p->shape.tied ? p->n : params_input_table(p)->offset;
 }
 
 /** Rows of a tensor in memory; a vector has one. */

@@ -10,8 +10,8 @@
 #include "net/size.h"
 
 /*
- * Called when elements [at, at + n) of the gradient are complete; from params->n on they are touched rows of
- * the input table (embedding.h). A weight matrix is computed in slices of at least `slice` elements, at most
+ * Called when elements [at, at + n) of the gradient are complete; from params->n_gradient on they are touched
+ * rows of the input table (embedding.h). A weight matrix is computed in slices of at least `slice` elements, at most
  * SLICES_MAX, each notified when it is complete; 0: as a whole.
  */
 #define SLICES_MAX 8
@@ -24,7 +24,7 @@ typedef struct network_ready {
 
 typedef struct gradient_sink {
   const network_size *size;
-  unroll_real *gradient; /* (params->n); with per_shard (shards, params->n) */
+  unroll_real *gradient; /* (params->n_gradient); with per_shard (shards, params->n_gradient) */
   size_t
       per_shard; /* 0: what comes is the tree over the shards; else each shard's own is added to what it has, so
                        many elements apart */

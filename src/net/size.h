@@ -17,8 +17,9 @@ typedef struct network_size {
   bool dropout;    /* layers may have dropout: memory for what they pass upwards */
   bool keep_gates; /* save the gates although there is no backward pass (lags.c) */
   bool per_shard;  /* for sequences longer than a chunk: accumulate a gradient for each shard */
-  unroll_real *gradient; /* borrowed, (params->n) zeros: memory for the gradient; NULL: allocated */
-  unroll_real *rows;     /* borrowed, (window, ld of the input table), or NULL: embedding.h */
+  unroll_real *
+      gradient; /* borrowed, (params->n_gradient) zeros: memory for the gradient; NULL: allocated */
+  unroll_real *rows; /* borrowed, (window, ld of the input table), or NULL: embedding.h */
 } network_size;
 
 /* Is there a backward pass? */

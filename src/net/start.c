@@ -16,7 +16,7 @@
 #define STREAM_OUTPUT    4 /* W_qh, then b_q */
 #define STREAM_W_XE      UINT64_MAX
 
-/* Bound of W_xe, whatever its sizes: https://github.com/pytorch/examples/tree/main/word_language_model and Merity, Keskar
+/* Bound of the embeddings, whatever their sizes: https://github.com/pytorch/examples/tree/main/word_language_model and Merity, Keskar
  * and Socher 2018. */
 #define BOUND_W_XE 0.1
 
@@ -171,10 +171,11 @@ unroll_status params_start_range(unroll_params *params, const unroll_start *star
   unroll_status st = UNROLL_OK;
 
   for (int which = 0; which < PARAMS_OUTPUTS; ++which) {
-    start_uniform(params, params_output(params, which), bound_of(params), start->seed,
+    const double bound = which == PARAMS_W_QH && params->shape.tied ? BOUND_W_XE : bound_of(params);
+    start_uniform(params, params_output(params, which), bound, start->seed,
                   STREAM_OUTPUT + (uint64_t)which, begin, end);
   }
-  if (params->shape.E > 0) {
+  if (params->shape.E > 0 && !params->shape.tied) {
     start_uniform(params, params_input_table(params), BOUND_W_XE, start->seed, STREAM_W_XE, begin,
                   end);
   }

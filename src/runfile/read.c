@@ -279,9 +279,16 @@ static unroll_status get_params(const h5_file *file, run *r)
   const unroll_shape shape = params_shape(&r->config, V);
   hid_t dataset = H5I_INVALID_HID;
 
+  if (shape.tied && E != H) {
+    st = unroll_fail(file->failure,
+                     "%s: /config has tied, and embedding %zu; legal is that of hidden, %zu",
+                     file->path, E, H);
+    goto cleanup;
+  }
+
   /* Before memory is asked for: a wrong size in the config could ask for all of it. */
   UNROLL_TRY(open_tensor(file, "/weights/output/W_qh", 2, V, H, "vocab x hidden", &dataset));
-  if (E > 0) {
+  if (E > 0 && !shape.tied) {
     UNROLL_TRY(h5_close(file, st, H5Dclose, &dataset));
     UNROLL_TRY(open_tensor(file, "/weights/input/W_xe", 2, V, E, "vocab x embedding", &dataset));
   }

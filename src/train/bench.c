@@ -266,7 +266,8 @@ static unroll_status measure_exchange(const bench *b, unroll_bench_result *out)
 {
   unroll_status st = UNROLL_OK;
   stepper *s = b->stepper;
-  const size_t n = b->params->n, dense = step_exchange_dense(s), rows = step_exchange_rows(s);
+  const size_t n = b->params->n_gradient;
+  const size_t dense = step_exchange_dense(s), rows = step_exchange_rows(s);
   double seconds[EXCHANGE_REPEATS];
 
   out->exchange_bytes = (dense + rows) * sizeof *s->sum;

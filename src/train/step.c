@@ -57,7 +57,7 @@ static unroll_real **array_of(stepper *s, size_t i)
 /*
  * The memory of the team:
  *
- *   segment of a rank   its gradient (params->n), touched rows of the input table for the exchange
+ *   segment of a rank   its gradient (params->n_gradient), touched rows of the input table for the exchange
  *   common              parameters, moments (params->n each), sums of squares of the gradient (blocks)
  */
 static unroll_status make_team(stepper *s, size_t longest)
@@ -68,11 +68,11 @@ static unroll_status make_team(stepper *s, size_t longest)
   const size_t arrays = arrays_of(s);
   const size_t rows = s->ranks > 1 ? step_exchange_rows_max(params, window) : 0;
 
-  UNROLL_TRY(comm_team_new(s->comm, (n + rows) * sizeof *s->sum,
+  UNROLL_TRY(comm_team_new(s->comm, (params->n_gradient + rows) * sizeof *s->sum,
                            arrays * n * sizeof *s->sum + update_norm_blocks(n) * sizeof *s->squares,
                            &s->team));
   s->sum = comm_team_segment(s->team, 0);
-  s->rows = (unroll_real *)comm_team_segment(s->team, s->team->rank) + n;
+  s->rows = (unroll_real *)comm_team_segment(s->team, s->team->rank) + params->n_gradient;
   s->squares = (double *)((unroll_real *)comm_team_common(s->team) + arrays * n);
 
 cleanup:
@@ -263,6 +263,12 @@ static bool exchanges_rows(const stepper *s)
   return s->net->embedding.sparse && s->ranks > 1;
 }
 
+/* Have rows of the summed gradient still to be put in their place, or added to it? */
+static bool completes_rows(const stepper *s)
+{
+  return exchanges_rows(s) || s->params->shape.tied;
+}
+
 /* The rows of the input table whose tokens occur in this step, on any rank. Collective */
 static unroll_status set_touched_rows(stepper *s)
 {
@@ -278,6 +284,12 @@ cleanup:
   return st;
 }
 
+/* Does the gradient, as norm and update see it, end with a table of which only touched rows are not zero? */
+static bool ends_with_rows(const stepper *s)
+{
+  return s->net->embedding.sparse && !s->params->shape.tied;
+}
+
 static sparse_rows touched_rows(const stepper *s)
 {
   const unroll_tensor *table = params_input_table(s->params);
@@ -289,7 +301,7 @@ static sparse_rows touched_rows(const stepper *s)
 
 size_t step_exchange_dense_max(const unroll_params *params, size_t window)
 {
-  return embedding_is_sparse(params, window) ? params_input_table(params)->offset : params->n;
+  return embedding_is_sparse(params, window) ? params_table_gradient(params) : params->n_gradient;
 }
 
 size_t step_exchange_rows_max(const unroll_params *params, size_t window)
@@ -299,7 +311,7 @@ size_t step_exchange_rows_max(const unroll_params *params, size_t window)
 
 size_t step_exchange_dense(const stepper *s)
 {
-  return s->net->embedding.sparse ? touched_rows(s).begin : s->params->n;
+  return s->net->embedding.sparse ? s->net->embedding.gradient : s->params->n_gradient;
 }
 
 size_t step_exchange_rows(const stepper *s)
@@ -383,10 +395,13 @@ static unroll_status sum(stepper *s, const piece *p, double *loss, double *flags
 
   UNROLL_TRY(wait_exchange(s));
   since = clock_seconds();
-  if (exchanges_rows(s)) {
+  if (completes_rows(s)) {
     size_t begin = 0, end = 0;
-    comm_team_owned_range(s->team, net->embedding.n_touched, 1, &begin, &end);
-    embedding_scatter_rows(&net->embedding, s->sum + s->params->n, begin, end, s->sum);
+    comm_team_owned_range(s->team, embedding_rows(&net->embedding), 1, &begin, &end);
+    if (exchanges_rows(s)) {
+      embedding_scatter_rows(&net->embedding, s->sum + s->params->n_gradient, begin, end, s->sum);
+    }
+    if (s->params->shape.tied) { embedding_add_tied(&net->embedding, begin, end, s->sum); }
   }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + STEP_FLAGS));
   s->times.exchange += lap(&since);
@@ -401,13 +416,13 @@ cleanup:
 static unroll_status global_norm(stepper *s, double *norm)
 {
   unroll_status st = UNROLL_OK;
-  const sparse_rows rows = touched_rows(s), *sparse = s->net->embedding.sparse ? &rows : NULL;
+  const sparse_rows rows = touched_rows(s), *sparse = ends_with_rows(s) ? &rows : NULL;
   const size_t n = s->params->n, count = update_norm_blocks(n);
   const size_t dense = sparse != NULL ? update_norm_blocks(rows.begin) : count;
   size_t begin = 0, end = 0;
   double since = 0.0;
 
-  if (exchanges_rows(s)) { UNROLL_TRY(wait_exchange(s)); } /* the touched rows are scattered */
+  if (completes_rows(s)) { UNROLL_TRY(wait_exchange(s)); } /* all rows are in their place */
   since = clock_seconds();
   comm_team_owned_range(s->team, dense, 1, &begin, &end);
   update_sum_squares(n, s->sum, sparse, begin, end, s->squares);
@@ -432,7 +447,7 @@ static unroll_status apply(stepper *s, double norm, double eta, uint64_t update,
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   const unroll_config *config = s->config;
-  const bool by_rows = s->net->embedding.sparse && optimizer_skips_zeros(config->optimizer);
+  const bool by_rows = ends_with_rows(s) && optimizer_skips_zeros(config->optimizer);
   sparse_rows rows = touched_rows(s);
   size_t begin = 0, end = 0;
 

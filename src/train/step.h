@@ -49,7 +49,7 @@ typedef struct stepper {
   comm_team *team;
   comm_exchange *exchange;
   unroll_real *rows; /* (n_touched, ld) of the input table for the exchange, behind the gradient */
-  unroll_real *sum;  /* (params->n) gradient over all ranks, then touched rows; of the team */
+  unroll_real *sum;  /* (params->n_gradient) over all ranks, then touched rows; of the team */
   double *squares;   /* (blocks) sums of squares of the gradient; of the team */
   double *norm_scratch; /* (blocks) */
   double *shard_sums;   /* (shards of this rank) [nats] losses of the piece */

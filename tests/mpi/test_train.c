@@ -437,6 +437,22 @@ static void test_contract_of_embeddings(void)
   CHECK_ALL(had_long_pieces("one.h5", 4));
 }
 
+/* One table of embeddings and output weights: its two gradients are summed over the ranks each by itself. */
+static void test_contract_of_a_tied_table(void)
+{
+  unroll_config config =
+      config_of("x.h5", "embedding", "19", "tied", "yes", "layers", "2", "cell", "lstm", NULL);
+  check_contract(&config, text_of(1200));
+  config = config_of("x.h5", "embedding", "19", "tied", "yes", "level", "word", "batch", "24",
+                     "shards", "12", "optimizer", "sgd", "lr", "0.5", "clip", "0.25", NULL);
+  check_contract(&config, words_text());
+  config =
+      config_of("x.h5", "embedding", "19", "tied", "yes", "bptt", "randomized", "level", "word",
+                "steps", "150", "batch", "4", "log-every", "1", "valid-every", "0", NULL);
+  check_contract(&config, words_text());
+  CHECK_ALL(had_long_pieces("one.h5", 4));
+}
+
 /* An epoch of lines or paragraphs trains on every token of the text once. */
 static void test_epoch_of_sequences_has_all_tokens(void)
 {
@@ -550,6 +566,8 @@ static void test_resume_with_embeddings(void)
   config = config_of("x.h5", "embedding", "9", "level", "word", "steps", "3", "optimizer",
                      "momentum", "lr", "0.1", NULL);
   check_resume_of(words_text(), "30", 2, cuts, &config);
+  config = config_of("x.h5", "embedding", "19", "tied", "yes", "level", "word", "steps", "3", NULL);
+  check_resume_of(words_text(), "30", 1, cuts, &config);
 }
 
 /* Pieces of random lengths, longer than a chunk too: where the next one begins is part of the state. */
@@ -1048,6 +1066,7 @@ int main(int argc, char **argv)
       {"contract: stride", test_contract_stride},
       {"contract: touched rows", test_contract_of_touched_rows},
       {"contract: embeddings", test_contract_of_embeddings},
+      {"contract: a tied table", test_contract_of_a_tied_table},
       {"an epoch of sequences", test_epoch_of_sequences_has_all_tokens},
       {"contract: three ranks", test_contract_three_ranks_repeat_themselves},
       {"shards that cannot be shared", test_ranks_that_cannot_share_the_shards_are_refused},

@@ -39,6 +39,7 @@ for cell in lstm gru mingru; do
     check "gradient descent, ${model[*]}" step 9 "${model[@]}" --optimizer sgd --lr 0.3 --clip 0
     check "Adam, clipped, ${model[*]}" step 12 "${model[@]}" "${adam[@]}"
     check "an embedding, ${model[*]}" step 9 "${model[@]}" --embedding 10 --optimizer sgd --lr 0.3 --clip 0
+    check "tied, ${model[*]}" step 9 "${model[@]}" --embedding 13 --tied --optimizer sgd --lr 0.3 --clip 0
 
     # What crosses the edge of a segment, a piece or a line is the whole state.
     shape=(--batch 6 --shards 2)

@@ -46,7 +46,9 @@ def model_of(tensors, config):
     """The oracle's model with weights by torch's names."""
     names = {"weight_ih": "W_xh", "weight_hh": "W_hh", "bias_ih": "b_h"}
     w = {("output", "W_qh"): tensors["out.weight"], ("output", "b_q"): tensors["out.bias"]}
-    if "embedding.weight" in tensors:
+    if config["tied"]:
+        check(np.array_equal(tensors["embedding.weight"], tensors["out.weight"]), "the tied table is twice there")
+    elif "embedding.weight" in tensors:
         w["input", "W_xe"] = tensors["embedding.weight"]
     H = tensors["out.weight"].shape[1]
     for name, value in tensors.items():
@@ -60,7 +62,7 @@ def model_of(tensors, config):
             else:
                 check(not value.any(), f"{name} is zero")
     w = {key: value.astype(float) for key, value in w.items()}
-    return rnn_numpy.Model(w, cell_of(config["cell"], config["activation"]))
+    return rnn_numpy.Model(w, cell_of(config["cell"], config["activation"]), config["tied"])
 
 
 def check_torch(tensors, config, x, y, said):

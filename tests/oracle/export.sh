@@ -15,7 +15,8 @@ export_py() { "$python" "$source_dir/tests/oracle/export.py" "$@"; }
 onnx=yes
 "$unroll" export run.h5 --onnx none.onnx 2>&1 | grep -q 'built without' && onnx=
 for model in "--layers 1" "--activation relu --layers 2" "--cell lstm --layers 2" "--cell gru --layers 2" "--cell mingru --layers 2" \
-  "--embedding 9 --cell gru" "--embedding 30 --layers 2" "--embedding 9 --cell mingru"; do
+  "--embedding 9 --cell gru" "--embedding 30 --layers 2" "--embedding 9 --cell mingru" \
+  "--embedding 20 --tied --cell lstm"; do
   # shellcheck disable=SC2086 # options and their values
   check "training, $model" train text $model --hidden 20 --batch 8 --steps 9 --epochs 4 --lr 5e-3 --log-every 50
   check "export, $model" quiet 0 "$unroll" export run.h5 --overwrite --safetensors a.safetensors --csv a.csv

@@ -57,6 +57,8 @@ def compute(node, x):
         return recurrent(op, *x[:4], x[5], x[6] if op == "LSTM" else None, a.get("activations"))
     if op == "Scan":
         return scan(a["body"], a["num_scan_inputs"], *x)
+    if op == "Transpose":
+        return [x[0].T]
     plain = {"MatMul": np.matmul, "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Sigmoid": logistic, "Identity": np.copy}
     return [plain[op](*x)]
 

@@ -31,12 +31,13 @@ for cell in rnn lstm gru mingru; do
     check "in PyTorch, $cell, $options" "$python" "$replay" compare rows run.h5 50
   done
 done
-words=(--embedding 9 --steps 16 --optimizer adam --lr 1e-2 --layers 2)
-check "training, an embedding" goes_on "${words[@]}"
-"$python" "$replay" numpy from.h5 text 50 >rows
-check "in NumPy, an embedding" "$python" "$replay" compare rows run.h5 50
-if [ -n "$torch" ]; then
+for embedding in "--embedding 9" "--embedding 20 --tied"; do
+  read -r -a words <<<"$embedding --steps 16 --optimizer adam --lr 1e-2 --layers 2"
+  check "training, $embedding" goes_on "${words[@]}"
+  "$python" "$replay" numpy from.h5 text 50 >rows
+  check "in NumPy, $embedding" "$python" "$replay" compare rows run.h5 50
+  [ -n "$torch" ] || continue
   "$torch" "$source_dir/jobs/analysis/continue_torch.py" from.h5 text --updates 50 >rows
-  check "in PyTorch, an embedding" "$python" "$replay" compare rows run.h5 50
-fi
+  check "in PyTorch, $embedding" "$python" "$replay" compare rows run.h5 50
+done
 finish

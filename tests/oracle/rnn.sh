@@ -37,6 +37,14 @@ for E in 7 30; do
     check "an embedding of $E, bytes, $optimizer" step 7 --embedding $E --level byte --layers 2 --clip 0.2 --optimizer $optimizer
   done
 done
+tied=(--embedding 13 --tied)
+check "training, tied" train text --embedding 21 --tied --layers 2 --hidden 21 --batch 8 --steps 9 --epochs 3 --lr 5e-3
+check "loss, tied" score 1
+check "tied, momentum" step 5 "${tied[@]}" --optimizer momentum --lr 0.1 --momentum 0.8 --clip 0.3
+for optimizer in "sgd --lr 0.3" "adam --epsilon 1e-4"; do
+  # shellcheck disable=SC2086 # an optimizer and its option
+  check "tied, bytes, $optimizer" step 7 "${tied[@]}" --level byte --layers 2 --clip 0.2 --optimizer $optimizer
+done
 check "the second step" step 1 --optimizer adam --clip 0 --epsilon 1e-5
 check "the first step of an epoch, from the zero state" step 142 --optimizer sgd --lr 0.1 --clip 1
 
@@ -77,6 +85,7 @@ done
 check "a line was long" [ $was_long = yes ]
 check "lines, ReLU, clipped" step 3 "${lines[@]}" --activation relu --optimizer adam --epsilon 1e-4 --clip 0.1
 check "words in lines" step 3 "${lines[@]}" --level word "${sgd[@]}"
+check "words in lines, tied" step 3 "${lines[@]}" "${tied[@]}" --level word "${sgd[@]}"
 check "words in lines, an embedding" step 3 "${lines[@]}" --embedding 9 --level word "${sgd[@]}"
 shape=(--batch 4 --shards 1)
 check "paragraphs" step 1 --bptt full --sequences paragraph --layers 2 "${sgd[@]}"

@@ -2,7 +2,8 @@
 
     h_t, c_t from x_t, h_{t-1}, c_{t-1} (cells.py)        o_t = W_qh h_t + b_q        l_t = -log softmax(o_t)[target]
 
-x_t is one-hot; with an embedding it is the row of W_xe that the token has.
+x_t is one-hot; with an embedding it is the row of W_xe that the token has, of W_qh where the two
+are one.
 
     rnn_numpy.py self                          the oracle's own gradients against central differences
     rnn_numpy.py eval RUN TEXT STREAMS LOSS    loss of a text cut into streams, against what `unroll eval` said
@@ -37,11 +38,12 @@ def check(ok, what):
 class Model:
     """Parameters by (group, name), in double."""
 
-    def __init__(self, weights, cell):
+    def __init__(self, weights, cell, tied=False):
         self.w = weights
         self.cell = cell
         self.layers = len({group for group, _ in weights if group.startswith("layer")})
         self.table = ("input", "W_xe") if ("input", "W_xe") in weights else None  # where tokens have their rows
+        self.table = ("output", "W_qh") if tied else self.table
         self.V, self.H = weights["output", "W_qh"].shape
 
     def layer(self, l):
@@ -131,7 +133,7 @@ class Run:
             self.weights = tensors(file["weights"])
             self.moments = {m: tensors(file["optimizer"][m]) for m in ("velocity", "first", "second") if f"optimizer/{m}" in file}
             cell = cell_of(self.config.get("cell", "rnn"), self.config["activation"])
-            self.model = Model(self.weights, cell)
+            self.model = Model(self.weights, cell, self.config.get("tied", 0) == 1)
             self.carried = None
             if "state/h" in file:
                 vectors = [file["state"][name][...].astype(float) for name in cell.state]  # (L, B, H)

@@ -22,6 +22,7 @@ check "training" train lstm --hidden 16 --epochs 2 --cell lstm --level word --la
 check "training" train gru --hidden 16 --epochs 2 --cell gru --level byte
 check "training" train mingru --hidden 16 --epochs 2 --cell mingru --layers 2
 check "training" train embedding --hidden 16 --epochs 2 --cell gru --embedding 9
+check "training" train tied --hidden 16 --epochs 2 --cell lstm --embedding 16 --tied
 
 # The likeliest text. Before a word there is a space, at the beginning of a line too.
 same_text() {
@@ -30,7 +31,7 @@ same_text() {
   if [ "$1" = lstm ]; then sed -i 's/^ //; s/  / /g' got expected; fi
   cmp expected got
 }
-for run in rnn lstm gru mingru embedding; do
+for run in rnn lstm gru mingru embedding tied; do
   check "load_numpy.py, $run" same_text $run ""
   check "load_numpy.py, $run, a prime" same_text $run "the gate
 turns "
@@ -41,7 +42,7 @@ check "some text" [ "$(wc -m <out)" = 31 ]
 loss_of() { "$unroll" eval --json "$1.h5" "$2" | sed -n 's/.*"loss": \([0-9.]*\),/\1/p'; }
 near() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > 0 && a - b < 2e-6 && b - a < 2e-6) }'; }
 head -n 40 text >few
-for run in rnn lstm gru mingru embedding; do
+for run in rnn lstm gru mingru embedding tied; do
   got=$(PYTHONPATH=$analysis "$python" - $run.h5 <<'PY'
 import sys
 import numpy as np
@@ -58,7 +59,7 @@ PY
   check "load_numpy.py, $run: loss $got" near "$got" "$(loss_of $run few)"
 done
 if with h5py torch; then
-  for run in rnn lstm gru mingru embedding; do
+  for run in rnn lstm gru mingru embedding tied; do
     got=$("$other" "$analysis/load_torch.py" "$run.h5" text | sed -n 's/.*loss \([0-9.]*\) .*/\1/p')
     check "load_torch.py, $run: loss $got" near "$got" "$(loss_of $run text)"
   done

@@ -232,8 +232,9 @@ def check_sense(file):
     gates = {"rnn": 1, "lstm": 4, "gru": 3, "mingru": 2}[text_attribute(file["config"], "cell")]
     E = int(config["embedding"])
     check(file["weights/layer0/W_xh"].shape == (gates * H, E or V), "shape of W_xh")
-    check(E == 0 or file["weights/input/W_xe"].shape == (V, E), "shape of W_xe")
-    check(("input" in file["weights"]) == (E > 0), "an embedding where there is one, and only there")
+    own = E > 0 and not config["tied"]
+    check(not own or file["weights/input/W_xe"].shape == (V, E), "shape of W_xe")
+    check(("input" in file["weights"]) == own, "an embedding where there is one, and only there")
     layers = [name for name in file["weights"] if name.startswith("layer")]
     check(config["layers"] == len(layers), "config layers")
     tokens = file["vocab/token"].asstr()[...]

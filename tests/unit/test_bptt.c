@@ -44,9 +44,11 @@ static void *test_alloc(size_t count, size_t size)
 
 /* ------------------------------------------------------------------ problem */
 
+#define TIED 1000
+
 /* A model and B sequences of n steps. */
 typedef struct problem {
-  size_t V, H, L, E, B, shards, n;
+  size_t V, H, L, E, B, shards, n; /* E is TIED: a tied table */
   kind of;
   unroll_params *params;
   int32_t *x, *y; /* (n, B) */
@@ -64,7 +66,7 @@ static problem problem_of(unroll_shape shape, size_t B, size_t shards, size_t n)
   problem p = {.V = V,
                .H = H,
                .L = L,
-               .E = shape.E,
+               .E = shape.tied ? TIED : shape.E,
                .B = B,
                .shards = shards,
                .n = n,
@@ -96,12 +98,13 @@ static problem problem_new(size_t V, size_t H, size_t L, kind of, size_t B, size
   return problem_of(shape_of(V, H, L, of), B, shards, n);
 }
 
-/* The same with an embedding of E. */
+/* The same with an embedding of E, or TIED. */
 static problem problem_with(size_t E, size_t V, size_t H, size_t L, kind of, size_t B,
                             size_t shards, size_t n)
 {
   unroll_shape shape = shape_of(V, H, L, of);
-  shape.E = E;
+  shape.tied = E == TIED;
+  shape.E = shape.tied ? H : E;
   return problem_of(shape, B, shards, n);
 }
 
@@ -192,7 +195,7 @@ static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 static unroll_status hear(void *context, size_t at, size_t n)
 {
   worker *w = context;
-  CU_ASSERT(at + n <= w->p->params->n);
+  CU_ASSERT(at + n <= w->p->params->n_gradient);
   w->notified += n;
   return UNROLL_OK;
 }
@@ -203,7 +206,7 @@ static void spoil(worker *w)
   const unroll_params *p = w->p->params;
   for (size_t k = 0; k < p->n_tensors; ++k) {
     const unroll_tensor *t = &p->tensors[k];
-    if (w->net->embedding.sparse && k + 1 == p->n_tensors) {
+    if (w->net->embedding.sparse && t->offset == w->net->embedding.gradient) {
       break;
     } /* rows not touched stay zero */
     for (size_t i = 0; i < t->rows * t->cols; ++i) {
@@ -247,7 +250,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
     network_carry(net, steps);
   }
   network_get_state(net, w->state);
-  CU_ASSERT_EQUAL(w->notified, net->embedding.sparse ? p->tensors[p->n_tensors - 1].offset : p->n);
+  CU_ASSERT_EQUAL(w->notified, net->embedding.sparse ? net->embedding.gradient : p->n_gradient);
 }
 
 /* All steps of all sequences, on one rank. To be freed. */
@@ -261,7 +264,8 @@ static worker worked(const problem *p, cut c)
 static int same_bits(const worker *a, const worker *b)
 {
   size_t states = network_state_size(a->net);
-  return memcmp(a->net->gradient, b->net->gradient, a->p->params->n * sizeof *a->state) == 0 &&
+  return memcmp(a->net->gradient, b->net->gradient, a->p->params->n_gradient * sizeof *a->state) ==
+             0 &&
          memcmp(a->sums, b->sums, a->net->size.shards * sizeof *a->sums) == 0 &&
          memcmp(a->state, b->state, states * sizeof *a->state) == 0;
 }
@@ -363,6 +367,9 @@ static void check_full(size_t E, size_t V, size_t H, size_t L, kind of, size_t n
   unroll_real *zero = test_alloc(2 * L * p.B * H, sizeof *zero); /* h and c */
   worker w = worked(&p, c);
   check_is_telling(&p, &w);
+  if (E == TIED) {
+    embedding_add_tied(&w.net->embedding, 0, embedding_rows(&w.net->embedding), w.net->gradient);
+  }
   compare_with_differences(&p, w.net->gradient, zero, 0);
   worker_free(&w);
   free(zero);
@@ -383,6 +390,7 @@ static void test_full_gradient_is_the_derivative(void)
     check_full(6, 7, 5, 1 + k % 2, all_kinds[k], 11, c);
   }
   check_full(18, 5, 9, 3, KIND_TANH, 23, c);
+  check_full(TIED, 5, 9, 2, KIND_TANH, 23, c);
   check_full(0, 19, 18, 2, KIND_TANH, 17, (cut){.T = 4, .chunk = 4});
   check_full(0, 3, 6, 2, KIND_TANH, 24, (cut){.T = 12, .chunk = 3});
   check_full(0, 3, 6, 1, KIND_RELU, 9, (cut){.T = 1, .chunk = 1});
@@ -470,11 +478,11 @@ static int ranks_compose(const problem *p, const worker *whole, const cut *c, si
   }
   for (size_t step = 1; step < P; step *= 2) {
     for (size_t r = 0; r < P; r += 2 * step) {
-      kernels()->add(p->params->n, w[r + step].net->gradient, w[r].net->gradient);
+      kernels()->add(p->params->n_gradient, w[r + step].net->gradient, w[r].net->gradient);
     }
   }
   ok &= memcmp(w[0].net->gradient, whole->net->gradient,
-               p->params->n * sizeof *whole->net->gradient) == 0;
+               p->params->n_gradient * sizeof *whole->net->gradient) == 0;
   for (size_t r = 0; r < P; ++r) { worker_free(&w[r]); }
   return ok;
 }
@@ -485,11 +493,12 @@ static void test_ranks_compose_to_the_same_bits(void)
             ranks[] = {{4, 4}, {16, 4}}; /* each rank keeps as many states as it likes */
   const size_t shards[] = {4, 12}, steps[] = {23, 5, 4, 3, 1};
   const size_t length[] = {23, 1, 22, 4, 9, 5,
-                           2,  3, 4,  1, 0, 2};    /* the last ranks have short ones */
-  for (size_t i = 0; i < 2 * COUNT(shards); ++i) { /* without embeddings and with them */
+                           2,  3, 4,  1, 0, 2}; /* the last ranks have short ones */
+  const size_t tables[] = {0, 7, TIED};
+  for (size_t i = 0; i < COUNT(tables) * COUNT(shards); ++i) {
     for (size_t k = 0; k < COUNT(steps); ++k) {
-      problem p =
-          problem_with(i / 2 * 7, 11, 21, 2, KIND_TANH, 12, shards[i % COUNT(shards)], steps[k]);
+      problem p = problem_with(tables[i / COUNT(shards)], 11, 21, 2, KIND_TANH, 12,
+                               shards[i % COUNT(shards)], steps[k]);
       for (int masked = 0; masked < 2; ++masked) {
         if (masked) { set_lengths(&p, length, 0); }
         worker whole = worked(&p, one);
@@ -726,9 +735,10 @@ static void test_touched_rows_alone_give_the_same_bits(void)
 {
   const size_t pieces[][2] = {{0, 23}, {20, 3}, {3, 11}, {8, 4}, {1, 22}};
   const cut cuts[] = {{8, 4}, {WHOLE, WHOLE}};
-  for (size_t k = 0; k < 2 * COUNT(cuts); ++k) { /* of W_xh, and of embeddings */
+  const size_t tables[] = {0, 6, TIED};
+  for (size_t k = 0; k < COUNT(tables) * COUNT(cuts); ++k) {
     const cut c = cuts[k % COUNT(cuts)];
-    problem p = problem_with(k / 2 * 6, 300, 9, 2, KIND_TANH, 4, 2, 23), dense = p;
+    problem p = problem_with(tables[k / COUNT(cuts)], 300, 9, 2, KIND_TANH, 4, 2, 23), dense = p;
     p.sparse = true;
     worker some = worker_new(&p, c, p.n, 0, 1), all = worker_new(&dense, c, p.n, 0, 1);
     for (size_t i = 0; i < COUNT(pieces); ++i) {

@@ -45,8 +45,8 @@ struct bench {
   network *net;
   unroll_real *state; /* (L, BATCH, H) carried into the window */
   unroll_real *rows;  /* (ROOM * BATCH, ld) the touched rows of the input table */
-  unroll_real
-      *copied; /* (params->n) the gradient, copied slice by slice when notified; NaN: not yet */
+  unroll_real *
+      copied; /* (params->n_gradient) the gradient, copied slice by slice when notified; NaN: not yet */
   size_t n_notified, slices; /* elements notified so far, and in how many slices */
   int once;                  /* nothing was notified twice, or out of range */
 };
@@ -71,13 +71,13 @@ static struct bench *bench_new(unroll_shape shape, size_t shards)
     fprintf(stderr, "%s\n", unroll_message());
     abort();
   }
-  const unroll_tensor *W_xe = unroll_params_find(b->params, "input", "W_xe");
-  for (size_t i = 0; W_xe != NULL && i < W_xe->rows * W_xe->ld; ++i) {
-    b->params->values[W_xe->offset + i] *= 10; /* as large as a state, so that it matters */
+  const unroll_tensor *table = params_input_table(b->params);
+  for (size_t i = 0; shape.E > 0 && i < table->rows * table->ld; ++i) {
+    b->params->values[table->offset + i] *= 10; /* as large as a state, so that it matters */
   }
   b->rows = rows;
   b->state = calloc(network_state_size(b->net), sizeof *b->state);
-  b->copied = calloc(b->params->n, sizeof *b->copied);
+  b->copied = calloc(b->params->n_gradient, sizeof *b->copied);
   if (b->rows == NULL || b->state == NULL || b->copied == NULL) { abort(); }
   network_pack(b->net);
   network_reset(b->net);
@@ -123,15 +123,14 @@ static unroll_status hear(void *context, size_t first, size_t n)
   struct bench *b = context;
   const unroll_params *p = b->params;
   const embedding *e = &b->net->embedding;
-  if (first == p->n) {
-    const unroll_tensor *table = e->table;
-    CU_ASSERT(e->sparse && n == e->n_touched * table->ld);
-    first = table->offset; /* rows not touched are zeros, which need no telling */
-    memset(b->copied + first, 0, (p->n - first) * sizeof *b->copied);
+  if (first == p->n_gradient) {
+    CU_ASSERT(e->sparse && n == e->n_touched * e->table->ld);
+    first = e->gradient; /* rows not touched are zeros, which need no telling */
+    n = p->n_gradient - first;
+    memset(b->copied + first, 0, n * sizeof *b->copied);
     embedding_scatter_rows(e, b->rows, 0, e->n_touched, b->copied);
-    n = p->n - first;
   } else {
-    b->once &= first + n <= p->n;
+    b->once &= first + n <= p->n_gradient;
     for (size_t i = first; b->once && i < first + n; ++i) { b->once &= isnan(b->copied[i]) != 0; }
     if (b->once) { memcpy(b->copied + first, b->net->gradient + first, n * sizeof *b->copied); }
   }
@@ -147,7 +146,7 @@ static void differentiate(struct bench *b)
 
   for (size_t k = 0; k < p->n_tensors; ++k) { /* a gradient is written, never added to */
     const unroll_tensor *t = &p->tensors[k];
-    if (b->net->embedding.sparse && k + 1 == p->n_tensors) {
+    if (b->net->embedding.sparse && t->offset == b->net->embedding.gradient) {
       break;
     } /* rows not touched stay zero */
     for (size_t row = 0; row < t->rows; ++row) {
@@ -156,7 +155,7 @@ static void differentiate(struct bench *b)
       }
     }
   }
-  for (size_t i = 0; i < p->n; ++i) { b->copied[i] = NAN; }
+  for (size_t i = 0; i < p->n_gradient; ++i) { b->copied[i] = NAN; }
   b->n_notified = b->slices = 0;
   b->once = 1;
   network_pack(b->net);
@@ -168,11 +167,14 @@ static void differentiate(struct bench *b)
     embedding_set_touched_rows(&b->net->embedding, b->net->gradient);
   }
   CHECK_OK(network_backward(b->net, all_steps, &ready));
-  CU_ASSERT(b->once && b->n_notified == p->n);
+  CU_ASSERT(b->once && b->n_notified == p->n_gradient);
   if (p->shape.V > 2 * KERNELS_TILES) {
     CU_ASSERT(b->slices > 1 + 2 * p->shape.L);
   } /* W_qh in slices */
-  CU_ASSERT(memcmp(b->copied, b->net->gradient, p->n * sizeof *b->copied) == 0);
+  CU_ASSERT(memcmp(b->copied, b->net->gradient, p->n_gradient * sizeof *b->copied) == 0);
+  if (p->shape.tied) {
+    embedding_add_tied(&b->net->embedding, 0, embedding_rows(&b->net->embedding), b->copied);
+  }
 }
 
 /* Every element of every tensor; the parameters are as before afterwards. */
@@ -288,6 +290,20 @@ static void test_backward_of_embeddings_is_the_derivative(void)
   check_embedding(7, 35, 5, 2, KIND_TANH, 1);
 }
 
+/* One table of embeddings and output weights, whose two gradients are added. */
+static void test_backward_of_a_tied_table_is_the_derivative(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    unroll_shape dense = shape_of(11, 7, 2 - k % 2, all_kinds[k]),
+                 sparse = shape_of(43, 6, 1 + k % 2, all_kinds[k]);
+    dense.tied = sparse.tied = true;
+    dense.E = dense.H;
+    sparse.E = sparse.H;
+    check_shape(dense, 2);
+    check_shape(sparse, 4);
+  }
+}
+
 /* The later windows above would prove nothing if the carried state did not matter. */
 static void test_window_loss_depends_on_the_carried_state(void)
 {
@@ -314,6 +330,7 @@ int main(void)
       {"ReLU, one to three layers", test_backward_relu_is_the_derivative},
       {"gated cells, one to three layers", test_backward_of_gated_cells_is_the_derivative},
       {"embeddings, dense and sparse", test_backward_of_embeddings_is_the_derivative},
+      {"tied tables, dense and sparse", test_backward_of_a_tied_table_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
       {"the carried state matters", test_window_loss_depends_on_the_carried_state},
   };

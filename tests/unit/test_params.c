@@ -153,6 +153,16 @@ static void test_params_new_with_an_embedding(void)
     CU_ASSERT_STRING_EQUAL(p->tensors[p->n_tensors - 1].name, "W_xe");
     CU_ASSERT_EQUAL(p->n_tensors, plain->n_tensors + 1);
     CU_ASSERT_EQUAL(p->n_real, plain->n_real + 20 * 17 + G * 30 * 17 - G * 30 * 20);
+    CU_ASSERT(p->n_gradient == p->n && plain->n_gradient == plain->n);
+    unroll_params_free(&p);
+
+    shape.tied = true; /* no table of its own, but a gradient */
+    shape.E = shape.H;
+    CHECK_OK(unroll_params_new(&shape, &p));
+    CU_ASSERT_PTR_NULL(unroll_params_find(p, "input", "W_xe"));
+    CU_ASSERT(is(p, "layer0", "W_xh", G * 30, 30, rows, "embedding", false));
+    CU_ASSERT_EQUAL(p->n_tensors, plain->n_tensors);
+    CU_ASSERT_EQUAL(p->n_gradient, p->n + 20 * unroll_params_find(p, "output", "W_qh")->ld);
     unroll_params_free(&plain);
     unroll_params_free(&p);
   }
