@@ -239,6 +239,10 @@ static void test_resolve_refuses_what_does_not_fit_together(void)
   REFUSE("--valid and --valid-fraction", {"valid", "x"}, {"valid-fraction", "0.1"});
   REFUSE("--lr-min 0.1 is above --lr 0.01", {"lr", "0.01"}, {"lr-min", "0.1"});
   REFUSE("--resume and --overwrite", {"resume", "yes"}, {"overwrite", "yes"});
+  REFUSE("--tied makes one table of embeddings and output weights; legal is --embedding 33, as "
+         "--hidden, here 32",
+         {"tied", "yes"}, {"embedding", "32"}, {"hidden", "33"});
+  REFUSE("--tied needs --embedding", {"tied", "yes"});
   REFUSE("--out needs a file name", {"out", ""});
 #undef REFUSE
 }

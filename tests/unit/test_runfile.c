@@ -686,6 +686,12 @@ static void test_read_of_options_out_of_range_names_the_option(void)
   spoil_attribute(path, "/config", "hidden", &(int64_t){5});
   spoil_attribute(path, "/config", "level", &(int64_t){1});
   check_refused(path, "level");
+
+  write_small(path); /* of V = 11 and H = 5, without an embedding */
+  spoil_attribute(path, "/config", "embedding", &(int64_t){11});
+  check_refused(path, "/weights/input/W_xe");
+  spoil_attribute(path, "/config", "tied", &(int64_t){1});
+  check_refused(path, "/config has tied, and embedding 11; legal is that of hidden, 5");
 }
 
 static void test_read_without_an_option_takes_its_default(void)
