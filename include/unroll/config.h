@@ -121,6 +121,7 @@ typedef struct unroll_config {
   double beta1;
   double beta2;
   double epsilon;
+  double weight_decay; /* lambda */
   unroll_schedule schedule;
   double lr_decay;      /* factor of schedules step and plateau */
   uint64_t decay_every; /* [epochs] of schedule step */

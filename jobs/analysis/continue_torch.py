@@ -50,7 +50,8 @@ def make_optimizer(model, run):
     name = config["optimizer"]
     if name == "adam":
         betas = config["beta1"], config["beta2"]
-        optimizer = torch.optim.Adam(of.values(), lr=1.0, betas=betas, eps=config["epsilon"])
+        decay = config.get("weight_decay", 0.0)  # runs of older versions have none
+        optimizer = torch.optim.AdamW(of.values(), lr=1.0, betas=betas, eps=config["epsilon"], weight_decay=decay)
         moments = {"exp_avg": "first", "exp_avg_sq": "second"}
     else:
         optimizer = torch.optim.SGD(of.values(), lr=1.0, momentum=config["momentum"] if name == "momentum" else 0.0)
@@ -63,6 +64,14 @@ def make_optimizer(model, run):
         if name == "adam":
             state["step"] = torch.tensor(float(run["state"].attrs["updates"]))
     return optimizer
+
+
+def decay(model, rate):
+    """Decoupled weight decay as in AdamW, which does it by itself, for the other optimizers."""
+    if model.config["optimizer"] != "adam":
+        with torch.no_grad():
+            for parameter in parameters(model).values():
+                parameter.mul_(1 - rate * model.config.get("weight_decay", 0.0))
 
 
 def carried_state(model, run):
@@ -112,6 +121,7 @@ def main():
         rate = learning_rate(config, counters, step, updates, epoch)
         norm = torch.nn.utils.clip_grad_norm_(parameters(model).values(), config["clip"] or math.inf)
         optimizer.param_groups[0]["lr"] = rate
+        decay(model, rate)
         optimizer.step()
         state = detach(carried)
         row = {"step": step + 1, "loss": loss.item(), "grad_norm": norm.item(), "learning_rate": rate}

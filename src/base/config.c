@@ -332,6 +332,17 @@ static const option rows[] = {
      .others = "eps|adam-eps|adam-epsilon",
      .help = "added to Adam's divisor",
      .needs = "--optimizer adam"},
+    {.name = "weight-decay",
+     REAL(weight_decay),
+     .default_text = "0",
+     .low = 0,
+     .high = INFINITY,
+     .heading = "Optimization",
+     .with_change = true,
+     .others = "wd|l2|l2-reg|wdecay",
+     .help =
+         "each update first multiplies all parameters by 1 - learning rate * this: decoupled from "
+         "the gradient, AdamW (Loshchilov and Hutter 2019)"},
     {.name = "schedule",
      CHOICE(schedule),
      .default_text = "cosine",
@@ -647,6 +658,12 @@ static unroll_status check_values(const unroll_config *config)
                        "--wait-limit %" PRIu64
                        " is no time; legal are times (90s, 15m, 2h) and 0, never",
                        config->wait_limit.count);
+  }
+  if (config->lr * config->weight_decay >= 1.0) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--weight-decay %g times --lr %g leaves nothing of a weight; legal is less "
+                       "than 1 / --lr, here %g",
+                       config->weight_decay, config->lr, 1.0 / config->lr);
   }
   if (config->schedule == UNROLL_SCHEDULE_COSINE && config->lr_min > config->lr) {
     return unroll_fail(UNROLL_ERR_ARG, "--lr-min %g is above --lr %g; legal is at most --lr",

@@ -192,6 +192,7 @@ typedef struct adam_step {
   double beta1, beta2, epsilon;
   double rate;       /* eta / (1 - beta1^t) */
   double correction; /* 1 / (1 - beta2^t) */
+  double keep;       /* of a weight: 1 - eta lambda, weight decay */
 } adam_step;
 
 /* Elements summed by one call of sum_squares: blocks of a norm are this long, whatever the threads. */
@@ -229,10 +230,11 @@ typedef struct kernel_table {
   /* Sum of squares of n <= KERNELS_NORM_BLOCK elements, n a multiple of KERNELS_PAD, in double. */
   double (*sum_squares)(size_t n, const unroll_real *x);
 
-  /* x += y and the three updates with g scaled by `scale`; n a multiple of KERNELS_PAD. */
+  /* x += y and the three updates with g scaled by `scale`, w first multiplied by `keep`; n a multiple of KERNELS_PAD. */
   void (*add)(size_t n, const unroll_real *y, unroll_real *x);
-  void (*sgd)(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w);
-  void (*momentum)(size_t n, double scale, double eta, double mu, const unroll_real *g,
+  void (*sgd)(size_t n, double scale, double eta, double keep, const unroll_real *g,
+              unroll_real *w);
+  void (*momentum)(size_t n, double scale, double eta, double keep, double mu, const unroll_real *g,
                    unroll_real *v, unroll_real *w);
   void (*adam)(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                unroll_real *v, unroll_real *w);

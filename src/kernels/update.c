@@ -65,30 +65,32 @@ void update_sgd_rows(double scale, double eta, const unroll_real *g, const spars
 #pragma omp parallel for default(none) shared(k, scale, eta, g, rows, w) schedule(static)
   for (size_t r = 0; r < rows->n_rows; ++r) {
     size_t at = rows->begin + rows->row[r] * rows->ld;
-    k->sgd(rows->ld, scale, eta, g + at, w + at);
+    k->sgd(rows->ld, scale, eta, 1.0, g + at, w + at);
   }
 }
 
-void update_sgd(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w)
+void update_sgd(size_t n, double scale, double eta, double keep, const unroll_real *g,
+                unroll_real *w)
 {
   const kernel_table *k = kernels();
   size_t count = update_norm_blocks(n);
-#pragma omp parallel for default(none) shared(k, n, scale, eta, g, w, count) schedule(static)
+#pragma omp parallel for default(none) shared(k, n, scale, eta, keep, g, w, count) schedule(static)
   for (size_t i = 0; i < count; ++i) {
     size_t at = i * KERNELS_NORM_BLOCK;
-    k->sgd(block_size(n, i), scale, eta, g + at, w + at);
+    k->sgd(block_size(n, i), scale, eta, keep, g + at, w + at);
   }
 }
 
-void update_momentum(size_t n, double scale, double eta, double mu, const unroll_real *g,
-                     unroll_real *v, unroll_real *w)
+void update_momentum(size_t n, double scale, double eta, double keep, double mu,
+                     const unroll_real *g, unroll_real *v, unroll_real *w)
 {
   const kernel_table *k = kernels();
   size_t count = update_norm_blocks(n);
-#pragma omp parallel for default(none) shared(k, n, scale, eta, mu, g, v, w, count) schedule(static)
+#pragma omp parallel for default(none) shared(k, n, scale, eta, keep, mu, g, v, w, count)          \
+    schedule(static)
   for (size_t i = 0; i < count; ++i) {
     size_t at = i * KERNELS_NORM_BLOCK;
-    k->momentum(block_size(n, i), scale, eta, mu, g + at, v + at, w + at);
+    k->momentum(block_size(n, i), scale, eta, keep, mu, g + at, v + at, w + at);
   }
 }
 

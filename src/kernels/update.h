@@ -33,12 +33,13 @@ void update_sum_squares(size_t n, const unroll_real *g, const sparse_rows *rows,
 /** The norm from the sums of all blocks, which it overwrites. */
 double update_norm(size_t count, double *blocks);
 
-/* Updates with scale * g (clipping). Equations: train/optimizer.h. */
-void update_sgd(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w);
+/* Updates with scale * g (clipping) of keep * w (weight decay). Equations: train/optimizer.h. */
+void update_sgd(size_t n, double scale, double eta, double keep, const unroll_real *g,
+                unroll_real *w);
 void update_sgd_rows(double scale, double eta, const unroll_real *g, const sparse_rows *rows,
-                     unroll_real *w); /* these rows of the table alone */
-void update_momentum(size_t n, double scale, double eta, double mu, const unroll_real *g,
-                     unroll_real *v, unroll_real *w);
+                     unroll_real *w); /* these rows of the table alone, keep 1 */
+void update_momentum(size_t n, double scale, double eta, double keep, double mu,
+                     const unroll_real *g, unroll_real *v, unroll_real *w);
 void update_adam(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                  unroll_real *v, unroll_real *w);
 

@@ -2,8 +2,9 @@
 #define TRAIN_OPTIMIZER_H
 
 /*
- * One update of all parameters from the clipped gradient g <- scale * g.
+ * One update of all parameters from the clipped gradient g <- scale * g, after the decay of the weights.
  *
+ *   decay      w <- (1 - eta lambda) w                      (Loshchilov and Hutter 2019, decoupled)
  *   sgd        w <- w - eta g
  *   momentum   v <- mu v + g,  w <- w - eta v              (Polyak 1964, PyTorch's form)
  *   adam       m <- b1 m + (1 - b1) g,  v <- b2 v + (1 - b2) g^2
@@ -16,10 +17,10 @@
 #include <unroll/config.h>
 #include <unroll/real.h>
 
-/** Does an update leave parameters with a zero gradient unchanged? Only without moments. */
-static inline bool optimizer_skips_zeros(unroll_optimizer optimizer)
+/** Does an update leave parameters with a zero gradient unchanged? Only without moments and decay. */
+static inline bool optimizer_skips_zeros(const unroll_config *config)
 {
-  return optimizer == UNROLL_OPTIMIZER_SGD;
+  return config->optimizer == UNROLL_OPTIMIZER_SGD && config->weight_decay == 0.0;
 }
 
 /**

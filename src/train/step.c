@@ -447,7 +447,7 @@ static unroll_status apply(stepper *s, double norm, double eta, uint64_t update,
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   const unroll_config *config = s->config;
-  const bool by_rows = ends_with_rows(s) && optimizer_skips_zeros(config->optimizer);
+  const bool by_rows = ends_with_rows(s) && optimizer_skips_zeros(config);
   sparse_rows rows = touched_rows(s);
   size_t begin = 0, end = 0;
 

@@ -55,6 +55,7 @@ def replay(path, text, updates):
                 m = run.moments["first"][key] = b1 * run.moments["first"][key] + (1 - b1) * change
                 v = run.moments["second"][key] = b2 * run.moments["second"][key] + (1 - b2) * change**2
                 change = m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + config["epsilon"])
+            w *= 1 - eta * config["weight_decay"]
             w -= eta * change
         print(json.dumps({"step": step + 1, "loss": nats / (B * D), "grad_norm": norm, "learning_rate": eta}))
         carried = states[following - first]

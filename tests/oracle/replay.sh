@@ -20,8 +20,8 @@ goes_on() {
 }
 
 for cell in rnn lstm gru mingru; do
-  for options in "--steps 16 --optimizer sgd --lr 0.5 --clip 0.3" "--steps 16 --optimizer adam --lr 1e-2 --layers 2 --warmup 35" \
-    "--steps 20 --stride 18 --optimizer momentum --lr 0.05 --schedule constant"; do
+  for options in "--steps 16 --optimizer sgd --lr 0.5 --clip 0.3" "--steps 16 --optimizer adam --lr 1e-2 --layers 2 --warmup 35 --weight-decay 0.5" \
+    "--steps 20 --stride 18 --optimizer momentum --lr 0.05 --schedule constant --weight-decay 0.1"; do
     read -r -a words <<<"$options"
     check "training, $cell, $options" goes_on --cell "$cell" "${words[@]}"
     "$python" "$replay" numpy from.h5 text 50 >rows

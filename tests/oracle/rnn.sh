@@ -45,6 +45,11 @@ for optimizer in "sgd --lr 0.3" "adam --epsilon 1e-4"; do
   # shellcheck disable=SC2086 # an optimizer and its option
   check "tied, bytes, $optimizer" step 7 "${tied[@]}" --level byte --layers 2 --clip 0.2 --optimizer $optimizer
 done
+# Decay reaches the rows without a gradient too, where plain sgd leaves them alone.
+for optimizer in "sgd --lr 0.3" "momentum --lr 0.1" "adam --epsilon 1e-4 --lr 3e-3"; do
+  # shellcheck disable=SC2086 # an optimizer and its option
+  check "decay, bytes, $optimizer" step 7 --level byte --clip 0.2 --weight-decay 0.4 --optimizer $optimizer
+done
 check "the second step" step 1 --optimizer adam --clip 0 --epsilon 1e-5
 check "the first step of an epoch, from the zero state" step 142 --optimizer sgd --lr 0.1 --clip 1
 

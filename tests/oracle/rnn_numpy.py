@@ -377,7 +377,7 @@ def check_step(before, after, text):
             close(f"first moment {key}", b.moments["first"][key], m, m)
             close(f"second moment {key}", b.moments["second"][key], v, v)
             step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + config["epsilon"])
-        close(f"weights {key}", b.weights[key], w - eta * step, eta * step)
+        close(f"weights {key}", b.weights[key], (1 - eta * config["weight_decay"]) * w - eta * step, eta * step)
     print(f"{after}: {len(p.x)} steps, loss {row['loss']:.6f}, norm {norm:.4f}, clip factor {scale:.4f}")
 
 

@@ -76,7 +76,7 @@ static void test_clip_above_theta_becomes_theta_and_keeps_direction(void)
     double theta = thetas[i], scale = clip_scale(theta, norm_of(g));
     CU_ASSERT(norm > theta);
     memset(w, 0, N * sizeof *w);
-    update_sgd(N, scale, 1.0, g, w);
+    update_sgd(N, scale, 1.0, 1.0, g, w);
     CU_ASSERT_DOUBLE_EQUAL(norm_of(w) / theta, 1.0, 2 * (double)FLT_EPSILON);
 
     double worst = 0.0;
@@ -101,7 +101,7 @@ static void test_clip_at_or_below_theta_changes_nothing(void)
   CU_ASSERT_EQUAL(clip_scale(1.0, 0.0), 1.0);
 
   memset(w, 0, N * sizeof *w);
-  update_sgd(N, clip_scale(norm, norm), 1.0, g, w);
+  update_sgd(N, clip_scale(norm, norm), 1.0, 1.0, g, w);
   int same = 1;
   for (size_t k = 0; k < N; ++k) { same &= w[k] == -g[k]; }
   CU_ASSERT(same);

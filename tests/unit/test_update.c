@@ -174,8 +174,8 @@ static void test_sparse_norm_and_update_are_those_of_the_whole(void)
       }
       matrix_fill(&w);
       matrix_copy(&w, &w_sparse);
-      update_sgd(n, 0.7, 0.3, g.x, w.x);
-      update_sgd(rows.begin, 0.7, 0.3, g.x, w_sparse.x);
+      update_sgd(n, 0.7, 0.3, 1.0, g.x, w.x);
+      update_sgd(rows.begin, 0.7, 0.3, 1.0, g.x, w_sparse.x);
       update_sgd_rows(0.7, 0.3, g.x, &rows, w_sparse.x);
       CU_ASSERT(matrix_equal(&w, &w_sparse));
       if (rows.n_rows > 0) {
@@ -194,6 +194,9 @@ static void test_sparse_norm_and_update_are_those_of_the_whole(void)
 
 #define SCALE 0.75
 #define ETA   0.1
+
+static const double decays[] = {0, 0.3}; /* lambda */
+#define KEEP(p) (1 - ETA * (p)->config.weight_decay)
 
 /* The state of an optimizer over n parameters, and a copy from before the update. */
 typedef struct problem {
@@ -250,8 +253,8 @@ static parameter sgd_at(const problem *p, size_t i, uint64_t t)
   unroll_real w = p->before[0].x[i], g = (unroll_real)SCALE * p->g.x[i];
   double wd = (double)w, gd = SCALE * (double)p->g.x[i];
   (void)t;
-  return (parameter){.bits = {madd((unroll_real)-ETA, g, w)},
-                     .exact = {wd - ETA * gd},
+  return (parameter){.bits = {madd((unroll_real)-ETA, g, (unroll_real)KEEP(p) * w)},
+                     .exact = {KEEP(p) * wd - ETA * gd},
                      .rounding = {4 * ROUNDOFF * (fabs(wd) + fabs(gd))}};
 }
 
@@ -263,8 +266,8 @@ static parameter momentum_at(const problem *p, size_t i, uint64_t t)
   (void)t;
   v = madd((unroll_real)p->config.momentum, v, (unroll_real)SCALE * p->g.x[i]);
   vd = p->config.momentum * vd + gd;
-  return (parameter){.bits = {madd((unroll_real)-ETA, v, w), v},
-                     .exact = {wd - ETA * vd, vd},
+  return (parameter){.bits = {madd((unroll_real)-ETA, v, (unroll_real)KEEP(p) * w), v},
+                     .exact = {KEEP(p) * wd - ETA * vd, vd},
                      .rounding = {size + 4 * ROUNDOFF * fabs(wd), size}};
 }
 
@@ -281,16 +284,16 @@ static parameter adam_at(const problem *p, size_t i, uint64_t t)
   m = madd((unroll_real)c->beta1, m, (unroll_real)(1 - c->beta1) * g);
   v = madd((unroll_real)c->beta2, v, (unroll_real)(1 - c->beta2) * (g * g));
   unroll_real root = sqrtf(v * (unroll_real)correction) + (unroll_real)c->epsilon;
-  unroll_real bits = madd((unroll_real)-rate, m / root, w);
+  unroll_real bits = madd((unroll_real)-rate, m / root, (unroll_real)KEEP(p) * w);
 
   md = c->beta1 * md + (1 - c->beta1) * gd;
   vd = c->beta2 * vd + (1 - c->beta2) * gd * gd;
   double m_hat = md / (1 - pow(c->beta1, (double)t)), v_hat = vd / (1 - pow(c->beta2, (double)t));
   double step = ETA * m_hat / (sqrt(v_hat) + c->epsilon);
   double size =
-      rate * m_size / (sqrt(v_hat) + c->epsilon) + ROUNDOFF * (12 * fabs(step) + fabs(wd));
+      rate * m_size / (sqrt(v_hat) + c->epsilon) + ROUNDOFF * (12 * fabs(step) + 3 * fabs(wd));
   return (parameter){.bits = {bits, m, v},
-                     .exact = {wd - step, md, vd},
+                     .exact = {KEEP(p) * wd - step, md, vd},
                      .rounding = {size, m_size, 6 * ROUNDOFF * vd}};
 }
 
@@ -301,12 +304,14 @@ static void check_update(unroll_optimizer optimizer,
   int moments = (int)run_moments(optimizer);
   for (size_t l = 0; l < COUNT(lengths); ++l) {
     problem p = problem_new(lengths[l], optimizer);
-    for (size_t k = 0; k < COUNT(times); ++k) {
+    for (size_t k = 0; k < COUNT(times) * COUNT(decays); ++k) {
+      const uint64_t time = times[k / COUNT(decays)];
       int ok = 1;
+      p.config.weight_decay = decays[k % COUNT(decays)];
       omp_set_num_threads(thread_counts[k % COUNT(thread_counts)]);
-      problem_update(&p, SCALE, times[k]);
+      problem_update(&p, SCALE, time);
       for (size_t i = 0; i < p.n; ++i) {
-        parameter one = at_one(&p, i, times[k]);
+        parameter one = at_one(&p, i, time);
         for (int m = 0; m <= moments; ++m) {
           unroll_real x = p.now[m].x[i];
           ok &= same_bits(x, one.bits[m]) && fabs((double)x - one.exact[m]) <= one.rounding[m];
@@ -316,7 +321,7 @@ static void check_update(unroll_optimizer optimizer,
         ok &= matrix_is_clean(&p.now[m]) && (m <= moments || matrix_equal(&p.now[m], &p.before[m]));
       }
       CHECK_AT(ok && matrix_is_clean(&p.g), "optimizer %d n %zu t %d", (int)optimizer, p.n,
-               (int)times[k]);
+               (int)time);
     }
     problem_free(&p);
   }
@@ -352,6 +357,28 @@ static void test_adam_first_step_is_eta(void)
       double step = (double)p.now[0].x[i] * (i % 2 == 0 ? -1 : 1);
       CU_ASSERT(fabs(step - ETA) <= 0.002 * ETA);
     }
+    problem_free(&p);
+  }
+}
+
+/* A gradient of zero leaves the decay alone: after n updates what is left of a weight is keep^n of it. */
+static void test_decay_is_a_factor_of_each_weight(void)
+{
+  for (int optimizer = UNROLL_OPTIMIZER_SGD; optimizer <= UNROLL_OPTIMIZER_ADAM; ++optimizer) {
+    problem p = problem_new(KERNELS_NORM_BLOCK + 48, (unroll_optimizer)optimizer);
+    int ok = 1;
+    matrix_zero(&p.g);
+    matrix_zero(&p.before[1]);
+    matrix_zero(&p.before[2]);
+    p.config.weight_decay = 2;
+    for (uint64_t t = 1; t <= 3; ++t) {
+      problem_update(&p, 1, t);
+      for (size_t i = 0; i < p.n; ++i) {
+        ok &= same_bits(p.now[0].x[i], (unroll_real)(1 - ETA * 2) * p.before[0].x[i]);
+      }
+      matrix_copy(&p.now[0], &p.before[0]);
+    }
+    CHECK_AT(ok, "optimizer %d", optimizer);
     problem_free(&p);
   }
 }
@@ -406,6 +433,7 @@ static uint64_t update_fingerprint(void)
   for (int optimizer = UNROLL_OPTIMIZER_SGD; optimizer <= UNROLL_OPTIMIZER_ADAM; ++optimizer) {
     problem p = problem_new(KERNELS_NORM_BLOCK + 48, (unroll_optimizer)optimizer);
     double norm = norm_of(&p.g);
+    p.config.weight_decay = decays[1];
     problem_update(&p, SCALE, 2);
     hash = fingerprint_add(hash, &norm, sizeof norm);
     for (int i = 0; i < 3; ++i) { hash = matrix_fingerprint(hash, &p.now[i]); }
@@ -432,6 +460,7 @@ int main(void)
       {"momentum", test_momentum_follows_its_equations},
       {"adam", test_adam_follows_its_equations},
       {"adam: first step", test_adam_first_step_is_eta},
+      {"decay of the weights", test_decay_is_a_factor_of_each_weight},
       {"scale", test_scale_is_a_factor_of_the_gradient},
       {"NaN is visible", test_update_shows_nan_in_its_parameter_alone},
       {"add", test_add_adds},

@@ -131,28 +131,32 @@ double ISA(sum_squares)(size_t n, const unroll_real *x)
 
 /* ------------------------------------------------------------------- updates */
 
+/* keep * w is rounded before the update is added, and exact where keep is 1. */
+
 void ISA(add)(size_t n, const unroll_real *y, unroll_real *x)
 {
   for (size_t i = 0; i < n; i += LANES) { vec_store(x + i, vec_load(x + i) + vec_load(y + i)); }
 }
 
-void ISA(sgd)(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w)
+void ISA(sgd)(size_t n, double scale, double eta, double keep, const unroll_real *g, unroll_real *w)
 {
   const vec s = vec_splat((unroll_real)scale), minus_eta = vec_splat((unroll_real)-eta);
+  const vec k = vec_splat((unroll_real)keep);
   for (size_t i = 0; i < n; i += LANES) {
-    vec_store(w + i, vec_fma(minus_eta, s * vec_load(g + i), vec_load(w + i)));
+    vec_store(w + i, vec_fma(minus_eta, s * vec_load(g + i), k * vec_load(w + i)));
   }
 }
 
-void ISA(momentum)(size_t n, double scale, double eta, double mu, const unroll_real *g,
+void ISA(momentum)(size_t n, double scale, double eta, double keep, double mu, const unroll_real *g,
                    unroll_real *v, unroll_real *w)
 {
   const vec s = vec_splat((unroll_real)scale), minus_eta = vec_splat((unroll_real)-eta);
+  const vec k = vec_splat((unroll_real)keep);
   const vec m = vec_splat((unroll_real)mu);
   for (size_t i = 0; i < n; i += LANES) {
     vec velocity = vec_fma(m, vec_load(v + i), s * vec_load(g + i));
     vec_store(v + i, velocity);
-    vec_store(w + i, vec_fma(minus_eta, velocity, vec_load(w + i)));
+    vec_store(w + i, vec_fma(minus_eta, velocity, k * vec_load(w + i)));
   }
 }
 
@@ -164,7 +168,7 @@ void ISA(adam)(size_t n, double scale, const adam_step *how, const unroll_real *
   const vec b2 = vec_splat((unroll_real)how->beta2), c2 = vec_splat((unroll_real)(1 - how->beta2));
   const vec minus_rate = vec_splat((unroll_real)-how->rate);
   const vec correction = vec_splat((unroll_real)how->correction);
-  const vec epsilon = vec_splat((unroll_real)how->epsilon);
+  const vec epsilon = vec_splat((unroll_real)how->epsilon), k = vec_splat((unroll_real)how->keep);
   for (size_t i = 0; i < n; i += LANES) {
     vec gi = s * vec_load(g + i);
     vec mi = vec_fma(b1, vec_load(m + i), c1 * gi);
@@ -172,7 +176,7 @@ void ISA(adam)(size_t n, double scale, const adam_step *how, const unroll_real *
     vec_store(m + i, mi);
     vec_store(v + i, vi);
     vec_store(w + i,
-              vec_fma(minus_rate, mi / (vec_sqrt(vi * correction) + epsilon), vec_load(w + i)));
+              vec_fma(minus_rate, mi / (vec_sqrt(vi * correction) + epsilon), k * vec_load(w + i)));
   }
 }
 

@@ -23,8 +23,9 @@ void ISA(sum_rows)(size_t n, size_t shards, size_t group, const uint32_t *start,
                    const uint32_t *list, const unroll_real *X, size_t ldx, unroll_real *out);
 double ISA(sum_squares)(size_t n, const unroll_real *x);
 void ISA(add)(size_t n, const unroll_real *y, unroll_real *x);
-void ISA(sgd)(size_t n, double scale, double eta, const unroll_real *g, unroll_real *w);
-void ISA(momentum)(size_t n, double scale, double eta, double mu, const unroll_real *g,
+void ISA(sgd)(size_t n, double scale, double eta, double keep, const unroll_real *g,
+              unroll_real *w);
+void ISA(momentum)(size_t n, double scale, double eta, double keep, double mu, const unroll_real *g,
                    unroll_real *v, unroll_real *w);
 void ISA(adam)(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                unroll_real *v, unroll_real *w);
