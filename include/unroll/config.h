@@ -125,6 +125,7 @@ typedef struct unroll_config {
   unroll_schedule schedule;
   double lr_decay;      /* factor of schedules step and plateau */
   uint64_t decay_every; /* [epochs] of schedule step */
+  uint64_t decay_from;  /* [epochs] before its first decay; 0: decay_every */
   double lr_min;        /* end of schedule cosine */
   uint64_t patience;    /* [validations] of schedule plateau */
   uint64_t warmup;      /* [steps] */

@@ -37,7 +37,9 @@ def learning_rate(config, state, step, updates, epoch):
     if step < warmup:
         return lr * (step + 1) / warmup
     if config["schedule"] == "step":
-        return lr * config["lr_decay"] ** (epoch // int(config["decay_every"]))
+        every = int(config["decay_every"])
+        first = int(config.get("decay_from", 0)) or every
+        return lr * config["lr_decay"] ** max(0, (epoch - first) // every + 1)
     if config["schedule"] == "cosine":
         done = (step - warmup) / (updates - warmup)
         return config["lr_min"] + (lr - config["lr_min"]) * (1 + math.cos(math.pi * done)) / 2

@@ -376,6 +376,19 @@ static const option rows[] = {
      .others = "lr-decay-every|lr-step-size",
      .help = "time between decays",
      .needs = "--schedule step"},
+    {.name = "decay-from",
+     COUNT(decay_from),
+     .default_text = "0",
+     .unit = "epochs",
+     .low = 0,
+     .high = 1e6,
+     .heading = "Optimization",
+     .with_change = true,
+     .others = "lr-decay-start|decay-after|max-epoch-before-decay",
+     .help =
+         "epochs at the full rate before the first decay, as Zaremba et al. (2014) have 4, 6 or "
+         "14; 0: as many as --decay-every",
+     .needs = "--schedule step"},
     {.name = "lr-min",
      REAL(lr_min),
      .default_text = "0",
@@ -404,8 +417,10 @@ static const option rows[] = {
      .high = NO_LIMIT,
      .heading = "Optimization",
      .with_change = true,
-     .others = "warmup-steps|warmup-iters|warmup-updates|num-warmup-steps",
-     .help = "raise the learning rate linearly over the first updates"},
+     .others = "warmup-steps|warmup-iters|warmup-updates|num-warmup-steps|one-cycle|onecycle",
+     .help =
+         "raise the learning rate linearly over the first updates; with --schedule cosine this is "
+         "the one cycle of Smith (2018)"},
     {.name = "early-stop",
      COUNT(early_stop),
      .default_text = "0",

@@ -11,8 +11,10 @@ double schedule_rate(const unroll_config *config, uint64_t step, uint64_t steps,
   case UNROLL_SCHEDULE_CONSTANT:
     break;
   case UNROLL_SCHEDULE_STEP: {
+    const uint64_t every = config->decay_every;
+    const uint64_t from = config->decay_from > 0 ? config->decay_from : every;
     double rate = config->lr;
-    for (uint64_t k = epoch / config->decay_every; k > 0; --k) { rate *= config->lr_decay; }
+    for (uint64_t at = from; at <= epoch; at += every) { rate *= config->lr_decay; }
     return rate;
   }
   case UNROLL_SCHEDULE_COSINE: {

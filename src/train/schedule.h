@@ -6,7 +6,7 @@
  *
  *   warm-up   eta * (step + 1) / warmup for the first `warmup` steps
  *   constant  eta
- *   step      eta * lr_decay^floor(epoch / decay_every)
+ *   step      eta * lr_decay^k, k = 0 before epoch decay_from (0: decay_every), there 1, and one more every decay_every
  *   cosine    lr_min + (eta - lr_min) (1 + cos(pi s)) / 2, s from 0 to 1 between warm-up and end
  *                                                   (Loshchilov and Hutter 2017, without restarts)
  *   plateau   eta * lr_decay^k, k raised after `patience` validations without a new best

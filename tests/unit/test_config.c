@@ -238,6 +238,7 @@ static void test_resolve_refuses_what_does_not_fit_together(void)
   REFUSE("--lowercase has no effect with --letters", {"letters", "yes"}, {"lowercase", "yes"});
   REFUSE("--valid and --valid-fraction", {"valid", "x"}, {"valid-fraction", "0.1"});
   REFUSE("--lr-min 0.1 is above --lr 0.01", {"lr", "0.01"}, {"lr-min", "0.1"});
+  REFUSE("legal is less than 1 / --lr, here 2", {"lr", "0.5"}, {"weight-decay", "2"});
   REFUSE("--resume and --overwrite", {"resume", "yes"}, {"overwrite", "yes"});
   REFUSE("--tied makes one table of embeddings and output weights; legal is --embedding 33, as "
          "--hidden, here 32",

@@ -54,6 +54,37 @@ static void test_rate_step_decays_with_epochs(void)
   }
 }
 
+/* Zaremba et al. (2014): the full rate for the first epochs, then a decay at the beginning of each. */
+static void test_rate_step_begins_to_decay_from_an_epoch_on(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_STEP);
+  config.decay_from = 4;
+  for (uint64_t epoch = 0; epoch < 10; ++epoch) {
+    double k = epoch < 4 ? 0 : (double)(epoch - 3);
+    CU_ASSERT_DOUBLE_EQUAL(rate(&config, 500, epoch, 1.0), 0.5 * pow(0.25, k), 1e-15);
+  }
+  config.decay_every = 3; /* epochs 4, 7, 10 */
+  for (uint64_t epoch = 0; epoch < 12; ++epoch) {
+    double k = (epoch >= 4) + (epoch >= 7) + (epoch >= 10);
+    CU_ASSERT_DOUBLE_EQUAL(rate(&config, 500, epoch, 1.0), 0.5 * pow(0.25, k), 1e-15);
+  }
+}
+
+/* PyTorch's word_language_model: a quarter of the rate at each validation that is no new best. */
+static void test_plateau_with_patience_one_decays_at_once(void)
+{
+  unroll_config config = config_of(UNROLL_SCHEDULE_PLATEAU);
+  config.patience = 1;
+  const double losses[] = {5, 4, 4.5, 4.2, 3, 3.5};
+  const double factors[] = {1, 1, 0.25, 0.0625, 0.0625, 0.015625};
+  run_state state = {.best_loss = INFINITY, .lr_factor = 1.0};
+  for (size_t i = 0; i < sizeof losses / sizeof losses[0]; ++i) {
+    state.step = i + 1;
+    (void)schedule_record_validation(&config, losses[i], &state);
+    CU_ASSERT_EQUAL(state.lr_factor, factors[i]);
+  }
+}
+
 static void test_rate_cosine_from_lr_to_lr_min(void)
 {
   unroll_config config = config_of(UNROLL_SCHEDULE_COSINE);
@@ -170,6 +201,8 @@ int main(void)
       {"constant", test_rate_constant_never_moves},
       {"warm-up, every schedule", test_rate_warmup_rises_evenly_to_the_full_rate},
       {"step", test_rate_step_decays_with_epochs},
+      {"step: from an epoch on", test_rate_step_begins_to_decay_from_an_epoch_on},
+      {"plateau: at once", test_plateau_with_patience_one_decays_at_once},
       {"cosine at its ends", test_rate_cosine_from_lr_to_lr_min},
       {"cosine after warm-up", test_rate_cosine_begins_after_warmup},
       {"warm-up longer than the run", test_rate_warmup_as_long_as_the_run_is_finite},
