@@ -123,15 +123,16 @@ typedef struct unroll_config {
   double epsilon;
   double weight_decay; /* lambda */
   unroll_schedule schedule;
-  double lr_decay;      /* factor of schedules step and plateau */
-  uint64_t decay_every; /* [epochs] of schedule step */
-  uint64_t decay_from;  /* [epochs] before its first decay; 0: decay_every */
-  double lr_min;        /* end of schedule cosine */
-  uint64_t patience;    /* [validations] of schedule plateau */
-  uint64_t warmup;      /* [steps] */
-  uint64_t early_stop;  /* [validations] without a new best; 0: off */
-  double clip;          /* theta; 0: off */
-  uint64_t max_skips;   /* updates skipped in a row before the run stops */
+  double lr_decay;        /* factor of schedules step and plateau */
+  uint64_t decay_every;   /* [epochs] of schedule step */
+  uint64_t decay_from;    /* [epochs] before its first decay; 0: decay_every */
+  double lr_min;          /* end of schedule cosine */
+  uint64_t patience;      /* [validations] of schedule plateau */
+  uint64_t warmup;        /* [steps] */
+  uint64_t early_stop;    /* [validations] without a new best; 0: off */
+  double label_smoothing; /* eps */
+  double clip;            /* theta; 0: off */
+  uint64_t max_skips;     /* updates skipped in a row before the run stops */
   uint64_t seed;
   /* output */
   char out[UNROLL_CONFIG_TEXT];

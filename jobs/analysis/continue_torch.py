@@ -118,8 +118,10 @@ def main():
         head, carried = model(x[first : first + following], state)
         tail = model(x[first + following : end], carried)[0] if first + following < end else head[:0]
         logits = torch.cat([head, tail])[-D:]
-        loss = torch.nn.functional.cross_entropy(logits.reshape(D * B, -1), y[end - D : end].reshape(-1))
-        loss.backward()
+        scored, targets = logits.reshape(D * B, -1), y[end - D : end].reshape(-1)
+        loss = torch.nn.functional.cross_entropy(scored, targets)
+        smoothing = config.get("label_smoothing", 0.0)  # of the gradient, the loss is reported without
+        torch.nn.functional.cross_entropy(scored, targets, label_smoothing=smoothing).backward()
         rate = learning_rate(config, counters, step, updates, epoch)
         norm = torch.nn.utils.clip_grad_norm_(parameters(model).values(), config["clip"] or math.inf)
         optimizer.param_groups[0]["lr"] = rate

@@ -432,6 +432,16 @@ static const option rows[] = {
      .others = "early-stopping|early-stopping-patience",
      .help = "stop after so many validations without a new best; 0: never",
      .needs = "on: --valid or --valid-fraction"},
+    {.name = "label-smoothing",
+     REAL(label_smoothing),
+     .default_text = "0",
+     .low = 0,
+     .high = 0.999999,
+     .heading = "Optimization",
+     .others = "smoothing|label-smooth",
+     .help =
+         "train on a target of which this share is spread evenly over the vocabulary (Szegedy et "
+         "al. 2016); losses in all reports are those of the plain target"},
     {.name = "clip",
      REAL(clip),
      .default_text = "1",

@@ -55,6 +55,23 @@ static size_t panel_rows(const output_layer *p, size_t s, size_t q, size_t row[M
   return count;
 }
 
+/* Label smoothing (Szegedy et al. 2016): onehot(y) becomes (1 - eps) onehot(y) + eps / V in a panel of dO. A pass of its
+ * own, so that the other one costs and computes what it does without. */
+static void smooth(const output_layer *p, size_t tokens, const int32_t *y, unroll_real *dO)
+{
+  const size_t nr = kernels()->nr;
+  const unroll_real back = (unroll_real)((double)p->scale * p->smoothing);
+  const unroll_real each = (unroll_real)((double)p->scale * p->smoothing / (double)p->V);
+  unroll_real share[MAX_NR] = {0}; /* nothing where there is no token */
+  for (size_t i = 0; i < tokens; ++i) { share[i] = y[i] >= 0 ? each : 0; }
+  for (size_t v = 0; v < p->V; ++v) {
+    for (size_t i = 0; i < tokens; ++i) { dO[v * nr + i] -= share[i]; }
+  }
+  for (size_t i = 0; i < tokens; ++i) {
+    if (y[i] >= 0) { dO[(size_t)y[i] * nr + i] += back; }
+  }
+}
+
 /* `count` panels of shard s from panel q on: the whole layer for their tokens. */
 static void output_pass(const output_layer *p, size_t s, size_t q, size_t count,
                         unroll_real *scratch)
@@ -104,6 +121,7 @@ static void output_pass(const output_layer *p, size_t s, size_t q, size_t count,
                                    .only_loss = p->only_loss,
                                    .nll = p->nll + n};
     k->softmax(&softmax);
+    if (p->smoothing > 0.0 && !p->only_loss) { smooth(p, softmax.tokens, softmax.y, softmax.O); }
   }
   if (p->only_loss) { return; }
 

@@ -24,10 +24,12 @@ typedef struct output_layer {
   size_t ld;
   const int32_t *y; /* (T, B) targets; below 0: no token */
   unroll_real scale;
-  int only_loss;        /* leave out dO and dH */
-  unroll_real *O;       /* (output_panels, V, nr) */
-  unroll_real *dh;      /* (T, B, ld) */
-  double *nll;          /* (T * B) [nats] in the order of the tokens above */
+  double
+      smoothing;   /* eps: dO is that of (1 - eps) nll + eps mean_v -log softmax(O)[v]; 0: of nll */
+  int only_loss;   /* leave out dO and dH */
+  unroll_real *O;  /* (output_panels, V, nr) */
+  unroll_real *dh; /* (T, B, ld) */
+  double *nll;     /* (T * B) [nats] in the order of the tokens above */
   unroll_real *scratch; /* output_scratch(H) elements for each thread, zero at first */
   int32_t *y_panel;     /* (T * B) targets in the order of the tokens above */
 } output_layer;

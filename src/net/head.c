@@ -53,6 +53,7 @@ void head_forward(head *o, network_span span, const layer *top, const int32_t *y
                             .ld = top->ld,
                             .y = y + span.scored * B,
                             .scale = (unroll_real)scale,
+                            .smoothing = o->smoothing,
                             .only_loss = dh == NULL,
                             .O = o->O,
                             .dh = dh != NULL ? dh + skipped * slot : NULL,

@@ -7,6 +7,7 @@
 typedef struct head {
   const unroll_params *params; /* borrowed */
   network_size size;
+  double smoothing; /* of labels, in the gradient alone; 0 unless it is set */
   double *nll; /* [nats] of the scored steps of the last head_forward: shard by shard, by (t, b) */
   unroll_real *O; /* token panels (kernels/output.h): logits, then their gradient */
   unroll_real *scratch;

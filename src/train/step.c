@@ -115,6 +115,7 @@ static unroll_status make_network(stepper *s, size_t longest)
   UNROLL_TRY(memory_new(shards, sizeof *s->shard_sums, "losses", &s->shard_sums));
   UNROLL_TRY(comm_exchange_new(s->team, &s->exchange));
   network_set_xi(s->net, piece_xi(config));
+  s->net->head.smoothing = config->label_smoothing;
 
 cleanup:
   return st;

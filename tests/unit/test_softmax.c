@@ -306,7 +306,7 @@ static void layer_free(layer *l)
   free(l->y_panel);
 }
 
-static void layer_run(layer *l, unroll_real scale, int only_loss)
+static void layer_run_smoothed(layer *l, unroll_real scale, double smoothing, int only_loss)
 {
   const output_layer call = {.T = l->n.T,
                              .B = l->n.B,
@@ -320,6 +320,7 @@ static void layer_run(layer *l, unroll_real scale, int only_loss)
                              .ld = l->h.ld,
                              .y = l->y,
                              .scale = scale,
+                             .smoothing = smoothing,
                              .only_loss = only_loss,
                              .O = l->O.x,
                              .dh = l->dh.x,
@@ -327,6 +328,11 @@ static void layer_run(layer *l, unroll_real scale, int only_loss)
                              .scratch = l->scratch.x,
                              .y_panel = l->y_panel};
   output_layer_run(&call);
+}
+
+static void layer_run(layer *l, unroll_real scale, int only_loss)
+{
+  layer_run_smoothed(l, scale, 0, only_loss);
 }
 
 /* Token number i in the order of the layer: shard by shard, within one by (t, b). */
@@ -416,6 +422,49 @@ static void test_layer_with_only_loss_leaves_dh_alone(void)
   }
 }
 
+/* d/do of (1 - eps) nll + eps mean_v -log p_v: that of nll and scale eps ([v = y] - 1 / V); losses stay those of nll. */
+static void test_layer_with_smoothed_labels_has_the_gradient_of_their_loss(void)
+{
+  const double scale = 0.125, eps = 0.1;
+  for (size_t i = 0; i < COUNT(layers); ++i) {
+    omp_set_num_threads(5);
+    layer l = layer_new(layers[i]);
+    const size_t V = l.n.V, nr = kernels()->nr, tokens = l.h.rows;
+    const size_t per_shard = output_panels(l.n.T, l.n.B, l.n.shards) / l.n.shards;
+    matrix O = flat_new(l.O.size - (size_t)2 * GUARD);
+    double *nll = test_alloc(tokens, sizeof *nll);
+    int ok = 1;
+    l.y[0] = -1;
+    layer_run(&l, (unroll_real)scale, 0);
+    matrix_copy(&l.O, &O);
+    memcpy(nll, l.nll, tokens * sizeof *nll);
+    layer_run_smoothed(&l, (unroll_real)scale, eps, 0);
+    ok &= memcmp(nll, l.nll, tokens * sizeof *nll) == 0;
+    for (size_t k = 0; k < tokens; ++k) {
+      size_t shard, in_shard, row = row_of(&l.n, k, &shard, &in_shard);
+      size_t first = (shard * per_shard + in_shard / nr) * V * nr + in_shard % nr;
+      double sum = 0;
+      for (size_t v = 0; v < V; ++v) {
+        double change =
+            l.y[row] < 0 ? 0 : scale * eps * ((v == (size_t)l.y[row]) - 1.0 / (double)V);
+        double smoothed = (double)l.O.x[first + v * nr];
+        ok &= fabs(smoothed - (double)O.x[first + v * nr] - change) <= 4 * ROUNDOFF * scale;
+        sum += smoothed;
+      }
+      ok &= fabs(sum) <= 4 * (double)V * ROUNDOFF * scale;
+      for (size_t j = 0; j < l.n.H; ++j) {
+        dot d = dot_start(0);
+        for (size_t v = 0; v < V; ++v) { dot_add(&d, *at(&l.W, v, j), l.O.x[first + v * nr]); }
+        ok &= dot_is(&d, *at(&l.dh, row, j));
+      }
+    }
+    CHECK_AT(ok && matrix_is_clean(&l.O) && matrix_is_clean(&l.dh), "layer %zu", i);
+    free(nll);
+    matrix_free(&O);
+    layer_free(&l);
+  }
+}
+
 /* So it is in the whole layer: no loss, and no gradient to the state. */
 static void test_layer_without_target_is_nothing(void)
 {
@@ -473,6 +522,7 @@ int main(void)
       {"layer: no target", test_layer_without_target_is_nothing},
       {"layer: equations, any threads", test_layer_is_its_equations_for_any_threads},
       {"layer: only loss", test_layer_with_only_loss_leaves_dh_alone},
+      {"layer: smoothed labels", test_layer_with_smoothed_labels_has_the_gradient_of_their_loss},
       {"avx2 equals avx512", test_layer_of_avx2_and_avx512_is_equal},
   };
   return run_kernel_cases("softmax", COUNT(cases), cases);
