@@ -55,7 +55,7 @@ typedef struct unroll_progress {
   uint64_t resumed_step; /* 0: a new run */
   const char *changed; /* what --change has changed now, "step 300: epochs 3 -> 5"; NULL: nothing */
   uint64_t shards;
-  char weights_sha256[65]; /* END: of the weights, as README.md recomputes it; else "" */
+  char weights_sha256[65]; /* END: of the weights, see jobs/guides/analyse.md; else "" */
 } unroll_progress;
 
 typedef struct unroll_observer {

@@ -76,6 +76,19 @@ static void print_command(const cli_command *command)
   }
 }
 
+static const struct {
+  const char *file, *topic;
+} guides[] = {
+    {"install.md", "build by hand, modules, Spack, containers"},
+    {"train.md", "texts, reports, given weights, the files of a run, scoring and sampling"},
+    {"resume-and-slurm.md", "stop and go on, train longer, batch systems, hosts that fail"},
+    {"analyse.md", "the run file in Python, PyTorch, R and Octave; export; pictures"},
+    {"strategies.md", "how far gradients reach, and which back\\-propagation to take"},
+    {"speed.md", "how large and how long a run will be, many ranks and hosts"},
+    {"guarantees.md", "what has the same bits when; damaged files, full disks"},
+    {"c-api.md", "the library from another program"},
+};
+
 void manpage_print(size_t n, const cli_command *const *commands)
 {
   (void)printf(".TH UNROLL 1 \"\" \"unroll %s\" \"User Commands\"\n", UNROLL_VERSION);
@@ -103,5 +116,12 @@ void manpage_print(size_t n, const cli_command *const *commands)
                "this CPU\n"
                ".TP\n\\fBUNROLL_CACHES\\fR\nsizes of first\\-level data, second and third\\-level "
                "cache instead of those found, as 32K,512K,32M\n");
+  (void)printf(".SH GUIDES\nIn share/doc/unroll/jobs/guides of the installed tree, jobs/guides of "
+               "the sources:\n");
+  for (size_t i = 0; i < sizeof guides / sizeof guides[0]; ++i) {
+    (void)printf(".TP\n\\fB");
+    print_roff(guides[i].file, strlen(guides[i].file));
+    (void)printf("\\fR\n%s\n", guides[i].topic);
+  }
   (void)printf(".SH \"SEE ALSO\"\n.BR mpirun (1),\n.BR srun (1),\n.BR h5dump (1)\n");
 }

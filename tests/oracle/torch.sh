@@ -1,5 +1,5 @@
 #!/bin/bash
-# The program against PyTorch, which has the weights of the run file by the snippet of the README.
+# The program against PyTorch, which has the weights of the run file by the snippet of jobs/guides/analyse.md.
 #
 #   torch.sh SOURCE UNROLL
 . "$(dirname "$0")/lib.sh" "$@"
@@ -10,7 +10,7 @@
 torch() {
   local command=$1
   shift
-  OMP_NUM_THREADS=1 "$python" "$source_dir/tests/oracle/torch_readme.py" "$command" "$source_dir/README.md" "$@"
+  OMP_NUM_THREADS=1 "$python" "$source_dir/tests/oracle/torch_snippet.py" "$command" "$source_dir/jobs/guides/analyse.md" "$@"
 }
 
 check "the oracle in NumPy agrees with PyTorch" torch self

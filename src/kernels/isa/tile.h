@@ -14,7 +14,7 @@
  * multiply-adds for 16 loads. AVX2: 6 x 16 floats = 12 accumulators of 16
  * registers: 12 for 8. Where the operands lie: the panel of B in the
  * second-level cache, streamed once per tile; the rows of A in the first-level
- * cache. Measured: bench --json of the named configurations (README, Speed).
+ * cache. Measured: bench --json of the named configurations (README, Numbers).
  */
 #include "kernels/isa/vector.h"
 

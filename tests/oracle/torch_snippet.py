@@ -1,8 +1,8 @@
-"""PyTorch with the weights of a run file, read by the snippet of the README, in double.
+"""PyTorch with the weights of a run file, read by the snippet of jobs/guides/analyse.md, in double.
 
-    torch_readme.py self README                         random models of rnn_numpy.py: their loss and gradients, those
+    torch_snippet.py self GUIDE                         random models of rnn_numpy.py: their loss and gradients, those
                                                         of the forms of jobs/compare too
-    torch_readme.py eval README CELL TEXT STREAMS LOSS  loss of a text cut into streams, against what `unroll eval` said
+    torch_snippet.py eval GUIDE CELL TEXT STREAMS LOSS  loss of a text cut into streams, against what `unroll eval` said
 
 The snippet reads run.h5 of the current folder (`self` writes it); taken over from it are its `cell`, `rnn` and `out`.
 """
@@ -23,14 +23,14 @@ from cells import cell_of
 from rnn_numpy import check
 
 
-def network(readme):
+def network(guide):
     """The cell's name, torch.nn.RNN, LSTM or GRU, and torch.nn.Linear with the weights of run.h5."""
-    with open(readme, encoding="utf-8") as f:
+    with open(guide, encoding="utf-8") as f:
         blocks = re.findall(r"^```python tested\n(.*?)^```", f.read(), re.MULTILINE | re.DOTALL)
     (snippet,) = (block for block in blocks if "import torch" in block)
     names = {}
     with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(snippet, "the snippet of the README", "exec"), names)
+        exec(compile(snippet, "the snippet of jobs/guides/analyse.md", "exec"), names)
     return names["cell"], names["rnn"].double(), names["out"].double()
 
 
@@ -111,9 +111,9 @@ def unstacked(state):
     return state[0] if len(state) == 1 else tuple(state)
 
 
-def check_self(readme):
+def check_self(guide):
     """Two writings of the equations, and the snippet between them; then those of jobs/compare."""
-    sys.path.insert(0, os.path.join(os.path.dirname(readme), "jobs", "compare"))
+    sys.path.insert(0, os.path.join(os.path.dirname(guide), "..", "compare"))
     forms = importlib.import_module("compare_torch")
     rng = np.random.default_rng(3)
     for L in (1, 2, 3):
@@ -123,7 +123,7 @@ def check_self(readme):
             write_run("run.h5", model, name, activation)
             for key, value in model.w.items():
                 model.w[key] = value.astype(np.float32).astype(float)
-            cell, rnn, out = network(readme)
+            cell, rnn, out = network(guide)
             check(cell == name, f"{what}: the snippet says {cell}")
 
             x, y = rng.integers(0, 6, (2, 9, 4))
@@ -148,8 +148,8 @@ def check_self(readme):
                 check_forms(forms, what, cell, rnn, out, x, y, theirs, loss)
 
 
-def check_eval(readme, name, text, streams, said):
-    cell, rnn, out = network(readme)
+def check_eval(guide, name, text, streams, said):
+    cell, rnn, out = network(guide)
     check(cell == name and type(rnn).__name__ == name.upper(), f"the network is {cell}, {rnn}")
     x, y = rnn_numpy.windows(rnn_numpy.Run("run.h5").encode(text), streams)
     with torch.no_grad():
@@ -159,11 +159,11 @@ def check_eval(readme, name, text, streams, said):
 
 
 def main():
-    command, readme, *arguments = sys.argv[1:]
+    command, guide, *arguments = sys.argv[1:]
     if command == "self":
-        check_self(readme)
+        check_self(guide)
     elif command == "eval":
-        check_eval(readme, arguments[0], arguments[1], int(arguments[2]), float(arguments[3]))
+        check_eval(guide, arguments[0], arguments[1], int(arguments[2]), float(arguments[3]))
     else:
         check(False, f"no command {command}")
     sys.exit(1 if rnn_numpy.failures else 0)
