@@ -45,39 +45,10 @@ make_text 5000 >text
 "$unroll" sample run.h5 --length 40 >expected
 
 mkdir consumer
-cat >consumer/consumer.c <<'C'
-#include <mpi.h>
-#include <stdio.h>
-#include <unroll/model.h>
-
-static void tell(void *out, const char *text, size_t n) { fwrite(text, 1, n, out); }
-
-int main(int argc, char **argv)
-{
-  int level;
-  unroll_comm *comm = NULL;
-  unroll_model *model = NULL;
-  unroll_sampling how = {.prime = "", .length = 40, .temperature = 1, .seed = 1};
-
-  MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &level);
-  if (unroll_comm_new(MPI_COMM_WORLD, &comm) != UNROLL_OK ||
-      unroll_model_load(comm, argv[1], &model) != UNROLL_OK ||
-      unroll_model_sample(model, &how, tell, stdout) != UNROLL_OK) {
-    fprintf(stderr, "%s\n", unroll_message());
-  }
-  printf("\n");
-  unroll_model_free(&model);
-  unroll_comm_free(&comm);
-  return MPI_Finalize();
-}
-C
-cat >consumer/CMakeLists.txt <<'CMAKE'
-cmake_minimum_required(VERSION 3.20)
-project(consumer LANGUAGES C)
-find_package(unroll 0.1 REQUIRED)
-add_executable(consumer consumer.c)
-target_link_libraries(consumer PRIVATE unroll::unroll)
-CMAKE
+# The program and its CMakeLists.txt are those of the guide.
+block() { sed -n "/^\`\`\`$1 tested$/,/^\`\`\`$/{/^\`\`\`/d;p}" "$source_dir/jobs/guides/c-api.md"; }
+block c >consumer/consumer.c
+block cmake >consumer/CMakeLists.txt
 
 samples() { # WHAT PROGRAM: it draws what `unroll sample` draws
   LD_LIBRARY_PATH=$(dirname "$(find "$prefix" -name 'libunroll.*' | head -1)") timeout 60 "$2" run.h5 >drawn 2>&1
