@@ -10,6 +10,7 @@ check "the program" "$prefix/bin/unroll" --version >/dev/null
 check "a header" [ -f include/unroll/model.h ]
 check "no header but the public ones" diff <(ls include/unroll) <(ls "$source_dir/include/unroll")
 check "the man page" [ -s share/man/man1/unroll.1 ]
+check "the script that draws" cmp share/unroll/plot "$source_dir/jobs/plot"
 check "the programs of jobs/analysis" diff -r -x __pycache__ share/unroll/analysis "$source_dir/jobs/analysis"
 if command -v man >/dev/null; then
   man -l --warnings -Tutf8 share/man/man1/unroll.1 >"$work/page" 2>"$work/complaints"
