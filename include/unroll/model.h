@@ -79,6 +79,9 @@ typedef struct unroll_sampling {
   uint64_t length;    /* tokens to draw */
   double temperature; /* > 0: softmax(o / temperature); 0: always the most likely token */
   uint64_t top_k;     /* draw from the k most likely tokens only; 0: from all */
+  double
+      top_p; /* of these, from the smallest set of most likely ones with top_p of their probability or more, at this
+                   temperature; of equally likely ones those of lower index; 0 or 1: from all */
   uint64_t seed;
   uint64_t sample;             /* number of the sample: samples of one seed differ by it */
   bool (*stop)(void *context); /* called after each token: true ends the text there; NULL: never */
@@ -91,7 +94,8 @@ typedef struct unroll_sampling {
  *                     space precedes a word, unless the prime ends with white space
  * @param[in] context  of on_text and of how->stop
  *
- * @return UNROLL_OK, or UNROLL_ERR_ARG: prime is malformed at the model's level, temperature < 0 or NaN
+ * @return UNROLL_OK, or UNROLL_ERR_ARG: prime is malformed at the model's level, temperature < 0 or NaN,
+ *         top_p not within 0 to 1
  *
  * Collective: no
  */

@@ -39,32 +39,53 @@ static bool more_likely(const double *o, size_t a, size_t b)
   return o[a] > o[b] || (o[a] == o[b] && a < b);
 }
 
-/* The k-th most likely token: everything less likely is not drawn. Quickselect on indices. */
-static size_t kth_likely(const double *o, size_t n, size_t *index, size_t k)
+/* Let the token in place i of a heap of n, whose first is the most likely, sink to where it belongs. */
+static void sink_down(const double *o, size_t n, size_t *heap, size_t i)
 {
-  size_t low = 0, high = n - 1;
-  while (low < high) {
-    size_t pivot = index[low + (high - low) / 2], i = low, j = high;
-    for (;;) {
-      while (more_likely(o, index[i], pivot)) { ++i; }
-      while (more_likely(o, pivot, index[j])) { --j; }
-      if (i >= j) { break; }
-      size_t swap = index[i];
-      index[i] = index[j];
-      index[j] = swap;
-      ++i;
-      --j;
-    }
-    if (k <= j) {
-      high = j;
-    } else {
-      low = j + 1;
-    }
+  for (size_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
+    if (child + 1 < n && more_likely(o, heap[child + 1], heap[child])) { ++child; }
+    if (!more_likely(o, heap[child], heap[i])) { return; }
+    const size_t swap = heap[i];
+    heap[i] = heap[child];
+    heap[child] = swap;
+    i = child;
   }
-  return index[k];
 }
 
-/* Draw a token from softmax(o / temperature) among the top_k likeliest; `<unk>` never. */
+/* Take the most likely of a heap of n tokens: it then stands behind the others, in place n - 1. */
+static size_t take_likeliest(const double *o, size_t n, size_t *heap)
+{
+  const size_t token = heap[0];
+  heap[0] = heap[n - 1];
+  heap[n - 1] = token;
+  sink_down(o, n - 1, heap, 0);
+  return token;
+}
+
+/* The least likely token that may be drawn of n in `index`, by top_k, then by top_p of what that leaves; V: of all. */
+static size_t find_last(const unroll_sampling *how, size_t V, size_t n, const double *o,
+                        const double *weight, size_t *index)
+{
+  const bool few = how->top_k > 0 && how->top_k<n, nucleus = how->top_p> 0.0 && how->top_p < 1.0;
+  const size_t k = few ? (size_t)how->top_k : n;
+  double total = 0.0, sum = 0.0;
+  size_t last = V;
+
+  if (!few && !nucleus) { return V; }
+  for (size_t i = 0; i < n && !few; ++i) { total += weight[index[i]]; }
+  for (size_t i = n / 2; i-- > 0;) { sink_down(o, n, index, i); }
+  for (size_t i = 0; i < k && few; ++i) {
+    last = take_likeliest(o, n - i, index);
+    total += weight[last];
+  }
+  for (size_t i = 0; i < k && nucleus && sum < how->top_p * total; ++i) {
+    last = few ? index[n - 1 - i] : take_likeliest(o, n - i, index);
+    sum += weight[last];
+  }
+  return last;
+}
+
+/* Draw a token from softmax(o / temperature), of the likeliest as top_k and top_p say; `<unk>` never. */
 static size_t draw(const unroll_sampling *how, uint64_t position, size_t first, size_t V,
                    const double *o, size_t *index, double *weight)
 {
@@ -75,12 +96,11 @@ static size_t draw(const unroll_sampling *how, uint64_t position, size_t first, 
   }
   if (how->temperature == 0.0) { return best; }
 
-  size_t last =
-      how->top_k > 0 && how->top_k < n ? kth_likely(o, n, index, (size_t)how->top_k - 1) : V;
+  for (size_t v = first; v < V; ++v) { weight[v] = exp((o[v] - o[best]) / how->temperature); }
+  const size_t last = find_last(how, V, n, o, weight, index);
   double total = 0.0;
   for (size_t v = first; v < V; ++v) {
-    bool drawn = last == V || v == last || more_likely(o, v, last);
-    weight[v] = drawn ? exp((o[v] - o[best]) / how->temperature) : 0.0;
+    if (last != V && v != last && !more_likely(o, v, last)) { weight[v] = 0.0; }
     total += weight[v];
   }
   double left = random_uniform(how->seed, RANDOM_SAMPLE, how->sample, position) * total;
@@ -117,6 +137,10 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
 
   if (!(how->temperature >= 0.0)) {
     st = unroll_fail(UNROLL_ERR_ARG, "temperature %g: legal is 0 or more", how->temperature);
+    goto cleanup;
+  }
+  if (!(how->top_p >= 0.0 && how->top_p <= 1.0)) {
+    st = unroll_fail(UNROLL_ERR_ARG, "top_p %g: legal is 0 to 1", how->top_p);
     goto cleanup;
   }
   if (V <= first) {
