@@ -1,6 +1,7 @@
 #include "base/build.h"
 #include "base/check.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 #include "comm/launcher.h"
 #include "comm/placement.h"
 #include "kernels/dispatch.h"
@@ -18,19 +19,19 @@
 static void print_range(int low, int high, const char *what)
 {
   if (low == high) {
-    (void)fprintf(stderr, "%d %s%s", low, what, low == 1 ? "" : "s");
+    (void)fprintf(say_err, "%d %s%s", low, what, low == 1 ? "" : "s");
   } else {
-    (void)fprintf(stderr, "%d to %d %ss", low, high, what);
+    (void)fprintf(say_err, "%d to %d %ss", low, high, what);
   }
 }
 
 static void print_places(const placement *p)
 {
-  (void)fprintf(stderr, "%d rank%s x ", p->ranks, p->ranks == 1 ? "" : "s");
+  (void)fprintf(say_err, "%d rank%s x ", p->ranks, p->ranks == 1 ? "" : "s");
   print_range(p->threads_min, p->threads_max, "thread");
-  (void)fprintf(stderr, ", ");
+  (void)fprintf(say_err, ", ");
   print_range(p->cores_min, p->cores_max, "core");
-  (void)fprintf(stderr, " for each rank, %d host%s: %s\n", p->n_hosts, p->n_hosts == 1 ? "" : "s",
+  (void)fprintf(say_err, " for each rank, %d host%s: %s\n", p->n_hosts, p->n_hosts == 1 ? "" : "s",
                 p->hosts);
 }
 
@@ -41,7 +42,7 @@ static void print_libraries(void)
 
   launcher_mpi_library(sizeof mpi, mpi);
   (void)H5get_libversion(&major, &minor, &release);
-  (void)fprintf(stderr, "kernels %s, %s, OpenMP %d, HDF5 %u.%u.%u\n", kernels_name(), mpi,
+  (void)fprintf(say_err, "kernels %s, %s, OpenMP %d, HDF5 %u.%u.%u\n", kernels_name(), mpi,
                 OPENMP_DATE, major, minor, release);
 }
 
@@ -49,12 +50,12 @@ static void print_advice(const placement *p)
 {
   char advice[1024] = "";
   placement_advice(p, sizeof advice, advice);
-  if (advice[0] != '\0') { (void)fprintf(stderr, "unroll: warning: %s\n", advice); }
+  if (advice[0] != '\0') { (void)fprintf(say_err, "unroll: warning: %s\n", advice); }
 }
 
 void banner_show(const placement *where)
 {
-  (void)fprintf(stderr, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
+  (void)fprintf(say_err, "unroll %s (revision %s)\n", UNROLL_VERSION, build_revision);
   print_places(where);
   print_libraries();
   print_advice(where);

@@ -73,6 +73,9 @@ struct placement;
  */
 void terminal_protect(void);
 
+/** A stream that does so for one more that prints to descriptor `fd`; `to` itself where that is no terminal. */
+FILE *terminal_filter(FILE *to, int fd);
+
 /** A control sequence of our own, to a stream that is a terminal. */
 void terminal_control(FILE *stream, const char *sequence);
 

@@ -2,6 +2,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 #include "comm/comm.h"
 #include "comm/deadline.h"
 #include "comm/launcher.h"
@@ -34,7 +35,7 @@ static void print_failure(unroll_status st)
 {
   if (output_unread && sigpipe_before == SIG_DFL) { return; }
   const bool error = st != UNROLL_STOPPED && st != UNROLL_UNFINISHED && st != UNROLL_UNPROVEN;
-  (void)fprintf(stderr, "unroll: %s%s\n", error ? "error: " : "",
+  (void)fprintf(say_err, "unroll: %s%s\n", error ? "error: " : "",
                 unroll_message()[0] == '\0' ? unroll_status_text(st) : unroll_message());
 }
 
@@ -48,7 +49,7 @@ static bool is_output_closed(void)
 /* A full disk or a closed pipe may show only now, and why an earlier write failed is forgotten. */
 static unroll_status close_output(unroll_status st)
 {
-  bool bad = ferror(stdout) != 0 || fflush(stdout) != 0;
+  bool bad = ferror(say_out) != 0 || ferror(stdout) != 0 || fflush(stdout) != 0;
   const bool unread = bad && is_output_closed();
 
   bad |= fclose(stdout) != 0;
@@ -150,7 +151,7 @@ static void abort_all(void)
 {
   int rank = 0;
   (void)MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  (void)fprintf(stderr, "unroll: error: rank %d: %s\n", rank, unroll_message());
+  (void)fprintf(say_err, "unroll: error: rank %d: %s\n", rank, unroll_message());
   (void)MPI_Abort(MPI_COMM_WORLD, unroll_status_exit(UNROLL_ERR_MPI));
 }
 
@@ -297,7 +298,9 @@ int main(int argc, char **argv)
     if (first) { print_usage(stderr); }
     return unroll_status_exit(UNROLL_ERR_ARG);
   }
-  if (!first && freopen("/dev/null", "w", stdout) == NULL) {
+  const bool open = first || freopen("/dev/null", "w", stdout) != NULL;
+  say_begin();
+  if (!open) {
     st = unroll_fail(UNROLL_ERR_IO, "/dev/null: %s", strerror(errno));
   } else {
     st = read_request(argc, argv, &request);
@@ -309,6 +312,7 @@ int main(int argc, char **argv)
     print_failure(st);
   }
   request_free(&request);
+  say_end();
   if (output_unread) { /* end as `... | head` makes every tool end, quietly; not where that is ignored */
     (void)signal(SIGPIPE, sigpipe_before);
     (void)raise(SIGPIPE);

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 #include "comm/launcher.h"
 #include "runfile/keep.h"
 
@@ -32,7 +33,7 @@ void progress_start(progress *p, const struct placement *where, unroll_log_forma
 static void clear_line(progress *p)
 {
   if (p->shown) {
-    terminal_control(stderr, CLEAR_LINE);
+    terminal_control(say_err, CLEAR_LINE);
     p->shown = false;
   }
 }
@@ -77,9 +78,9 @@ static void draw_line(progress *p, const unroll_progress *now)
 
   if (time - p->drawn < REFRESH_SECONDS) { return; }
   format_line(now, sizeof line, line);
-  terminal_control(stderr, CLEAR_LINE);
-  (void)fprintf(stderr, "%.*s", PROGRESS_COLUMNS, line);
-  (void)fflush(stderr);
+  terminal_control(say_err, CLEAR_LINE);
+  (void)fprintf(say_err, "%.*s", PROGRESS_COLUMNS, line);
+  (void)fflush(say_err);
   p->drawn = time;
   p->shown = true;
 }
@@ -92,7 +93,7 @@ static void end_silence(progress *p, const unroll_progress *now)
 
   if (clock_seconds() - p->told < most) { return; }
   format_line(now, sizeof line, line);
-  (void)fprintf(stderr, "step %s\n", line);
+  (void)fprintf(say_err, "step %s\n", line);
   p->told = clock_seconds();
 }
 
@@ -100,22 +101,22 @@ static void end_silence(progress *p, const unroll_progress *now)
 
 static void print_start(const unroll_progress *now)
 {
-  (void)fprintf(stderr, "text: %" PRIu64 " tokens for training, %" PRIu64 " for validation",
+  (void)fprintf(say_err, "text: %" PRIu64 " tokens for training, %" PRIu64 " for validation",
                 now->train_tokens, now->valid_tokens);
   if (now->unknown_tokens > 0) {
-    (void)fprintf(stderr, " (%" PRIu64 " unknown)", now->unknown_tokens);
+    (void)fprintf(say_err, " (%" PRIu64 " unknown)", now->unknown_tokens);
   }
-  (void)fprintf(stderr, ", vocabulary of %" PRIu64 "\n", now->V);
-  (void)fprintf(stderr, "model: %" PRIu64 " parameters\n", now->parameters);
-  (void)fprintf(stderr,
+  (void)fprintf(say_err, ", vocabulary of %" PRIu64 "\n", now->V);
+  (void)fprintf(say_err, "model: %" PRIu64 " parameters\n", now->parameters);
+  (void)fprintf(say_err,
                 "run: %" PRIu64 " updates in %" PRIu64 " epoch%s of %" PRIu64 ", %" PRIu64
                 " shard%s\n",
                 now->steps, now->epochs, now->epochs == 1 ? "" : "s", now->windows, now->shards,
                 now->shards == 1 ? "" : "s");
   if (now->resumed_step > 0) {
-    (void)fprintf(stderr, "resumed after step %" PRIu64 "\n", now->resumed_step);
+    (void)fprintf(say_err, "resumed after step %" PRIu64 "\n", now->resumed_step);
   }
-  if (now->changed != NULL) { (void)fprintf(stderr, "changed: %s\n", now->changed); }
+  if (now->changed != NULL) { (void)fprintf(say_err, "changed: %s\n", now->changed); }
 }
 
 /* At most 80 columns but for very long runs: all else is in the run file, its log, and the full line. */
@@ -124,57 +125,62 @@ static void print_report(const unroll_progress *now)
   char left[32], rate[32];
   format_time(now->seconds_left, sizeof left, left);
   format_rate(now->tokens_per_second, sizeof rate, rate);
-  (void)printf("train step %" PRIu64 " epoch %" PRIu64
-               " loss %.4f ppl %.4g norm %.2g tok/s %s left %s\n",
-               now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, rate, left);
-  (void)fflush(stdout);
+  (void)fprintf(say_out,
+                "train step %" PRIu64 " epoch %" PRIu64
+                " loss %.4f ppl %.4g norm %.2g tok/s %s left %s\n",
+                now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, rate, left);
+  (void)fflush(say_out);
 }
 
 static void print_valid(const unroll_progress *now)
 {
-  (void)printf(
+  (void)fprintf(
+      say_out,
       "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f ppl %.4g bits_per_character %.4f\n",
       now->step, now->epoch, now->valid_loss, now->valid_perplexity, now->valid_bits_per_character);
-  (void)fflush(stdout);
+  (void)fflush(say_out);
 }
 
 static void print_full_report(const unroll_progress *now)
 {
-  (void)printf("train step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g grad_norm %.4g "
-               "clip_scale %.4g learning_rate %.4g tokens %" PRIu64 " tokens_per_second %.0f "
-               "seconds %.1f compute_seconds %.3g exchange_seconds %.3g wait_seconds %.3g\n",
-               now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, now->clip_scale,
-               now->learning_rate, now->tokens, now->tokens_per_second, now->seconds,
-               now->compute_seconds, now->exchange_seconds, now->wait_seconds);
-  (void)fflush(stdout);
+  (void)fprintf(say_out,
+                "train step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g grad_norm %.4g "
+                "clip_scale %.4g learning_rate %.4g tokens %" PRIu64 " tokens_per_second %.0f "
+                "seconds %.1f compute_seconds %.3g exchange_seconds %.3g wait_seconds %.3g\n",
+                now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, now->clip_scale,
+                now->learning_rate, now->tokens, now->tokens_per_second, now->seconds,
+                now->compute_seconds, now->exchange_seconds, now->wait_seconds);
+  (void)fflush(say_out);
 }
 
 static void print_full_valid(const unroll_progress *now)
 {
-  (void)printf("valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g "
-               "bits_per_character %.4f\n",
-               now->step, now->epoch, now->valid_loss, now->valid_perplexity,
-               now->valid_bits_per_character);
-  (void)fflush(stdout);
+  (void)fprintf(say_out,
+                "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g "
+                "bits_per_character %.4f\n",
+                now->step, now->epoch, now->valid_loss, now->valid_perplexity,
+                now->valid_bits_per_character);
+  (void)fflush(say_out);
 }
 
 static void print_flow(const unroll_gradflow *f)
 {
   for (size_t l = 0; l < f->L; ++l) {
-    (void)printf("diagnose step %" PRIu64 " layer %zu half_lag %" PRId64 " percent_lag %" PRId64
-                 " growth %.4g lyapunov %.4g",
-                 f->step, l, f->half_lag[l], f->percent_lag[l], f->growth[l], f->lyapunov[l]);
+    (void)fprintf(say_out,
+                  "diagnose step %" PRIu64 " layer %zu half_lag %" PRId64 " percent_lag %" PRId64
+                  " growth %.4g lyapunov %.4g",
+                  f->step, l, f->half_lag[l], f->percent_lag[l], f->growth[l], f->lyapunov[l]);
     for (size_t k = 0; k < f->blocks; ++k) {
       if (f->blocks > 1) {
-        (void)printf(" spectral_radius_%c %.4g", f->gates[k],
-                     f->spectral_radius[l * f->blocks + k]);
+        (void)fprintf(say_out, " spectral_radius_%c %.4g", f->gates[k],
+                      f->spectral_radius[l * f->blocks + k]);
       } else {
-        (void)printf(" spectral_radius %.4g", f->spectral_radius[l]);
+        (void)fprintf(say_out, " spectral_radius %.4g", f->spectral_radius[l]);
       }
     }
-    (void)printf(" verdict %s\n", unroll_flow_text(f->verdict[l]));
+    (void)fprintf(say_out, " verdict %s\n", unroll_flow_text(f->verdict[l]));
   }
-  (void)fflush(stdout);
+  (void)fflush(say_out);
 }
 
 void progress_tell(void *context, const unroll_progress *now)
@@ -209,13 +215,13 @@ void progress_tell(void *context, const unroll_progress *now)
     print_flow(now->flow);
     break;
   case UNROLL_EVENT_CHECKPOINT:
-    (void)fprintf(stderr, "checkpoint of step %" PRIu64 ": %s\n", now->step, now->text);
+    (void)fprintf(say_err, "checkpoint of step %" PRIu64 ": %s\n", now->step, now->text);
     break;
   case UNROLL_EVENT_NOTE:
-    (void)fprintf(stderr, "text: %s\n", now->text);
+    (void)fprintf(say_err, "text: %s\n", now->text);
     break;
   case UNROLL_EVENT_WARNING:
-    (void)fprintf(stderr, "unroll: warning: %s\n", now->text);
+    (void)fprintf(say_err, "unroll: warning: %s\n", now->text);
     break;
   case UNROLL_EVENT_END:
     (void)snprintf(p->end, sizeof p->end, "%s", now->text);
@@ -260,15 +266,15 @@ void progress_stuck(void *context, const char *line, bool over)
   static bool advised; /* of the watchdog's thread */
   (void)context;
 
-  if (isatty(STDERR_FILENO) == 1) { terminal_control(stderr, CLEAR_LINE); }
+  if (isatty(STDERR_FILENO) == 1) { terminal_control(say_err, CLEAR_LINE); }
   if (over) {
-    (void)fprintf(stderr,
+    (void)fprintf(say_err,
                   "unroll: error: %s: --wait-limit is reached, the job ends; the last checkpoint "
                   "is safe, the same command with --resume goes on\n",
                   line);
     end_job();
   }
-  (void)fprintf(stderr, "unroll: warning: %s%s\n", line, advised ? "" : ". " ADVICE);
+  (void)fprintf(say_err, "unroll: warning: %s%s\n", line, advised ? "" : ". " ADVICE);
   advised = true;
 }
 
@@ -276,17 +282,17 @@ void progress_stuck(void *context, const char *line, bool over)
 
 void progress_summary(const progress *p, const char *path)
 {
-  if (p->end[0] != '\0') { (void)fprintf(stderr, "ended: %s\n", p->end); }
+  if (p->end[0] != '\0') { (void)fprintf(say_err, "ended: %s\n", p->end); }
   if (p->best_step > 0) {
-    (void)fprintf(stderr, "best validation: step %" PRIu64 " loss %.4f perplexity %.6g\n",
+    (void)fprintf(say_err, "best validation: step %" PRIu64 " loss %.4f perplexity %.6g\n",
                   p->best_step, p->best_loss, exp(p->best_loss));
   }
   char best[KEEP_NAME];
   keep_best_name(path, best);
   const bool is_last = p->best_step == 0 || p->best_step == p->step;
   if (p->weights_sha256[0] != '\0') {
-    (void)fprintf(stderr, "weights: SHA-256 %s\n", p->weights_sha256);
+    (void)fprintf(say_err, "weights: SHA-256 %s\n", p->weights_sha256);
   }
-  (void)fprintf(stderr, "run file: %s\nnext: unroll info %s\n      unroll sample %s%s\n", path,
+  (void)fprintf(say_err, "run file: %s\nnext: unroll info %s\n      unroll sample %s%s\n", path,
                 path, is_last ? path : best, is_last ? "" : "    the best model");
 }

@@ -10,7 +10,6 @@
 #include "comm/launcher.h"
 #include "data/scan.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -48,24 +47,22 @@ static bool is_terminal(int fd)
 #define MOST  32
 
 typedef struct filter {
-  int fd;
+  FILE *stream; /* that prints through it */
+  FILE *to;
   size_t n_held;
   char held[4]; /* the beginning of a character of UTF-8, or a carriage return */
   size_t n;
   char piece[PIECE];
 } filter;
 
-static filter filters[2] = {{.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}};
+/* Standard output and standard error, and the two of say.h. */
+#define FILTERS 4
+static filter filters[FILTERS];
+static size_t n_filters;
 
-static bool write_all(int fd, const char *bytes, size_t n)
+static bool write_all(FILE *to, const char *bytes, size_t n)
 {
-  while (n > 0) {
-    const ssize_t k = write(fd, bytes, n);
-    if (k < 0 && errno != EINTR) { return false; }
-    bytes += k > 0 ? k : 0;
-    n -= k > 0 ? (size_t)k : 0;
-  }
-  return true;
+  return fwrite(bytes, 1, n, to) == n && fflush(to) == 0;
 }
 
 static void put(filter *f, const char *bytes, size_t n)
@@ -140,7 +137,7 @@ static ssize_t filter_write(void *cookie, const char *bytes, size_t n)
   for (size_t i = 0; i < n && good; ++i) {
     put_byte(f, bytes[i]);
     if (f->n + MOST > PIECE || i + 1 == n) {
-      good = write_all(f->fd, f->piece, f->n);
+      good = write_all(f->to, f->piece, f->n);
       f->n = 0;
     }
   }
@@ -151,24 +148,28 @@ static int filter_close(void *cookie)
 {
   filter *f = cookie;
   put_held(f);
-  const bool good = write_all(f->fd, f->piece, f->n);
+  const bool good = write_all(f->to, f->piece, f->n);
   f->n = 0;
-  return close(f->fd) == 0 && good ? 0 : EOF;
-}
-
-static void protect(FILE **stream, filter *f)
-{
-  const cookie_io_functions_t functions = {.write = filter_write, .close = filter_close};
-  FILE *filtered = is_terminal(f->fd) ? fopencookie(f, "w", functions) : NULL;
-  if (filtered != NULL) { *stream = filtered; }
+  return fclose(f->to) == 0 && good ? 0 : EOF;
 }
 
 /* ------------------------------------------------------------------- public */
 
+FILE *terminal_filter(FILE *to, int fd)
+{
+  const cookie_io_functions_t functions = {.write = filter_write, .close = filter_close};
+  if (n_filters == FILTERS || !is_terminal(fd)) { return to; }
+  filter *f = &filters[n_filters];
+  *f = (filter){.to = to, .stream = fopencookie(f, "w", functions)};
+  if (f->stream == NULL) { return to; }
+  n_filters += 1;
+  return f->stream;
+}
+
 void terminal_protect(void)
 {
-  protect(&stdout, &filters[0]);
-  protect(&stderr, &filters[1]);
+  stdout = terminal_filter(stdout, STDOUT_FILENO);
+  stderr = terminal_filter(stderr, STDERR_FILENO);
   (void)setvbuf(stdout, NULL, _IOLBF, 0);
   (void)setvbuf(stderr, NULL, _IONBF, 0);
 }
@@ -176,5 +177,8 @@ void terminal_protect(void)
 void terminal_control(FILE *stream, const char *sequence)
 {
   (void)fflush(stream);
-  (void)write_all(stream == stdout ? STDOUT_FILENO : STDERR_FILENO, sequence, strlen(sequence));
+  for (size_t i = 0; i < n_filters; ++i) {
+    if (filters[i].stream == stream) { stream = filters[i].to; }
+  }
+  (void)write_all(stream, sequence, strlen(sequence));
 }
