@@ -119,7 +119,7 @@ check "and no row" [ "$(rows b.h5)" = 30 ]
 # ------------------------------------------------- pictures
 if "$python" -c 'import matplotlib' 2>/dev/null; then
   check "plot a run" quiet 0 "$python" "$source_dir/jobs/plot" 1.h5 -o 1.svg
-  check "with the gradients" grep -q 'spectral_radius' 1.svg
+  check "with the gradients" grep -q 'spectral radius, layer 0' 1.svg
   for cell in gru mingru; do check "plot $cell" quiet 0 "$python" "$source_dir/jobs/plot" $cell.h5 -o $cell.svg; done
 else
   echo "not checked: pictures (no matplotlib)"

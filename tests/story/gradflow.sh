@@ -110,7 +110,7 @@ if "$python" -c 'import matplotlib' 2>/dev/null; then
   check "plot a flow" quiet 0 "$python" "$source_dir/jobs/plot" flow.h5
   check "a PNG" [ "$(head -c 4 flow.png | tail -c 3)" = PNG ]
   check "plot a run" quiet 0 "$python" "$source_dir/jobs/plot" run.h5 -o run.svg
-  check "an SVG with the axes' names" grep -q 'grad_norm' run.svg
+  check "an SVG with the axes' names" grep -q 'gradient norm before clipping' run.svg
   for cell in lstm mingru; do
     check "plot the flow of $cell" quiet 0 "$python" "$source_dir/jobs/plot" $cell.flow.h5
   done
