@@ -75,13 +75,14 @@ named='^unroll: warning: rank 0 on h1 (process [0-9]*) has waited [0-9]* s for r
 advice='the last checkpoint is safe.*--resume.*--mca oob_tcp_keepalive_time 5'
 limited='^unroll: error: rank 0 on h1 .* rank 1 on h2 (process [0-9]*): [a-z ]*, step [0-9]*: --wait-limit'
 is_named() { grep -q "$named" errors; }
+says() { grep -q "$1" errors || { cat errors && false; }; }
 
 # ------------------------------------------- pulled; mpirun is told to look
 check "start" between "${keepalive[@]}" "${train[@]}"
 net cable h2 down
 check "a cable pulled: mpirun ends" ends "1 205"
-check "a cable pulled: both ranks are named" is_named
-check "a cable pulled: with advice" grep -q "$named.*$advice" errors
+check "a cable pulled: both ranks are named" says "$named"
+check "a cable pulled: with advice" says "$named.*$advice"
 net cable h2 up
 check "what was cut off ends when the cable is back" waits 60 has_no_rank h2
 check "a cable pulled: goes on from the checkpoint" goes_on
@@ -101,7 +102,7 @@ check "start" between "${train[@]}" --wait-limit 8s
 net cable h2 down
 check "a cable pulled, no settings: the limit ends the job" ends 1
 check "the limit ends the rank that was cut off, too" waits 30 has_no_rank h2
-check "a cable pulled, no settings: the limit is named" grep -q "$limited" errors
+check "a cable pulled, no settings: the limit is named" says "$limited"
 net cable h2 up
 
 # ------------------------------------- a rank hangs; mpirun sees nothing wrong
@@ -110,7 +111,7 @@ id=$(rank_on h2)
 kill -STOP "$id"
 check "a rank hangs: the limit ends the job" ends 1
 check "a rank hangs: it is named" grep -q "unroll: warning: rank 0 on h1 .* for rank 1 on h2 (process $id)" errors
-check "a rank hangs: the limit is named" grep -q "$limited" errors
+check "a rank hangs: the limit is named" says "$limited"
 check "a rank hangs: it is ended" waits 10 has_no_rank h2
 check "a rank hangs: goes on from the checkpoint" goes_on
 
