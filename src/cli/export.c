@@ -4,7 +4,6 @@
 #include "runfile/runfile.h"
 
 #include <string.h>
-#include <sys/stat.h>
 #include <unroll/export.h>
 
 struct export_settings {
@@ -50,12 +49,6 @@ static void list_formats(const struct export_settings *s, format out[N_FORMATS])
   out[2] = (format){"csv", s->csv, unroll_export_csv};
 }
 
-static bool is_same_file(const char *a, const char *b)
-{
-  struct stat x = {0}, y = {0};
-  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* What can be said before anything is written: whole or not at all goes for all files together. */
 static unroll_status check_output(const char *run_file, const struct export_settings *s,
                                   const format formats[N_FORMATS])
@@ -72,12 +65,12 @@ static unroll_status check_output(const char *run_file, const struct export_sett
     const format *f = &formats[i];
     if (f->path[0] == '\0') { continue; }
     any = true;
-    if (is_same_file(f->path, run_file)) {
+    if (runfile_is_same(f->path, run_file)) {
       return unroll_fail(UNROLL_ERR_ARG, "--%s %s is the run file itself; legal is another name",
                          f->name, f->path);
     }
     for (size_t k = 0; k < i; ++k) {
-      if (strcmp(f->path, formats[k].path) == 0 || is_same_file(f->path, formats[k].path)) {
+      if (strcmp(f->path, formats[k].path) == 0 || runfile_is_same(f->path, formats[k].path)) {
         return unroll_fail(UNROLL_ERR_ARG, "--%s and --%s are both %s; legal are two names",
                            formats[k].name, f->name, f->path);
       }

@@ -7,7 +7,6 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unroll/gradflow.h>
 
 struct gradflow_settings {
@@ -232,17 +231,11 @@ static unroll_status print_json(const unroll_gradflow *f)
 /* -------------------------------------------------------------------- run */
 
 /* The output must not take the place of the run that is measured. */
-static bool is_same_file(const char *a, const char *b)
-{
-  struct stat x = {0}, y = {0};
-  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 static unroll_status check_output(const cli_call *call)
 {
   const struct gradflow_settings *s = call->settings;
   if (s->out[0] == '\0') { return UNROLL_OK; }
-  if (is_same_file(s->out, call->operands[0])) {
+  if (runfile_is_same(s->out, call->operands[0])) {
     return unroll_fail(UNROLL_ERR_ARG, "--out %s is the run file itself; legal is another name",
                        s->out);
   }

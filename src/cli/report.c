@@ -10,7 +10,6 @@
 #include "report/ranking.h"
 
 #include <string.h>
-#include <sys/stat.h>
 
 struct report_settings {
   char out[UNROLL_CONFIG_TEXT];
@@ -50,12 +49,6 @@ static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
 /* ------------------------------------------------------------------ output */
 
-static bool is_same_file(const char *a, const char *b)
-{
-  struct stat x = {0}, y = {0};
-  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
 /* Before runs are read, which may take long. */
 static unroll_status check_output(const cli_call *call)
 {
@@ -63,7 +56,7 @@ static unroll_status check_output(const cli_call *call)
 
   if (s->out[0] == '\0') { return unroll_fail(UNROLL_ERR_ARG, "--out needs a file name"); }
   for (size_t i = 0; i < call->n_operands; ++i) {
-    if (is_same_file(s->out, call->operands[i])) {
+    if (runfile_is_same(s->out, call->operands[i])) {
       return unroll_fail(UNROLL_ERR_ARG, "--out %s is the run file itself; legal is another name",
                          s->out);
     }

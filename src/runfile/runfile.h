@@ -193,6 +193,9 @@ unroll_status runfile_check_apart(const char *path, size_t keep, size_t n,
 /** Is there a file of that name? Not collective. */
 int runfile_exists(const char *path);
 
+/** Do both names lead to one file, which is there? Not collective. */
+bool runfile_is_same(const char *a, const char *b);
+
 /**
  * Read a run file of this process alone.
  *

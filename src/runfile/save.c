@@ -375,6 +375,12 @@ cleanup:
   return st;
 }
 
+bool runfile_is_same(const char *a, const char *b)
+{
+  struct stat x = {0}, y = {0};
+  return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 int runfile_exists(const char *path)
 {
   struct stat info = {0};
