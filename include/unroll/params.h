@@ -111,8 +111,8 @@ typedef struct unroll_start {
  *   orthogonal  the same, except that each block of W_hh = scale * Q, Q from the QR decomposition of a Gaussian matrix
  *   identity    the same, except that W_hh = scale * I and b_h = 0 (Le, Jaitly and Hinton 2015)
  *
- * The forget block of b_h of an lstm is forget_bias in each of them. W_xe, or W_qh where it is that, is uniform in +-0.1, as in the word language
- * model of PyTorch's examples and in AWD-LSTM.
+ * The forget block of b_h of an lstm is forget_bias in each of them. W_xe, or W_qh where it is that, is uniform in +-0.1,
+ * as in the word language model of PyTorch's examples and in AWD-LSTM.
  *
  * Threads: opens regions
  */

@@ -27,6 +27,8 @@ typedef enum random_purpose {
   RANDOM_DROPOUT = 8,   /* masks: i = update and layer, j = global sequence and step */
 } random_purpose;
 
+#define RANDOM_GOLDEN UINT64_C(0x9e3779b97f4a7c15) /* 2^64 divided by the golden ratio */
+
 static inline uint64_t random_mix(uint64_t z)
 {
   z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -37,11 +39,10 @@ static inline uint64_t random_mix(uint64_t z)
 /** 64 random bits of counter (i, j) in the stream of a purpose. */
 static inline uint64_t random_bits(uint64_t seed, random_purpose purpose, uint64_t i, uint64_t j)
 {
-  const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15); /* 2^64 divided by the golden ratio */
-  uint64_t z = random_mix(seed + golden);
-  z = random_mix((z ^ (uint64_t)purpose) + golden);
-  z = random_mix((z ^ i) + golden);
-  return random_mix((z ^ j) + golden);
+  uint64_t z = random_mix(seed + RANDOM_GOLDEN);
+  z = random_mix((z ^ (uint64_t)purpose) + RANDOM_GOLDEN);
+  z = random_mix((z ^ i) + RANDOM_GOLDEN);
+  return random_mix((z ^ j) + RANDOM_GOLDEN);
 }
 
 /** Uniform in [0, 1) with 53 random bits. */

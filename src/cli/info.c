@@ -282,21 +282,6 @@ static void print_row(const char *title, const schema_table *schema, size_t n,
   (void)printf("\n");
 }
 
-static const char *name_of_units(const unroll_shape *shape)
-{
-  switch (shape->cell) {
-  case UNROLL_CELL_RNN:
-    break;
-  case UNROLL_CELL_LSTM:
-    return "LSTM";
-  case UNROLL_CELL_GRU:
-    return "GRU";
-  case UNROLL_CELL_MINGRU:
-    return "minGRU";
-  }
-  return shape->activation == UNROLL_ACTIVATION_RELU ? "ReLU" : "tanh";
-}
-
 /* How far the run is; of a best model also how far the whole run is, whose name this is. */
 static void print_state(const run *r, const char *name, const run *whole)
 {
@@ -328,7 +313,7 @@ static void print_model(const char *path, const run *r, const char *weights_sha2
   }
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, %svocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
-               p->shape.H, name_of_units(&p->shape), embedding, p->shape.V, p->n_real);
+               p->shape.H, params_units(&p->shape), embedding, p->shape.V, p->n_real);
   (void)printf("weights: SHA-256 %s\n", weights_sha256);
   if (!params_are_finite(p)) {
     (void)printf("weights: not all are finite, as the run has diverged: eval, sample and train "

@@ -184,7 +184,7 @@ cleanup:
 /* Say that M sequences are too few for B rows on P ranks, and which batch they would do for. */
 static unroll_status fail_few(const text_cut *cut, uint64_t M)
 {
-  const char *what = cut->what, *option = cut->option != NULL ? cut->option : "--batch";
+  const char *what = cut->what, *option = text_cut_option(cut);
   const size_t B = cut->B, P = cut->ranks;
   uint64_t fewest = B % P == 0 ? P : 1; /* every rank has the same number of rows */
   if (M < fewest) {

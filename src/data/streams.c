@@ -12,7 +12,7 @@
 /* Say that N tokens are too few, and which batch and which steps they would do for. */
 static unroll_status fail_short(const text_cut *cut, uint64_t N, size_t T)
 {
-  const char *what = cut->what, *option = cut->option != NULL ? cut->option : "--batch";
+  const char *what = cut->what, *option = text_cut_option(cut);
   const size_t B = cut->B, P = cut->ranks;
   char advice[256] = "";
   int at = 0;

@@ -34,6 +34,11 @@ typedef struct text_cut {
   const char *option; /* that sets B, for messages; NULL: --batch */
 } text_cut;
 
+static inline const char *text_cut_option(const text_cut *cut)
+{
+  return cut->option != NULL ? cut->option : "--batch";
+}
+
 typedef struct text_source {
   text_cut cut;
   /* The same on every rank: */

@@ -15,9 +15,9 @@
 static void drop_row(uint64_t seed, uint64_t cut, unroll_real scale, size_t n,
                      const unroll_real *from, unroll_real *to)
 {
-  const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15), low = (UINT64_C(1) << BITS) - 1;
+  const uint64_t low = (UINT64_C(1) << BITS) - 1;
   for (size_t k = 0; k < n; k += UNITS) {
-    seed += golden;
+    seed += RANDOM_GOLDEN;
     const uint64_t word = random_mix(seed);
     for (size_t i = 0; i < UNITS; ++i) {
       const bool dropped = (word >> (BITS * i) & low) < cut;

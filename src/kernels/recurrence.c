@@ -191,6 +191,12 @@ size_t state_panels_size(size_t T, size_t B, size_t H)
   return panel_count(H) * state_panels_stride(T, B);
 }
 
+/* Row of a slot of sequence b in state panels of so many steps, `in_shard` sequences in each shard. */
+static inline size_t panel_row_of(size_t panel_T, size_t in_shard, size_t slot, size_t b)
+{
+  return (b / in_shard * (panel_T + 1) + slot) * in_shard + b % in_shard;
+}
+
 /* This thread's rows and columns of slot 0, which no time step computes, into the state panels. */
 static void copy_slot_0(const recurrence *r, const thread_range *s)
 {
@@ -208,7 +214,7 @@ void recurrence_forward(const recurrence *r)
   const kernel_table *k = kernels();
   size_t in_shard = r->state_panels != NULL ? r->B / r->shards : 0;
   for (size_t b = 0; b < r->B && r->state_panels != NULL; ++b) {
-    r->panel_row[b] = (uint32_t)(b / in_shard * (r->panel_T + 1) * in_shard + b % in_shard);
+    r->panel_row[b] = (uint32_t)panel_row_of(r->panel_T, in_shard, 0, b);
   }
 
 #pragma omp parallel default(none) shared(k, r, in_shard)
@@ -261,7 +267,7 @@ void state_panels_copy(const state_rows *r)
   for (size_t t = 0; t < r->T; ++t) {
     for (size_t b = 0; b < r->B; ++b) {
       const unroll_real *row = r->h + (t * r->B + b) * r->ld;
-      const size_t at = (b / in_shard * (r->panel_T + 1) + r->slot + t) * in_shard + b % in_shard;
+      const size_t at = panel_row_of(r->panel_T, in_shard, r->slot + t, b);
       for (size_t p = 0; p < panels; ++p) {
         const size_t width = panel_width(r->H, p);
         memcpy(r->state_panels + p * stride + at * width, row + p * nr, width * sizeof *row);

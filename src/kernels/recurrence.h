@@ -99,10 +99,7 @@ typedef struct recurrence {
 /** Slots 1..T of h from slot 0. Opens a region. */
 void recurrence_forward(const recurrence *r);
 
-/**
- * Rows (T, B) of h, from slot `slot` on, into state panels of T `panel_T`, for B sequences in so many shards. Opens a
- * region.
- */
+/* States of T steps from slot `slot` on, and state panels of `panel_T` steps that they belong into. */
 typedef struct state_rows {
   size_t T, B, H, shards;
   const unroll_real *h; /* the first row of that slot */
@@ -111,6 +108,7 @@ typedef struct state_rows {
   size_t panel_T;
 } state_rows;
 
+/** Copy states into state panels, as recurrence_forward does with those that it computes. Opens a region. */
 void state_panels_copy(const state_rows *r);
 
 /** Set the states of one sequence in a slot to zero, in h, c and the state panels. */

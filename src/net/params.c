@@ -24,11 +24,6 @@ typedef struct description {
   bool transposed;
 } description;
 
-static bool has_W_xe(const unroll_shape *shape)
-{
-  return shape->E > 0 && !shape->tied;
-}
-
 /* Place one tensor behind those already there. */
 static unroll_status place(unroll_params *p, const char *group, const description *d)
 {
@@ -166,7 +161,7 @@ unroll_status unroll_params_new(const unroll_shape *shape, unroll_params **out)
   UNROLL_TRY(place(p, "output", &b_q));
   p->n_output = p->n;
   for (size_t l = L; l-- > 0;) { UNROLL_TRY(place_layer(p, l)); }
-  if (has_W_xe(shape)) { UNROLL_TRY(place(p, "input", &W_xe)); }
+  if (params_has_W_xe(shape)) { UNROLL_TRY(place(p, "input", &W_xe)); }
   p->n_gradient = p->n;
   if (shape->tied) { p->n_gradient += V * params_output(p, PARAMS_W_QH)->ld; }
   UNROLL_TRY(memory_new(p->n, sizeof *p->values, "parameters", &p->values));
@@ -182,7 +177,7 @@ const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name
 {
   static const char *const names[] = {
       [PARAMS_W_HH] = "W_hh", [PARAMS_B_H] = "b_h", [PARAMS_B_HN] = "b_hn", [PARAMS_W_XH] = "W_xh"};
-  const size_t others = PARAMS_OUTPUTS + has_W_xe(&p->shape); /* which is the last */
+  const size_t others = PARAMS_OUTPUTS + params_has_W_xe(&p->shape); /* which is the last */
   const size_t of_layer = (p->n_tensors - others) / p->shape.L;
   const unroll_tensor *t = p->tensors + PARAMS_OUTPUTS + (p->shape.L - 1 - l) * of_layer;
   for (size_t i = 0; i < of_layer; ++i) {
@@ -204,6 +199,21 @@ double params_flops_per_token(const unroll_params *p)
   const double V = (double)p->shape.V, H = (double)p->shape.H, above = (double)p->shape.L - 1;
   const double blocks = (double)c->recurrent + above * (double)(c->inputs + c->recurrent);
   return 6 * H * H * blocks + 6 * H * V + 6 * H * (double)(c->inputs * p->shape.E);
+}
+
+const char *params_units(const unroll_shape *shape)
+{
+  switch (shape->cell) {
+  case UNROLL_CELL_RNN:
+    break;
+  case UNROLL_CELL_LSTM:
+    return "LSTM";
+  case UNROLL_CELL_GRU:
+    return "GRU";
+  case UNROLL_CELL_MINGRU:
+    return "minGRU";
+  }
+  return shape->activation == UNROLL_ACTIVATION_RELU ? "ReLU" : "tanh";
 }
 
 unroll_shape params_shape(const unroll_config *config, size_t V)

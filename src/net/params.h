@@ -18,6 +18,12 @@ static inline const unroll_tensor *params_output(const unroll_params *p, int whi
 /** A tensor of layer l; NULL where the cell has none of that name. */
 const unroll_tensor *params_tensor(const unroll_params *p, size_t l, params_name which);
 
+/** Is there a table of embeddings of its own? */
+static inline bool params_has_W_xe(const unroll_shape *shape)
+{
+  return shape->E > 0 && !shape->tied;
+}
+
 /** What a token's row is gathered from: W_xe, or without an embedding W_xh of layer 0, the last tensor in memory; tied:
  * W_qh, the first. */
 static inline const unroll_tensor *params_input_table(const unroll_params *p)
@@ -52,6 +58,9 @@ static inline size_t params_below(const unroll_params *p, size_t l)
 /** The shape of the model that the options describe, with a vocabulary of V; its initialization. */
 unroll_shape params_shape(const unroll_config *config, size_t V);
 unroll_start params_start(const unroll_config *config);
+
+/** The units of a layer as people call them: "tanh", "ReLU", "LSTM", "GRU" or "minGRU". */
+const char *params_units(const unroll_shape *shape);
 
 /** The cell of this model. */
 static inline const cell *params_cell(const unroll_params *p)

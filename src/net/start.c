@@ -16,8 +16,8 @@
 #define STREAM_OUTPUT    4 /* W_qh, then b_q */
 #define STREAM_W_XE      UINT64_MAX
 
-/* Bound of the embeddings, whatever their sizes: https://github.com/pytorch/examples/tree/main/word_language_model and Merity, Keskar
- * and Socher 2018. */
+/* Bound of the embeddings, whatever their sizes: https://github.com/pytorch/examples/tree/main/word_language_model,
+ * and Merity, Keskar and Socher 2018. */
 #define BOUND_W_XE 0.1
 
 static uint64_t stream_of(size_t l, params_name which)
@@ -175,7 +175,7 @@ unroll_status params_start_range(unroll_params *params, const unroll_start *star
     start_uniform(params, params_output(params, which), bound, start->seed,
                   STREAM_OUTPUT + (uint64_t)which, begin, end);
   }
-  if (params->shape.E > 0 && !params->shape.tied) {
+  if (params_has_W_xe(&params->shape)) {
     start_uniform(params, params_input_table(params), BOUND_W_XE, start->seed, STREAM_W_XE, begin,
                   end);
   }

@@ -67,14 +67,12 @@ static bool is_of_the_end(const schema_field *field)
          strcmp(field->name, "learning_rate") == 0;
 }
 
-/* One value for rows [begin, end): the mean of the finite ones. */
-static json_t *pack_rows(const schema_field *field, const char *rows, size_t stride, size_t begin,
-                         size_t end)
+/* The mean of the finite values in rows [begin, end); NAN: there are none. */
+static double mean_of(const schema_field *field, const char *rows, size_t stride, size_t begin,
+                      size_t end)
 {
   double sum = 0.0;
   size_t n = 0;
-
-  if (is_of_the_end(field)) { return schema_pack(field, rows + (end - 1) * stride); }
   for (size_t i = begin; i < end; ++i) {
     const double value = real_at(field, rows + i * stride);
     if (isfinite(value)) {
@@ -82,7 +80,15 @@ static json_t *pack_rows(const schema_field *field, const char *rows, size_t str
       n += 1;
     }
   }
-  return json_number(n == 0 ? (double)NAN : sum / (double)n);
+  return n == 0 ? (double)NAN : sum / (double)n;
+}
+
+/* One value for rows [begin, end). */
+static json_t *pack_rows(const schema_field *field, const char *rows, size_t stride, size_t begin,
+                         size_t end)
+{
+  if (is_of_the_end(field)) { return schema_pack(field, rows + (end - 1) * stride); }
+  return json_number(mean_of(field, rows, stride, begin, end));
 }
 
 static size_t rows_per_point(size_t n)
@@ -109,19 +115,10 @@ static json_t *pack_table(const schema_table *table, const void *rows, size_t st
 }
 
 /* The mean of a column of the reports. */
-static double mean_of(const run *r, const char *name)
+static double mean_of_reports(const run *r, const char *name)
 {
-  const schema_field *field = schema_find(&schema_train, name);
-  double sum = 0.0;
-  size_t n = 0;
-  for (size_t i = 0; i < r->n_train; ++i) {
-    const double value = real_at(field, &r->train[i]);
-    if (isfinite(value)) {
-      sum += value;
-      n += 1;
-    }
-  }
-  return n == 0 ? (double)NAN : sum / (double)n;
+  return mean_of(schema_find(&schema_train, name), (const char *)r->train, sizeof *r->train, 0,
+                 r->n_train);
 }
 
 static json_t *pack_clip(const run *r, bool *bad)
@@ -135,16 +132,16 @@ static json_t *pack_clip(const run *r, bool *bad)
   }
   json_put(object, "threshold", json_number(r->config.clip), bad);
   json_put(object, "share", json_number(n == 0 ? (double)NAN : (double)clipped / (double)n), bad);
-  json_put(object, "scale", json_number(mean_of(r, "clip_scale")), bad);
+  json_put(object, "scale", json_number(mean_of_reports(r, "clip_scale")), bad);
   return object;
 }
 
 static json_t *pack_time(const run *r, bool *bad)
 {
   json_t *object = json_object();
-  json_put(object, "compute", json_number(mean_of(r, "compute_seconds")), bad);
-  json_put(object, "exchange", json_number(mean_of(r, "exchange_seconds")), bad);
-  json_put(object, "wait", json_number(mean_of(r, "wait_seconds")), bad);
+  json_put(object, "compute", json_number(mean_of_reports(r, "compute_seconds")), bad);
+  json_put(object, "exchange", json_number(mean_of_reports(r, "exchange_seconds")), bad);
+  json_put(object, "wait", json_number(mean_of_reports(r, "wait_seconds")), bad);
   return object;
 }
 
@@ -396,17 +393,10 @@ static json_t *pack_config(const unroll_config *config, bool *bad)
 
 static json_t *pack_model(const run *r, bool *bad)
 {
-  static const char *const cells[] = {[UNROLL_CELL_RNN] = "",
-                                      [UNROLL_CELL_LSTM] = "LSTM",
-                                      [UNROLL_CELL_GRU] = "GRU",
-                                      [UNROLL_CELL_MINGRU] = "minGRU"};
   const unroll_shape *s = &r->params->shape;
   json_t *object = json_object();
-  const char *units = s->cell != UNROLL_CELL_RNN                ? cells[s->cell]
-                      : s->activation == UNROLL_ACTIVATION_RELU ? "ReLU"
-                                                                : "tanh";
   json_put(object, "level", json_string(unroll_level_text(r->config.level)), bad);
-  json_put(object, "units", json_string(units), bad);
+  json_put(object, "units", json_string(params_units(s)), bad);
   json_put(object, "hidden", json_count(s->H), bad);
   json_put(object, "layers", json_count(s->L), bad);
   json_put(object, "vocab", json_count(s->V), bad);

@@ -288,7 +288,7 @@ static unroll_status get_params(const h5_file *file, run *r)
 
   /* Before memory is asked for: a wrong size in the config could ask for all of it. */
   UNROLL_TRY(open_tensor(file, "/weights/output/W_qh", 2, V, H, "vocab x hidden", &dataset));
-  if (E > 0 && !shape.tied) {
+  if (params_has_W_xe(&shape)) {
     UNROLL_TRY(h5_close(file, st, H5Dclose, &dataset));
     UNROLL_TRY(open_tensor(file, "/weights/input/W_xe", 2, V, E, "vocab x embedding", &dataset));
   }
