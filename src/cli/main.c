@@ -298,9 +298,9 @@ int main(int argc, char **argv)
     if (first) { print_usage(stderr); }
     return unroll_status_exit(UNROLL_ERR_ARG);
   }
-  const bool open = first || freopen("/dev/null", "w", stdout) != NULL;
+  const bool may_print = first || freopen("/dev/null", "w", stdout) != NULL;
   say_begin();
-  if (!open) {
+  if (!may_print) {
     st = unroll_fail(UNROLL_ERR_IO, "/dev/null: %s", strerror(errno));
   } else {
     st = read_request(argc, argv, &request);
