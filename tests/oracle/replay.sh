@@ -19,25 +19,27 @@ goes_on() {
     cp run.h5 from.h5 && quiet 0 "$unroll" train --resume -o run.h5 --max-steps 80
 }
 
+# goes_on_elsewhere NAME OPTION...: NumPy and PyTorch, from the run file alone, have the losses of the run itself
+goes_on_elsewhere() {
+  local name=$1
+  shift
+  check "training, $name" goes_on "$@"
+  "$python" "$replay" numpy from.h5 text 50 >rows
+  check "in NumPy, $name" "$python" "$replay" compare rows run.h5 50
+  [ -n "$torch" ] || return 0
+  "$torch" "$source_dir/jobs/analysis/continue_torch.py" from.h5 text --updates 50 >rows
+  check "in PyTorch, $name" "$python" "$replay" compare rows run.h5 50
+}
+
 for cell in rnn lstm gru mingru; do
   for options in "--steps 16 --optimizer sgd --lr 0.5 --clip 0.3" "--steps 16 --optimizer adam --lr 1e-2 --layers 2 --warmup 35 --weight-decay 0.5" \
     "--steps 20 --stride 18 --optimizer momentum --lr 0.05 --schedule constant --weight-decay 0.1"; do
     read -r -a words <<<"$options"
-    check "training, $cell, $options" goes_on --cell "$cell" "${words[@]}"
-    "$python" "$replay" numpy from.h5 text 50 >rows
-    check "in NumPy, $cell, $options" "$python" "$replay" compare rows run.h5 50
-    [ -n "$torch" ] || continue
-    "$torch" "$source_dir/jobs/analysis/continue_torch.py" from.h5 text --updates 50 >rows
-    check "in PyTorch, $cell, $options" "$python" "$replay" compare rows run.h5 50
+    goes_on_elsewhere "$cell, $options" --cell "$cell" "${words[@]}"
   done
 done
 for embedding in "--embedding 9" "--embedding 20 --tied"; do
   read -r -a words <<<"$embedding --steps 16 --optimizer adam --lr 1e-2 --layers 2"
-  check "training, $embedding" goes_on "${words[@]}"
-  "$python" "$replay" numpy from.h5 text 50 >rows
-  check "in NumPy, $embedding" "$python" "$replay" compare rows run.h5 50
-  [ -n "$torch" ] || continue
-  "$torch" "$source_dir/jobs/analysis/continue_torch.py" from.h5 text --updates 50 >rows
-  check "in PyTorch, $embedding" "$python" "$replay" compare rows run.h5 50
+  goes_on_elsewhere "$embedding" "${words[@]}"
 done
 finish
