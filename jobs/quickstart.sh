@@ -23,9 +23,9 @@ export PATH=$root/build:$PATH
 run=build/quickstart.h5
 cd "$root"
 
-say "train on src and include, about a minute on two cores"
+say "train on src and include, one to two minutes on two cores"
 show mpirun -n 2 --bind-to none unroll train src include \
-  --epochs 25 --batch 32 --hidden 256 --log-every 1k --overwrite -o $run
+  --epochs 10 --batch 32 --hidden 256 --log-every 1k --overwrite -o $run
 
 say "score text that it has not seen: the code of the tests"
 show unroll eval $run tests/unit
