@@ -246,7 +246,8 @@ void progress_tell(void *context, const unroll_progress *now)
 /*
  * End this process and ask the launcher to end the others. Any launcher does when a process ends with status 1, but
  * mpirun (4.1.4) first waits for an answer from a lost host, for more than 14 minutes. The second of two SIGTERM within
- * five seconds makes it leave at once, and then its helpers on other hosts end their ranks and themselves.
+ * five seconds makes it leave at once, and then its helpers on other hosts end their ranks and themselves. It forwards
+ * what this process said only from its event loop, where signals come first: it is left the time to do so.
  */
 static void end_job(void)
 {
@@ -254,6 +255,7 @@ static void end_job(void)
   const bool by_mpirun = launcher_find().kind == LAUNCHER_OPENMPI;
   const pid_t mpirun = by_mpirun ? (pid_t)launcher_process() : 0;
   if (mpirun > 0) {
+    (void)nanosleep(&second, NULL);
     (void)kill(mpirun, SIGTERM);
     (void)nanosleep(&second, NULL);
     (void)kill(mpirun, SIGTERM);
