@@ -191,6 +191,14 @@ static inline void matrix_fill(const matrix *m)
   }
 }
 
+/* Columns; the padding stays. */
+static inline void matrix_poison(const matrix *m)
+{
+  for (size_t r = 0; r < m->rows; ++r) {
+    for (size_t c = 0; c < m->cols; ++c) { *at(m, r, c) = poison(); }
+  }
+}
+
 static inline void matrix_zero(const matrix *m)
 {
   for (size_t r = 0; r < m->rows; ++r) { memset(at(m, r, 0), 0, m->width * sizeof *m->x); }

@@ -76,9 +76,8 @@ static matrix panels_of_part(const window *w, const part *p)
   for (size_t s = 0; s < p->shards; ++s) {
     for (size_t n = 0; n < (tokens + lanes - 1) / lanes * lanes; ++n) {
       unroll_real *column = O.x + (s * per_shard + n / nr) * w->M * nr + n % nr;
-      for (size_t i = 0; i < w->M; ++i) {
-        column[i * nr] = n < tokens ? *at(&w->dZ, token_row(w, p, s, n), i) : 0;
-      }
+      const unroll_real *dZ = n < tokens ? at(&w->dZ, token_row(w, p, s, n), 0) : NULL;
+      for (size_t i = 0; i < w->M; ++i) { column[i * nr] = dZ != NULL ? dZ[i] : 0; }
     }
   }
   return O;
@@ -103,41 +102,74 @@ static matrix states_of_part(const window *w, const part *p, size_t panel_T)
   return panels;
 }
 
-/* Rows of dW computed at a time; 0: all. */
-static size_t rows_at_a_time;
+/* What the kernels read of a part; laid out once for many runs. */
+typedef struct operands {
+  const window *w;
+  part p;
+  gradient_source source;
+  int after;
+  size_t panel_T; /* once as long as the window, once longer */
+  matrix dZ, h;
+} operands;
 
-/* dW (M, N) and db (1, M) of a part. */
-static void run_part(const window *w, const part *p, gradient_source source, int after,
-                     const matrix *dW, const matrix *db)
+static operands operands_of(const window *w, const part *p, gradient_source source, int after)
 {
-  size_t panel_T = w->T + (size_t)after; /* once as long as the window, once longer */
-  matrix dZ = source == GRADIENT_ROWS ? rows_of_part(w, p) : panels_of_part(w, p);
-  matrix h = states_of_part(w, p, panel_T);
-  matrix scratch =
-      flat_new(gradient_scratch(w->T * w->B / w->shards, (size_t)omp_get_max_threads()));
+  operands o = {.w = w, .p = *p, .source = source, .after = after, .panel_T = w->T + (size_t)after};
+  o.dZ = source == GRADIENT_ROWS ? rows_of_part(w, p) : panels_of_part(w, p);
+  o.h = states_of_part(w, p, o.panel_T);
+  return o;
+}
+
+static void operands_free(operands *o)
+{
+  matrix_free(&o->dZ);
+  matrix_free(&o->h);
+}
+
+/* Megabytes for each thread: filling it costs more than most runs, so runs share it. */
+static matrix scratch_of(const window *w)
+{
+  return flat_new(gradient_scratch(w->T * w->B / w->shards, (size_t)omp_get_max_threads()));
+}
+
+/* dW (M, N) and db (1, M), so many rows at a time; 0: all. */
+static void run_operands(const operands *o, size_t rows_at_a_time, const matrix *scratch,
+                         const matrix *dW, const matrix *db)
+{
+  const window *w = o->w;
+  matrix_poison(dW); /* or a row that is left out would keep the right value of the run before */
+  if (db != NULL) { matrix_poison(db); }
   const weight_gradient call = {.T = w->T,
-                                .B = p->B,
-                                .shards = p->shards,
+                                .B = o->p.B,
+                                .shards = o->p.shards,
                                 .group = w->group,
                                 .M = w->M,
                                 .N = w->N,
-                                .source = source,
-                                .dZ = dZ.x,
-                                .ld_dZ = dZ.ld,
-                                .h = h.x,
-                                .panel_T = panel_T,
-                                .slot = (size_t)after,
+                                .source = o->source,
+                                .dZ = o->dZ.x,
+                                .ld_dZ = o->dZ.ld,
+                                .h = o->h.x,
+                                .panel_T = o->panel_T,
+                                .slot = (size_t)o->after,
                                 .dW = dW->x,
                                 .ld_dW = dW->ld,
                                 .db = db != NULL ? db->x : NULL,
-                                .scratch = scratch.x};
+                                .scratch = scratch->x};
   if (rows_at_a_time == 0) { weight_gradient_rows(&call, 0, call.M); }
   for (size_t i = 0; rows_at_a_time > 0 && i < w->M; i += rows_at_a_time) {
     weight_gradient_rows(&call, i, w->M - i < rows_at_a_time ? w->M : i + rows_at_a_time);
   }
-  CU_ASSERT(matrix_is_clean(&scratch));
-  matrix_free(&dZ);
-  matrix_free(&h);
+  CU_ASSERT(matrix_is_clean(scratch));
+}
+
+/* dW and db of a part. */
+static void run_part(const window *w, const part *p, gradient_source source, int after,
+                     const matrix *dW, const matrix *db)
+{
+  operands o = operands_of(w, p, source, after);
+  matrix scratch = scratch_of(w);
+  run_operands(&o, 0, &scratch, dW, db);
+  operands_free(&o);
   matrix_free(&scratch);
 }
 
@@ -220,35 +252,34 @@ static int weights_are(const window *w, gradient_source source, int after, const
 static void check_weights(window *w, gradient_source source, int after)
 {
   const part all = part_of(w, 0, 1);
-  const size_t slices[] = {kernels()->mr, 5};
+  const size_t at_a_time[] = {0, kernels()->mr, 5};
+  operands o = operands_of(w, &all, source, after);
   matrix dW = matrix_new(w->M, w->N), db = flat_new(w->M);
   matrix first = matrix_new(w->M, w->N), first_b = flat_new(w->M);
   for (size_t t = 0; t < COUNT(thread_counts); ++t) {
     omp_set_num_threads(thread_counts[t]);
-    run_part(w, &all, source, after, &dW, &db);
-    if (t == 0) {
-      CHECK_AT(weights_are(w, source, after, &dW, &db),
-               "T %zu B %zu shards %zu M %zu N %zu source %d after %d", w->T, w->B, w->shards, w->M,
-               w->N, (int)source, after);
-      matrix_copy(&dW, &first);
-      matrix_copy(&db, &first_b);
-    }
-    CHECK_AT(matrix_equal(&dW, &first) && matrix_equal(&db, &first_b),
-             "T %zu B %zu shards %zu M %zu N %zu source %d threads %d", w->T, w->B, w->shards, w->M,
-             w->N, (int)source, thread_counts[t]);
-    for (size_t k = 0; k < COUNT(slices); ++k) {
-      rows_at_a_time = slices[k];
-      run_part(w, &all, source, after, &dW, &db);
+    matrix scratch = scratch_of(w);
+    for (size_t run = 0; run < COUNT(at_a_time); ++run) {
+      const size_t k = (t + run) % COUNT(at_a_time); /* the first one finds scratch poisoned */
+      run_operands(&o, at_a_time[k], &scratch, &dW, &db);
+      if (t == 0 && run == 0) {
+        CHECK_AT(weights_are(w, source, after, &dW, &db),
+                 "T %zu B %zu shards %zu M %zu N %zu source %d after %d", w->T, w->B, w->shards,
+                 w->M, w->N, (int)source, after);
+        matrix_copy(&dW, &first);
+        matrix_copy(&db, &first_b);
+      }
       CHECK_AT(matrix_equal(&dW, &first) && matrix_equal(&db, &first_b),
                "T %zu B %zu shards %zu M %zu N %zu source %d threads %d rows %zu", w->T, w->B,
-               w->shards, w->M, w->N, (int)source, thread_counts[t], slices[k]);
-      rows_at_a_time = 0;
+               w->shards, w->M, w->N, (int)source, thread_counts[t], at_a_time[k]);
     }
+    matrix_free(&scratch);
   }
   matrix_free(&dW);
   matrix_free(&db);
   matrix_free(&first);
   matrix_free(&first_b);
+  operands_free(&o);
 }
 
 static void test_weights_are_the_tree_of_chains_for_any_threads(void)
@@ -443,13 +474,11 @@ static void apart_free(apart *a)
 
 /* Add steps [begin, end) of a part to its shards. The states are those of the whole window, from a slot on. */
 static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
-                      gradient_source source, int after, const apart *a)
+                      gradient_source source, int after, const matrix *scratch, const apart *a)
 {
   const window chunk = steps_of(w, begin, end);
   matrix dZ = source == GRADIENT_ROWS ? rows_of_part(&chunk, p) : panels_of_part(&chunk, p);
   matrix rows = rows_of_part(&chunk, p), h = states_of_part(w, p, w->T + 1);
-  matrix scratch =
-      flat_new(gradient_scratch(w->T * w->B / w->shards, (size_t)omp_get_max_threads()));
   int32_t *x = test_alloc(chunk.T * p->B, sizeof *x);
   for (size_t t = 0; t < chunk.T; ++t) {
     memcpy(x + t * p->B, chunk.x + t * w->B + p->first, p->B * sizeof *x);
@@ -470,7 +499,7 @@ static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
                                    .ld_dW = kernels_pad(w->N),
                                    .db = a->shards.x + a->b,
                                    .per_shard = a->shards.ld,
-                                   .scratch = scratch.x};
+                                   .scratch = scratch->x};
   const token_gradient table = {.T = chunk.T,
                                 .B = p->B,
                                 .shards = p->shards,
@@ -485,11 +514,10 @@ static void add_chunk(const window *w, const part *p, size_t begin, size_t end,
                                 .per_shard = a->shards.ld};
   weight_gradient_rows(&weights, 0, weights.M);
   token_gradient_run(&table);
-  CU_ASSERT(matrix_is_clean(&scratch)); /* not needed */
+  CU_ASSERT(matrix_is_clean(scratch));
   matrix_free(&dZ);
   matrix_free(&rows);
   matrix_free(&h);
-  matrix_free(&scratch);
   free(x);
 }
 
@@ -498,10 +526,12 @@ static apart run_apart(const window *w, const part *p, size_t chunk, gradient_so
                        int after)
 {
   apart a = apart_new(w, p->shards);
+  matrix scratch = scratch_of(w);
   for (size_t k = (w->T + chunk - 1) / chunk; k-- > 0;) {
     size_t end = (k + 1) * chunk < w->T ? (k + 1) * chunk : w->T;
-    add_chunk(w, p, k * chunk, end, source, after, &a);
+    add_chunk(w, p, k * chunk, end, source, after, &scratch, &a);
   }
+  matrix_free(&scratch);
   CU_ASSERT(matrix_is_clean(&a.shards));
   shards_combine(p->shards, w->group, a.n, a.shards.ld, a.shards.x, a.sum.x);
   CU_ASSERT(matrix_is_clean(&a.sum));
