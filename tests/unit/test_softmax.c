@@ -327,6 +327,10 @@ static void layer_run_smoothed(layer *l, unroll_real scale, double smoothing, in
                              .nll = l->nll,
                              .scratch = l->scratch.x,
                              .y_panel = l->y_panel};
+  /* Or a token that is left out would keep the right values of the run before. */
+  matrix_poison(&l->O);
+  matrix_poison(&l->dh);
+  memset(l->nll, -1, l->h.rows * sizeof *l->nll); /* NaN */
   output_layer_run(&call);
 }
 
