@@ -138,14 +138,14 @@ static void edit_attribute(hid_t object, unsigned what, input *in)
   }
 }
 
-/* One element of a dataset. */
+/* One element of a dataset; HDF5 allocates all of them for it, so of no large one. */
 static void edit_value(hid_t object, input *in)
 {
   const hid_t space = H5Dget_space(object), type = H5Dget_type(object);
   const hid_t one = H5Screate(H5S_SCALAR);
   hsize_t n[H5S_MAX_RANK], at[H5S_MAX_RANK];
   const int rank = H5Sget_simple_extent_dims(space, n, NULL);
-  bool fits = rank > 0;
+  bool fits = rank > 0 && H5Sget_simple_extent_npoints(space) <= 65536;
   for (int i = 0; i < rank; ++i) {
     fits = fits && n[i] > 0;
     at[i] = fits ? take_byte(in) % n[i] : 0;

@@ -85,6 +85,7 @@ def runfile():
                 yield bytes([base, 3, k, k, 4]) + b"lstm" + bytes([0, k, k])
                 yield bytes([base, 5, k, k % 3, k % 2]) + reals[k % 5] + bytes([9, k + 1])
                 yield bytes([base, 8, k, k, 2, k, k % 7, 253 if k % 4 else 5, 10, k, k + 1, 0])
+    yield bytes.fromhex("630805050205 05fd 0505fd0a")  # a dataset of 2^32 chunks, and a value of it
 
 
 def word(data):
