@@ -7,7 +7,7 @@
  * main.c reads the command line before MPI starts, so that help and mistakes
  * need no mpirun; then every rank calls `run`. Rank 0 alone prints, results to
  * standard output, all else to standard error; but any rank says that it is stuck
- * (progress_stuck).
+ * (progress_stuck, progress_waits).
  *
  * A new subcommand is a file with a cli_command, a line below, and a line in
  * the table of main.c; help and man page follow from it.
@@ -112,6 +112,9 @@ void progress_tell(void *context, const unroll_progress *now);
  * process, and so the job. Reads nothing of `context`, which the main thread may be writing.
  */
 void progress_stuck(void *context, const char *line, bool over);
+
+/** The same for commands that have no checkpoints and no limit. */
+void progress_waits(void *context, const char *line, bool over);
 
 /** Best validation, the run file and what to do next, to standard error. */
 void progress_summary(const progress *p, const char *path);

@@ -7,6 +7,7 @@
 #include "comm/deadline.h"
 #include "comm/launcher.h"
 #include "comm/placement.h"
+#include "comm/watchdog.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -155,6 +156,18 @@ static void abort_all(void)
   (void)MPI_Abort(MPI_COMM_WORLD, unroll_status_exit(UNROLL_ERR_MPI));
 }
 
+/* In all commands ranks may wait long while others work, so that a wait is said late, and never ends the job. Training,
+ * whose steps tell what is long, takes over with a watchdog of its own. */
+static unroll_status watch(unroll_comm *comm, const cli_command *command)
+{
+  const char *given = getenv("UNROLL_WAIT_WARNING");
+  const double seconds = given != NULL ? strtod(given, NULL) : 0.0;
+  const double first = seconds > 0.0 ? seconds / WATCHDOG_PHASE_FACTOR : WATCHDOG_WARN_AFTER;
+  unroll_status st = watchdog_start(comm, first, 0.0, progress_waits, NULL);
+  watchdog_phase(command->usage.command);
+  return st;
+}
+
 /* Collective over all processes; returns the same status on all of them. `read`: whether there is a command. */
 static unroll_status run_command(unroll_status read, const cli_command *command, cli_call *call)
 {
@@ -184,6 +197,7 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
   if (st == UNROLL_OK) { st = alike_check(call->comm, rank, read, command, call); }
   if (st == UNROLL_OK) { st = placement_set_threads(call->comm); }
   deadline_end();
+  if (st == UNROLL_OK) { st = watch(call->comm, command); }
   if (st == UNROLL_OK && !idle) { st = command->run(call); }
   if (st == UNROLL_ERR_MPI) { goto cleanup; }
   if (unroll_comm_rank(call->comm) == 0) { st = close_output(st); }
@@ -191,6 +205,7 @@ static unroll_status run_command(unroll_status read, const cli_command *command,
 
 cleanup:
   deadline_end();
+  watchdog_stop();
   if (st == UNROLL_ERR_MPI) { abort_all(); }
   if (st != UNROLL_OK && unroll_comm_rank(call->comm) == 0 && launcher_find().first) {
     print_failure(st);

@@ -238,10 +238,10 @@ void progress_tell(void *context, const unroll_progress *now)
 /* ------------------------------------------------------------------ stuck */
 
 /* What helps when a host is lost: by default mpirun finds out after 300 + 9 * 20 seconds. */
-#define ADVICE                                                                                     \
-  "If that host is lost: the last checkpoint is safe; end the job (scancel, Ctrl-C) and start it " \
-  "again with --resume. mpirun finds a lost host within 10 s with --mca oob_tcp_keepalive_time 5 " \
-  "--mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3"
+#define ADVICE(when, again)                                                                        \
+  when "end the job (scancel, Ctrl-C) and start it again" again                                    \
+       ". mpirun finds a lost host within 10 s with --mca oob_tcp_keepalive_time 5 "               \
+       "--mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3"
 
 /*
  * End this process and ask the launcher to end the others. Any launcher does when a process ends with status 1, but
@@ -263,9 +263,18 @@ static void end_job(void)
   _exit(unroll_status_exit(UNROLL_ERR_MPI));
 }
 
+/* A line, the first time with advice. Called by the watchdog's thread. */
+static void warn_of_wait(const char *line, const char *advice)
+{
+  static bool advised;
+
+  (void)fprintf(say_err, "unroll: warning: %s%s%s\n", line, advised ? "" : ". ",
+                advised ? "" : advice);
+  advised = true;
+}
+
 void progress_stuck(void *context, const char *line, bool over)
 {
-  static bool advised; /* of the watchdog's thread */
   (void)context;
 
   if (isatty(STDERR_FILENO) == 1) { terminal_control(say_err, CLEAR_LINE); }
@@ -276,8 +285,17 @@ void progress_stuck(void *context, const char *line, bool over)
                   line);
     end_job();
   }
-  (void)fprintf(say_err, "unroll: warning: %s%s\n", line, advised ? "" : ". " ADVICE);
-  advised = true;
+  warn_of_wait(line,
+               ADVICE("If that host is lost: the last checkpoint is safe; ", " with --resume"));
+}
+
+void progress_waits(void *context, const char *line, bool over)
+{
+  (void)context;
+  (void)over;
+  warn_of_wait(line, ADVICE("Ranks with more to do than others may take so long. If a host is lost "
+                            "or a process stopped: ",
+                            ""));
 }
 
 /* ---------------------------------------------------------------- summary */

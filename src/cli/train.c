@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "comm/placement.h"
 #include "comm/signals.h"
+#include "comm/watchdog.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -85,6 +86,7 @@ static unroll_status run(const cli_call *call)
   memcpy(config.given, call->given, sizeof config.given);
   if (config.dry_run) { return run_dry(call, &config); }
   signals_install();
+  watchdog_stop(); /* that of every command: training has its own */
   UNROLL_TRY(placement_new(call->comm, &where));
   progress_start(&p, where, config.log_format);
   UNROLL_TRY(unroll_train(call->comm, &config, call->n_operands, call->operands, call->command_line,

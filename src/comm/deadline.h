@@ -7,8 +7,8 @@
  * others would wait for ever. Which waits have a limit:
  *
  *   from MPI_Init to the command      deadline
- *   within train                      watchdog, whose thread runs before its ranks exchange anything; --wait-limit
- *   within eval, gradflow, bench ...  none: a rank that is stopped there is waited for
+ *   the command                       watchdog: said after a minute (UNROLL_WAIT_WARNING), and waited for
+ *   within train                      watchdog with a limit, --wait-limit
  *   MPI_Finalize                      deadline
  *
  * Ways out: main() returns (all ranks agreed on the status); MPI_Abort after an error of MPI; _exit of the watchdog or of

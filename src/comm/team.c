@@ -277,6 +277,7 @@ cleanup:
 void comm_team_free(comm_team **team)
 {
   if (*team == NULL) { return; }
+  watchdog_let_go();
   unmap(*team);
   free_communicators(*team);
   memory_free(team);

@@ -118,6 +118,8 @@ static struct {
   identity self;
   double warn_after;
   identity *identities; /* (size) */
+  atomic_int
+      other; /* of two ranks the one that is not this; -1: there are more, or it is not yet known who it is */
   void (*report)(void *context, const char *line, bool over);
   void *context;
 } watchdog;
@@ -197,7 +199,10 @@ static bool describe(const wait_state *s, size_t size, char *line)
   line[0] = '\0';
   name_one(&watchdog.self, size, line);
   APPEND(line, size, " has waited %.0f s for ", s->waited);
-  if (count == 0) {
+  const int other = atomic_load_explicit(&watchdog.other, memory_order_acquire);
+  if (count == 0 && other >= 0) {
+    name_one(&watchdog.identities[other], size, line);
+  } else if (count == 0) {
     APPEND(line, size, "others, it cannot know for which");
   } else if (arrivals != NULL) {
     name_team(first, count, mine, arrivals, size, line);
@@ -205,11 +210,7 @@ static bool describe(const wait_state *s, size_t size, char *line)
     name_one(&watchdog.identities[first], size, line);
   }
   APPEND(line, size, ": %s", what);
-  if (done == UNKNOWN) {
-    APPEND(line, size, ", at the start");
-  } else {
-    APPEND(line, size, ", step %" PRIu64, done + 1);
-  }
+  if (done != UNKNOWN) { APPEND(line, size, ", step %" PRIu64, done + 1); }
   if (during != NULL) { APPEND(line, size, " (%s)", during); }
   return true;
 }
@@ -331,6 +332,9 @@ static unroll_status gather_identities(unroll_comm *comm)
   UNROLL_TRY_MPI(MPI_Allgather(&watchdog.self, (int)sizeof watchdog.self, MPI_BYTE,
                                watchdog.identities, (int)sizeof watchdog.self, MPI_BYTE,
                                comm->handle));
+  if (comm->size == 2) {
+    atomic_store_explicit(&watchdog.other, 1 - comm->rank, memory_order_release);
+  }
 
 cleanup:
   watchdog_wait_end();
@@ -346,6 +350,7 @@ unroll_status watchdog_start(unroll_comm *comm, double warn_after, double abort_
   if (comm->size == 1 || report == NULL) { goto cleanup; }
 
   watchdog.stop = false;
+  atomic_store(&watchdog.other, -1);
   watchdog.warn_after = warn_after;
   watchdog.report = report;
   watchdog.context = context;
@@ -363,6 +368,14 @@ unroll_status watchdog_start(unroll_comm *comm, double warn_after, double abort_
 cleanup:
   if (st != UNROLL_OK) { watchdog_stop(); }
   return st;
+}
+
+void watchdog_let_go(void)
+{
+  if (watchdog.running) {
+    (void)pthread_mutex_lock(&watchdog.lock);
+    (void)pthread_mutex_unlock(&watchdog.lock);
+  }
 }
 
 void watchdog_stop(void)

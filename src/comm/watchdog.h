@@ -50,12 +50,16 @@ typedef struct watchdog_arrivals {
 
 /*
  * Rank first + mine reaches a fence of ranks first .. first + count - 1 and waits for those that have reached fewer:
- * they are named. Adds 1 to its own count. arrivals (count) must stay valid until watchdog_stop, or the next begin.
+ * they are named. Adds 1 to its own count. arrivals (count) must stay valid until the wait has ended and after that
+ * watchdog_let_go or watchdog_stop has returned.
  */
 void watchdog_wait_begin_team(int first, int count, int mine, watchdog_arrivals *arrivals,
                               const char *what);
 
 void watchdog_wait_end(void);
+
+/** Behind a wait: its arrivals are not read any more, and may go. */
+void watchdog_let_go(void);
 
 /* ---------------------------------------------------- steps, phases, limits */
 
@@ -65,7 +69,7 @@ void watchdog_step(uint64_t done);
 /** A phase begins in which some ranks may wait long for others: "rank 0 writes a checkpoint", a string constant. */
 void watchdog_phase(const char *what);
 
-/** [seconds] A new abort_after. */
+/** [seconds] A new abort_after; 0: never. */
 void watchdog_set_limit(double seconds);
 
 /* ------------------------------------------------------------- start, stop */

@@ -62,6 +62,14 @@ static void sleeper(size_t size, char *out)
   (void)snprintf(out, size, "rank %d on %.59s (process %d)", SLEEPER, host, process);
 }
 
+/* What a wait for any of the others says: who sleeps, where it can only be that one. */
+static const char *others(void)
+{
+  static char who[400];
+  sleeper(sizeof who, who);
+  return test_size == 2 ? who : "others, it cannot know for which";
+}
+
 /* How many of this rank's lines have all three of these parts. */
 static size_t lines_with(const char *a, const char *b, const char *c)
 {
@@ -206,7 +214,8 @@ static void test_agreement_reports_a_wait_for_others(void)
   if (test_rank == SLEEPER) { nap(NAP); }
   CHECK_OK(comm_agree(test_comm, UNROLL_OK));
   watchdog_stop();
-  CHECK_ALL(test_rank == SLEEPER || lines_with("others", "agreement", "step 4") > 0);
+  const char *whom = others();
+  CHECK_ALL(test_rank == SLEEPER || lines_with(whom, "agreement", "step 4") > 0);
 }
 
 int MPI_Comm_split(MPI_Comm comm, int color, int key, MPI_Comm *out)
@@ -231,15 +240,44 @@ static void test_start_reports_what_is_waited_for(void)
   watchdog_step(0);
   CHECK_OK(comm_team_new(test_comm, 64, 64, &team));
   watchdog_stop();
-  CHECK_ALL(test_rank == SLEEPER || lines_with("others", "forming the teams", "") > 0);
+  const char *whom = others();
+  CHECK_ALL(test_rank == SLEEPER || lines_with(whom, "forming the teams", "") > 0);
   start(FIRST, 0.0);
   watchdog_step(0);
   CHECK_OK(placement_new(test_comm, &where));
   watchdog_stop();
-  CHECK_ALL(test_rank == SLEEPER || lines_with("others", "places of the ranks", "") > 0);
+  CHECK_ALL(test_rank == SLEEPER || lines_with(whom, "places of the ranks", "") > 0);
   sleeps = 0;
   placement_free(&where);
   comm_team_free(&team);
+}
+
+/* ----------------------------------------------------------- whose memory */
+
+static atomic_bool reading; /* the thread is inside the check that read the arrivals */
+
+static void read_long(void *context, const char *line, bool over)
+{
+  (void)context;
+  (void)line;
+  (void)over;
+  atomic_store(&reading, true);
+  nap(NAP);
+  atomic_store(&reading, false);
+}
+
+static void test_a_team_goes_only_when_it_is_read_no_more(void)
+{
+  comm_team *team = NULL;
+  if (test_size == 1) { return; }
+  CHECK_OK(comm_team_new(test_comm, 64, 64, &team));
+  CHECK_OK(watchdog_start(test_comm, FIRST, 0.0, read_long, NULL));
+  watchdog_step(0);
+  if (test_rank == SLEEPER) { nap(2 * FIRST); }
+  CHECK_OK(comm_team_fence(team));
+  comm_team_free(&team);
+  CU_ASSERT(!atomic_load(&reading));
+  watchdog_stop();
 }
 
 /* ------------------------------------------------------------------- when */
@@ -298,7 +336,7 @@ static void test_phase_that_is_too_long_is_named(void)
   if (test_rank == SLEEPER) { nap(NAP); }
   sum();
   watchdog_stop();
-  check_named("at the start (rank 1 sleeps)");
+  check_named("(rank 1 sleeps)");
 }
 
 static void test_long_steps_make_long_limits(void)
@@ -351,6 +389,7 @@ int main(int argc, char **argv)
       {"exchange: the partner", test_exchange_names_the_partner},
       {"agreement: others", test_agreement_reports_a_wait_for_others},
       {"start: others, what for", test_start_reports_what_is_waited_for},
+      {"a team: not while it is read", test_a_team_goes_only_when_it_is_read_no_more},
       {"lines: when doubled", test_lines_are_repeated_when_a_wait_has_doubled},
       {"moving along: silence", test_moving_along_is_no_wait},
       {"phases: longer limits", test_phases_and_the_start_have_longer_limits},

@@ -49,6 +49,24 @@ check "the run ends well: $(cat err)" wait "$job"
 check "it ends" quiet 0 "$unroll" train text -o whole.h5 "${run[@]}"
 if python=$(find_python); then check "the same bits" same_run whole.h5 run.h5; fi
 
+# Any other command names it too, and goes on when it does.
+make_text 2000000 >long
+# shellcheck disable=SC2016 # the ranks' shell expands it
+first=(-n 2 sh -c 'touch "first.$$.${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" && exec "$@"' sh)
+UNROLL_WAIT_WARNING=2 timeout 120 "${mpirun_quiet[@]}" "${first[@]}" "$unroll" eval --per-line whole.h5 long >out 2>err &
+job=$!
+check "it scores: $(cat err)" until_so [ -s out ]
+files=(first.*.0)
+stopped=$(echo "${files[0]}" | cut -d. -f2)
+kill -STOP "$stopped"
+waits="rank 1 on [^ ]* (process [0-9]*) has waited [0-9]* s for rank 0 on [^ ]* (process $stopped): [a-z ]* (eval)"
+check "the stopped rank of eval is named: $(cat err)" until_so grep -q "^unroll: warning: $waits" err
+kill -CONT "$stopped"
+check "eval ends well: $(cat err)" wait "$job"
+check_not "the advice is for another command: $(cat err)" grep -q -e --resume -e --wait-limit -e checkpoint err
+check "it is scored alone" "$unroll" eval --per-line whole.h5 long >alone 2>/dev/null
+check "the same scores" cmp alone out
+
 # One of two never starts MPI, and the others do not wait for ever.
 UNROLL_START_LIMIT=2 timeout 60 "${mpirun_quiet[@]}" -n 1 "$unroll" train text -o half.h5 : -n 1 "$unroll" --version \
   >out 2>err
