@@ -321,19 +321,71 @@ static void print_model(const char *path, const run *r, const char *weights_sha2
   }
 }
 
+/* What it was trained on, how well it predicts and how fast it learnt: a line each. */
+static void print_summary(const run *r)
+{
+  const run_provenance *p = &r->provenance;
+  const run_state *state = &r->state;
+  const char *first = p->n_files > 0 && p->file_name[0] != NULL ? p->file_name[0] : "no file";
+
+  (void)printf("text: %s", first);
+  if (p->n_files > 1) { (void)printf(" and %zu more", p->n_files - 1); }
+  (void)printf(", %" PRIu64 " tokens for training, %" PRIu64 " for validation\n", p->train_tokens,
+               p->valid_tokens);
+  if (state->best_step > 0) {
+    (void)printf("best validation  step %" PRIu64
+                 "  loss %.6g  perplexity %.6g (%zu without a model)\n",
+                 state->best_step, state->best_loss, exp(state->best_loss), r->params->shape.V);
+  }
+  if (state->seconds > 0) {
+    (void)printf("speed: %.0f tokens per second, mean, on %" PRIu64 " rank%s x %" PRIu64
+                 " thread%s\n",
+                 (double)state->tokens / state->seconds, p->ranks, p->ranks == 1 ? "" : "s",
+                 p->threads, p->threads == 1 ? "" : "s");
+  }
+}
+
+/* What one may type now. */
+static void print_next(const char *path, const run *r, const char *name, const run *whole)
+{
+  const run *of = whole != NULL ? whole : r;
+  char best[KEEP_NAME], page[KEEP_NAME];
+  const char *model = path;
+
+  if (whole == NULL) {
+    name = path;
+    keep_best_name(path, best);
+    if (r->state.best_step > 0 && r->state.best_step < r->state.step && runfile_exists(best)) {
+      model = best;
+    }
+  }
+  (void)snprintf(page, sizeof page, "%.*s.html", (int)keep_stem(name), name);
+  (void)printf("\nnext\n");
+  if (model != path || params_are_finite(r->params)) {
+    (void)printf("  unroll sample %s%s\n", model, model == path ? "" : "    the best model");
+  }
+  (void)printf("  unroll report %s -o %s    curves, for a browser\n", name, page);
+  if (of->state.finished) {
+    (void)printf("  unroll train --resume --change --epochs %" PRIu64 " -o %s    train longer\n",
+                 2 * of->config.epochs, name);
+  } else {
+    const bool stops = of->config.max_steps > 0 && of->state.step >= of->config.max_steps;
+    (void)printf("  unroll train --resume %s-o %s    go on\n", stops ? "--max-steps 0 " : "", name);
+  }
+}
+
 static void print_metrics(const run *r)
 {
   /* the times of the last interval are for JSON */
   enum { TRAIN_SHOWN = 6 };
+
+  if (r->n_train + r->n_valid == 0) { return; }
+  (void)printf("\nthe last report\n");
   if (r->n_train > 0) {
     print_row("train", &schema_train, TRAIN_SHOWN, train_fields, &r->train[r->n_train - 1]);
   }
   if (r->n_valid > 0) {
     print_row("valid", &schema_valid, N_OF(valid_fields), valid_fields, &r->valid[r->n_valid - 1]);
-  }
-  if (r->state.best_step > 0) {
-    (void)printf("best validation  step %" PRIu64 "  loss %.6g  perplexity %.6g\n",
-                 r->state.best_step, r->state.best_loss, exp(r->state.best_loss));
   }
 }
 
@@ -372,16 +424,26 @@ static void print_provenance(const run_provenance *p)
   (void)printf("  %-20s %" PRIu64 " x %" PRIu64 "\n", "ranks x threads", p->ranks, p->threads);
 }
 
-/* The options by heading, as many on a line as fit. */
-static void print_config(const unroll_config *config)
+/* The run's options that differ from their default, or all others, by heading, as many on a line as fit. */
+static void print_config(const char *title, const unroll_config *config, bool differs)
 {
   const option_table *t = &config_table;
+  unroll_config defaults, derived = *config;
   const char *heading = "";
   size_t column = 0;
 
-  (void)printf("\nconfig");
+  unroll_config_init(&defaults);
+  derived.shards = derived.stride = 0;
+  if (unroll_config_resolve(&derived) == UNROLL_OK) {
+    defaults.shards = derived.shards;
+    defaults.stride = derived.stride;
+  }
+  (void)printf("\n%s", title);
   for (size_t k = 0; k < t->n_rows; ++k) {
     char text[UNROLL_CONFIG_TEXT];
+    const bool plain =
+        config_is_of_call(&t->rows[k]) || options_equal(&t->rows[k], config, &defaults);
+    if (plain == differs) { continue; }
     options_format(&t->rows[k], config, sizeof text, text);
     size_t n = strlen(t->rows[k].name) + strlen(text) + 3;
     if (strcmp(heading, t->rows[k].heading) != 0) {
@@ -395,7 +457,7 @@ static void print_config(const unroll_config *config)
     column += n;
     (void)printf("  %s %s", t->rows[k].name, text[0] == '\0' ? "none" : text);
   }
-  (void)printf("\n");
+  (void)printf("%s\n", heading[0] == '\0' ? "\n  none" : "");
 }
 
 /* Has the run of this file finished? That of a best model may have, although the model stands before its end. */
@@ -479,12 +541,15 @@ static unroll_status run_info(const cli_call *call)
   runfile_read_whole(path, r, name, &whole);
   print_model(path, r, weights_sha256);
   print_state(r, name, whole);
-  print_metrics(r);
+  print_summary(r);
   print_curves(r);
+  print_metrics(r);
   print_flow(&r->flows);
   print_data(&r->provenance);
   print_provenance(&r->provenance);
-  print_config(&r->config);
+  print_config("options that differ from their default", &r->config, true);
+  print_config("all others", &r->config, false);
+  print_next(path, r, name, whole);
 
 cleanup:
   run_free(&whole);

@@ -184,6 +184,18 @@ check "its best model is not its last" [ "$(step_of f.best.h5)" -lt "$(step_of f
 check "next is its best model" grep -q 'unroll sample f.best.h5 ' err
 check "info of it" quiet 0 "$unroll" info f.best.h5
 check "tells of the run" grep -q "^the best model of f.h5, which has finished after step $(step_of f.h5): after step $(step_of f.best.h5) in" out
+check "and of how to go on with it" grep -q '^  unroll train --resume --change --epochs 40 -o f.h5 ' out
 check "which is finished" quiet 0 "$unroll" info --finished f.best.h5
+check "info of the run" quiet 0 "$unroll" info f.h5
+check "names its best model" grep -q '^  unroll sample f.best.h5 ' out
+check "what it learnt from" grep -q '^text: text, [0-9]* tokens for training' out
+check "how well" grep -q "^best validation  step $(step_of f.best.h5)  loss" out
+check "how fast" grep -q '^speed: [0-9.e+]* tokens per second, mean, on 1 rank x ' out
+check "what is special about it" grep -q '^  Optimization:  batch 16  epochs 20  lr 0.3  schedule constant$' <(sed -n '/^options that differ/,/^$/p' out)
+check "how to go on with one that was stopped" quiet 0 "$unroll" train text -o g.h5 "${tiny[@]}" --max-steps 2
+check "the page" quiet 0 "$unroll" info g.h5
+go_on=$(sed -n 's/^  unroll \(train --resume .*\)    go on$/\1/p' out)
+check "says it: $go_on" quiet 0 "$unroll" $go_on
+check "and it is right" quiet 0 "$unroll" info --finished g.h5
 
 finish
