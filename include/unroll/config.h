@@ -136,6 +136,7 @@ typedef struct unroll_config {
   uint64_t seed;
   /* output */
   char out[UNROLL_CONFIG_TEXT];
+  char config_file[UNROLL_CONFIG_TEXT]; /* that unroll_config_read has read; "": none. Only noted */
   unroll_every checkpoint_every;
   uint64_t keep;
   bool resume;
@@ -167,6 +168,19 @@ void unroll_config_init(unroll_config *config);
  * Collective: no
  */
 unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value);
+
+/**
+ * Read options from a file. What is given already, as by unroll_config_set, stays.
+ *
+ * The file is text, lines of `key = value` with the names of the command line (# begins a comment), which then count as
+ * given; or a run file, whose run had these options: none counts as given, and what is about a call (out, resume,
+ * change, overwrite and their like) is not read.
+ *
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT: the message has the file, and the number of the line; config is unchanged then
+ *
+ * Collective: no
+ */
+unroll_status unroll_config_read(unroll_config *config, const char *path);
 
 /**
  * Check the options against each other (options without effect, shards that does not divide batch, and so on) and

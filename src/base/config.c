@@ -479,6 +479,15 @@ static const option rows[] = {
      .may_change = true,
      .others = "output|output-file|output-dir|out-dir|save|checkpoint|model-dir",
      .help = "the run file, HDF5"},
+    {.name = "config",
+     TEXT(config_file),
+     .default_text = "",
+     .unit = "file",
+     .heading = "Output",
+     .may_change = true,
+     .others = "config-file|settings|options-file|params",
+     .help = "read options from this file: lines of `key = value`, or a run file, whose options "
+             "are taken; options on the command line win"},
     {.name = "checkpoint-every",
      EVERY(checkpoint_every),
      .default_text = "10m",
@@ -773,6 +782,7 @@ void config_fit(unroll_config *config, uint64_t tokens)
 bool config_is_of_call(const option *row)
 {
   return row->offset == offsetof(unroll_config, out) ||
+         row->offset == offsetof(unroll_config, config_file) ||
          row->offset == offsetof(unroll_config, resume) ||
          row->offset == offsetof(unroll_config, change) ||
          row->offset == offsetof(unroll_config, overwrite) ||

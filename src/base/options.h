@@ -135,8 +135,8 @@ uint64_t config_shards(uint64_t batch);
 struct unroll_config;
 void config_fit(struct unroll_config *config, uint64_t tokens);
 
-/** Is this option of config_table about a call of the program rather than about the run? out, resume, change, overwrite,
- * dry-run, ranks and log-format are. */
+/** Is this option of config_table about a call of the program rather than about the run? out, config, resume, change,
+ * overwrite, dry-run, ranks and log-format are. */
 bool config_is_of_call(const option *row);
 
 /**

@@ -34,7 +34,9 @@ typedef struct cli_call {
 typedef struct cli_command {
   options_usage usage;
   const option_table *table;
-  size_t settings_size;                         /* [bytes] */
+  size_t settings_size; /* [bytes] */
+  unroll_status (*prepare)(void *settings,
+                           bool *given);        /* what stands elsewhere; before check; or NULL */
   unroll_status (*check)(const cli_call *call); /* before MPI starts; NULL: options_check_needs */
   unroll_status (*run)(const cli_call *call);   /* collective over call->comm */
   bool of_one; /* where each process is a rank alone, the first of them does it all */

@@ -278,6 +278,7 @@ static unroll_status read_request(int argc, char **argv, struct request *r)
   r->call.settings = r->settings;
   r->call.operands = r->operands;
   r->call.command_line = r->command_line;
+  if (command->prepare != NULL) { UNROLL_TRY(command->prepare(r->settings, r->call.given)); }
   UNROLL_TRY(command->check != NULL
                  ? command->check(&r->call)
                  : options_check_needs(command->table, r->settings, r->call.given));

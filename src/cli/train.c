@@ -8,6 +8,21 @@
 #include <string.h>
 #include <unroll/config.h>
 
+/* Each rank reads --config for itself, and main.c compares what came of it. */
+static unroll_status prepare(void *settings, bool *given)
+{
+  unroll_status st = UNROLL_OK;
+  unroll_config *config = settings;
+
+  if (config->config_file[0] == '\0') { return UNROLL_OK; }
+  memcpy(config->given, given, sizeof config->given);
+  UNROLL_TRY(unroll_config_read(config, config->config_file));
+  memcpy(given, config->given, sizeof config->given);
+
+cleanup:
+  return st;
+}
+
 /* Before MPI starts. What --resume or --init-from will read from a run file is not known yet: the library checks. */
 static unroll_status check(const cli_call *call)
 {
@@ -133,16 +148,23 @@ const cli_command cli_train = {
              "here; `link`: with an exchange between hosts of one rank each, over an\n"
              "assumed network, nothing hidden).\n"
              "\n"
+             "A file of --config has lines such as `hidden = 512` or `letters = yes`, with the\n"
+             "names of the options here; # begins a comment. What it sets counts as typed.\n"
+             "Of a run file the options are taken as it has them, batch and epochs too, but\n"
+             "none about files to write, and the text is to be named.\n"
+             "\n"
              "Examples:\n"
              "  mpirun -n 4 unroll train corpus.txt -o run.h5\n"
              "  unroll train --level word --min-count 3 --hidden 650 --valid test/ train/\n"
              "  unroll train --resume --change --epochs 20 -o run.h5\n"
              "  unroll train --init-from run.h5 --lr 5e-4 -o tuned.h5 other.txt\n"
+             "  unroll train --config run.h5 --lr 5e-4 -o other.h5 corpus.txt\n"
              "  unroll train --dry-run --ranks 64 --batch 1024 --shards 64 corpus.txt\n"
              "\n"
              "Exit status: " CLI_EXIT_TEXT "."},
     .table = &config_table,
     .settings_size = sizeof(unroll_config),
+    .prepare = prepare,
     .check = check,
     .run = run,
 };
