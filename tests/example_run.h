@@ -232,9 +232,7 @@ static run *example_run(example e)
 
   r->vocab = example_vocab(&e);
   example_fill(r->params, 1, r->params->values);
-  r->n_moments = e.optimizer == UNROLL_OPTIMIZER_SGD        ? 0
-                 : e.optimizer == UNROLL_OPTIMIZER_MOMENTUM ? 1
-                                                            : 2;
+  r->n_moments = run_moments(&r->config);
   for (size_t k = 0; k < r->n_moments; ++k) {
     if (memory_new(r->params->n, sizeof(unroll_real), "test", &r->moments[k]) != UNROLL_OK) {
       abort();

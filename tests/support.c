@@ -14,7 +14,7 @@
 unroll_comm *test_comm;
 int test_rank, test_size = 1;
 
-static char folders[64][256];
+static char folders[96][256];
 static size_t n_folders;
 
 static int remove_entry(const char *path, const struct stat *info, int kind, struct FTW *where)

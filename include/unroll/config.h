@@ -73,6 +73,13 @@ typedef enum unroll_schedule {
 
 typedef enum unroll_dropout { UNROLL_DROPOUT_STEP, UNROLL_DROPOUT_WINDOW } unroll_dropout;
 
+typedef enum unroll_average {
+  UNROLL_AVERAGE_OFF,
+  UNROLL_AVERAGE_ASGD,
+  UNROLL_AVERAGE_EMA,
+  UNROLL_AVERAGE_NT_ASGD
+} unroll_average;
+
 typedef enum unroll_log_format { UNROLL_LOG_SHORT, UNROLL_LOG_FULL } unroll_log_format;
 
 /* How often: every `count` of a unit; 0 is never. */
@@ -111,6 +118,10 @@ typedef struct unroll_config {
   /* regularisation */
   double dropout; /* probability; 0: off */
   unroll_dropout dropout_kind;
+  unroll_average average;    /* of the weights over updates */
+  uint64_t average_from;     /* [epochs] before it begins; asgd and ema */
+  double average_decay;      /* of ema */
+  uint64_t average_patience; /* [validations] of nt-asgd */
   /* optimization */
   uint64_t batch;     /* 0: from the size of the text */
   uint64_t epochs;    /* 0: the same; 10 where batch is not 0 */

@@ -21,18 +21,26 @@ extern "C" {
 
 typedef struct unroll_model unroll_model;
 
+/* Which weights of a run file: their average over updates, where it has one (--average), or those of the last update. */
+typedef enum unroll_weights { UNROLL_WEIGHTS_AVERAGE, UNROLL_WEIGHTS_LAST } unroll_weights;
+
 /**
- * Load the model of a run file.
+ * Load the model of a run file; with the average of its weights, where there is one.
  *
  * @return UNROLL_OK, or UNROLL_ERR_INPUT: missing, truncated, foreign or from a newer version
  *
  * Collective: over comm; rank 0 reads
  */
 unroll_status unroll_model_load(unroll_comm *comm, const char *path, unroll_model **out);
+unroll_status unroll_model_load_weights(unroll_comm *comm, const char *path, unroll_weights which,
+                                        unroll_model **out);
 void unroll_model_free(unroll_model **model);
 
 const unroll_vocab *unroll_model_vocab_view(const unroll_model *model);
 const unroll_params *unroll_model_params_view(const unroll_model *model);
+
+/** Updates that its weights are the average of; 0: they are those of the last one. */
+uint64_t unroll_model_averaged(const unroll_model *model);
 
 /* The loss of a text under a model. */
 typedef struct unroll_score {

@@ -93,7 +93,7 @@ def main():
     parser.add_argument("--updates", type=int, default=50, help="how many to do")
     arguments = parser.parse_args()
 
-    model = load(arguments.run)
+    model = load(arguments.run, last=True)
     config = model.config
     if (config["bptt"], config["partition"], config["sequences"]) != ("truncated", "sequential", "stream"):
         sys.exit("for runs with --bptt truncated --partition sequential --sequences stream")

@@ -21,10 +21,11 @@ class Model:
         with h5py.File(path, "r") as run:
             self.config = {k: v.decode() if isinstance(v, bytes) else v for k, v in run["config"].attrs.items()}
             self.token, self.code = run["vocab/token"].asstr()[:], run["vocab/code"][:]
-            read = lambda group: {name: tensor[:] for name, tensor in run["weights"][group].items()}
+            weights = run["average"] if "average" in run else run["weights"]
+            read = lambda group: {name: tensor[:] for name, tensor in weights[group].items()}
             self.layers = [read(f"layer{k}") for k in range(self.config["layers"])]
             self.output = read("output")
-            self.table = run["weights/input/W_xe"][:] if "input" in run["weights"] else None
+            self.table = weights["input/W_xe"][:] if "input" in weights else None
             if self.config.get("tied", 0):
                 self.table = self.output["W_qh"]
         self.cell, self.level = self.config["cell"], self.config["level"]

@@ -107,14 +107,15 @@ def fill(parameter, values):
     parameter[-len(values) :] = torch.from_numpy(values)
 
 
-def load(path):
+def load(path, last=False):
+    """The average of the weights where there is one, or the `last` ones, which training goes on from."""
     with h5py.File(path, "r") as run:
         config = {name: v.decode() if isinstance(v, bytes) else v for name, v in run["config"].attrs.items()}
         hidden = run["weights/output/W_qh"].shape[1]
         model = Model(config, list(run["vocab/token"].asstr()[:]), run["vocab/code"][:].tolist(), hidden)
         with torch.no_grad():
             for name, parameter in parameters(model).items():
-                fill(parameter, run["weights"][name][:])
+                fill(parameter, run["average" if "average" in run and not last else "weights"][name][:])
     for name, parameter in model.rnn.named_parameters():
         if name.startswith("bias_hh"):  # and so it stays in training
             if config["cell"] == "gru":

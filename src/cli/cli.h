@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <unroll/comm.h>
+#include <unroll/model.h>
 #include <unroll/status.h>
 #include <unroll/train.h>
 
@@ -54,6 +55,15 @@ extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_compare,
 #define CLI_JSON                                                                                   \
   .name = "json", .type = OPTION_FLAG, .default_text = "no", .heading = "Output",                  \
   .help = "print one JSON object with stable keys"
+
+/* The option --weights of all commands that work with a model, but its offset: an unroll_weights. */
+#define CLI_WEIGHTS                                                                                \
+  .name = "weights", .type = OPTION_CHOICE, .default_text = "average", .choices = "average|last",  \
+  .heading = "Model",                                                                              \
+  .help = "of a run with --average: the average of the weights, or those of the last update"
+
+/** Say on standard error that the weights of a model are an average, if they are. Rank 0. */
+void cli_say_weights(const unroll_model *model);
 
 /**
  * Refuse ranks that were not started alike: the first difference, and the rank that has it. `rank` is this one as

@@ -7,12 +7,14 @@
 #include <unroll/model.h>
 
 struct eval_settings {
+  unroll_weights weights;
   bool per_line;
   bool json;
   uint64_t streams;
 };
 
 static const option rows[] = {
+    {CLI_WEIGHTS, .offset = offsetof(struct eval_settings, weights)},
     {.name = "per-line",
      .type = OPTION_FLAG,
      .offset = offsetof(struct eval_settings, per_line),
@@ -70,16 +72,18 @@ static void collect_line(void *context, const unroll_line_score *line)
 
 /* ---------------------------------------------------------------- reports */
 
-static void print_score(FILE *out, const unroll_score *s)
+static void print_score(FILE *out, const unroll_score *s, uint64_t averaged)
 {
+  char weights[40] = "";
+  if (averaged > 0) { (void)snprintf(weights, sizeof weights, "  averaged %" PRIu64, averaged); }
   (void)fprintf(out,
                 "tokens %" PRIu64 "  loss %.6f  perplexity %.6g  bits_per_character %.6f  "
-                "tokens_per_second %.0f  characters %" PRIu64 "  unknown %" PRIu64 "\n",
+                "tokens_per_second %.0f  characters %" PRIu64 "  unknown %" PRIu64 "%s\n",
                 s->tokens, s->loss, s->perplexity, s->bits_per_character, s->tokens_per_second,
-                s->characters, s->unknown);
+                s->characters, s->unknown, weights);
 }
 
-static unroll_status print_json(const unroll_score *s, const struct lines *lines)
+static unroll_status print_json(const unroll_score *s, uint64_t averaged, const struct lines *lines)
 {
   json_t *object = json_pack(
       "{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens, "characters",
@@ -88,6 +92,7 @@ static unroll_status print_json(const unroll_score *s, const struct lines *lines
       json_number(s->bits_per_character), "tokens_per_second", json_number(s->tokens_per_second));
   bool bad = object == NULL || lines->lost;
 
+  if (averaged > 0) { json_put(object, "averaged", json_count(averaged), &bad); }
   if (lines->array != NULL) { json_put(object, "lines", json_incref(lines->array), &bad); }
   return cli_print_json(object, bad);
 }
@@ -109,7 +114,7 @@ static unroll_status run(const cli_call *call)
     tell = print_line;
   }
   UNROLL_TRY(banner_advise(call->comm));
-  UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
+  UNROLL_TRY(unroll_model_load_weights(call->comm, call->operands[0], s->weights, &model));
   UNROLL_TRY(unroll_model_evaluate(model, call->comm, call->n_operands - 1, call->operands + 1,
                                    (size_t)s->streams, tell, &lines, &score));
   if (root && score.unknown > score.tokens / 2) {
@@ -120,9 +125,9 @@ static unroll_status run(const cli_call *call)
                   score.unknown, score.tokens);
   }
   if (root && s->json) {
-    UNROLL_TRY(print_json(&score, &lines));
+    UNROLL_TRY(print_json(&score, unroll_model_averaged(model), &lines));
   } else if (root) {
-    print_score(s->per_line ? stderr : stdout, &score);
+    print_score(s->per_line ? stderr : stdout, &score, unroll_model_averaged(model));
   }
   if (!isfinite(score.loss)) { /* the same on all ranks */
     st = unroll_fail(UNROLL_ERR_DIVERGED,
@@ -150,7 +155,8 @@ const cli_command cli_eval = {
               .notes =
                   "Standard output has one line of `key value` pairs. With --per-line it is a\n"
                   "table with tabs and a header line, and the totals go to standard error. With\n"
-                  "--json it is one object with the same keys, and `lines` with --per-line.\n"
+                  "--json it is one object with the same keys, and `lines` with --per-line. Where\n"
+                  "the weights are an average, `averaged` says of how many updates.\n"
                   "\n"
                   "Examples:\n"
                   "  unroll eval run.h5 test.txt\n"

@@ -7,6 +7,7 @@
 #include <unroll/export.h>
 
 struct export_settings {
+  unroll_weights weights;
   char safetensors[UNROLL_CONFIG_TEXT], onnx[UNROLL_CONFIG_TEXT], csv[UNROLL_CONFIG_TEXT];
   bool overwrite;
 };
@@ -19,6 +20,7 @@ struct export_settings {
   }
 
 static const option rows[] = {
+    {CLI_WEIGHTS, .offset = offsetof(struct export_settings, weights)},
     FILE_ROW(safetensors, "weights, by the names of a torch.nn.RNN, LSTM or GRU and a Linear"),
     FILE_ROW(onnx,
              "the model as a graph that takes tokens and a state and gives logits and a state"),
@@ -92,14 +94,16 @@ static unroll_status check_output(const char *run_file, const struct export_sett
 static unroll_status run_export(const cli_call *call)
 {
   unroll_status st = UNROLL_OK;
+  const struct export_settings *s = call->settings;
   const bool root = unroll_comm_rank(call->comm) == 0;
   unroll_model *model = NULL;
   format formats[N_FORMATS];
 
-  list_formats(call->settings, formats);
-  UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
+  list_formats(s, formats);
+  UNROLL_TRY(unroll_model_load_weights(call->comm, call->operands[0], s->weights, &model));
   if (!root) { goto cleanup; } /* main.c makes all ranks agree on the outcome */
-  UNROLL_TRY(check_output(call->operands[0], call->settings, formats));
+  UNROLL_TRY(check_output(call->operands[0], s, formats));
+  cli_say_weights(model);
   for (size_t i = 0; i < N_FORMATS; ++i) {
     if (formats[i].path[0] != '\0') { UNROLL_TRY(formats[i].write(model, formats[i].path)); }
   }

@@ -10,6 +10,7 @@
 #include <unroll/gradflow.h>
 
 struct gradflow_settings {
+  unroll_weights weights;
   uint64_t positions, lags, context;
   char out[UNROLL_CONFIG_TEXT];
   bool overwrite;
@@ -19,6 +20,7 @@ struct gradflow_settings {
 #define AT(field) .offset = offsetof(struct gradflow_settings, field)
 
 static const option rows[] = {
+    {CLI_WEIGHTS, .offset = offsetof(struct gradflow_settings, weights)},
     {.name = "lags",
      .type = OPTION_COUNT,
      AT(lags),
@@ -253,7 +255,8 @@ static unroll_status run_gradflow(const cli_call *call)
 
   UNROLL_TRY(banner_advise(call->comm));
   UNROLL_TRY(comm_agree(call->comm, root ? check_output(call) : UNROLL_OK));
-  UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
+  UNROLL_TRY(unroll_model_load_weights(call->comm, call->operands[0], s->weights, &model));
+  if (root) { cli_say_weights(model); }
   UNROLL_TRY(unroll_model_gradflow(model, call->comm, call->n_operands - 1, call->operands + 1,
                                    &plan, &flow));
   if (root && s->json) {

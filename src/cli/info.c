@@ -60,7 +60,7 @@ static const char *const train_fields[] = {
 static const char *const valid_fields[] = {"step", "loss", "perplexity", "bits_per_character"};
 static const char *const state_fields[] = {
     "step",    "epoch",     "tokens",    "updates",  "skipped",
-    "seconds", "best_step", "best_loss", "finished",
+    "seconds", "best_step", "best_loss", "finished", "averaged",
 };
 static const char *const data_fields[] = {
     "train_tokens", "valid_tokens", "train_characters", "valid_characters", "unknown_tokens",
@@ -87,14 +87,35 @@ static json_t *pack_row(const schema_table *schema, size_t n, const char *const 
   return object;
 }
 
-static json_t *pack_model(const run *r, const char *weights_sha256, bool *bad)
+/* SHA-256 of the weights, and of their average: "" where there is none. */
+typedef struct hashes {
+  char weights[65], average[65];
+} hashes;
+
+static unroll_status hash(run *r, hashes *out)
+{
+  unroll_status st = UNROLL_OK;
+
+  *out = (hashes){"", ""};
+  UNROLL_TRY(runfile_hash_weights(r->params, out->weights));
+  if (r->state.averaged == 0) { goto cleanup; }
+  run_swap_average(r);
+  st = runfile_hash_weights(r->params, out->average);
+  run_swap_average(r);
+
+cleanup:
+  return st;
+}
+
+static json_t *pack_model(const run *r, const hashes *h, bool *bad)
 {
   json_t *object = json_object();
   json_put(object, "vocab", json_count(r->params->shape.V), bad);
   json_put(object, "hidden", json_count(r->params->shape.H), bad);
   json_put(object, "layers", json_count(r->params->shape.L), bad);
   json_put(object, "parameters", json_count(r->params->n_real), bad);
-  json_put(object, "weights_sha256", json_text(weights_sha256), bad);
+  json_put(object, "weights_sha256", json_text(h->weights), bad);
+  json_put(object, "average_sha256", json_text(h->average), bad);
   json_put(object, "weights_finite", json_boolean(params_are_finite(r->params)), bad);
   return object;
 }
@@ -141,7 +162,7 @@ static json_t *pack_flow(const run *r, bool *bad)
   return object;
 }
 
-static unroll_status print_json(const char *path, const run *r, const char *weights_sha256)
+static unroll_status print_json(const char *path, const run *r, const hashes *h)
 {
   bool bad = false;
   json_t *object = json_object();
@@ -149,7 +170,7 @@ static unroll_status print_json(const char *path, const run *r, const char *weig
   const run_valid_row *valid = r->n_valid > 0 ? &r->valid[r->n_valid - 1] : NULL;
 
   json_put(object, "file", json_text(path), &bad);
-  json_put(object, "model", pack_model(r, weights_sha256, &bad), &bad);
+  json_put(object, "model", pack_model(r, h, &bad), &bad);
   json_put(object, "config", schema_pack_config(&r->config, &bad), &bad);
   json_put(object, "data", pack_data(&r->provenance, &bad), &bad);
   json_put(object, "state",
@@ -302,7 +323,7 @@ static void print_state(const run *r, const char *name, const run *whole)
   (void)printf("\n");
 }
 
-static void print_model(const char *path, const run *r, const char *weights_sha256)
+static void print_model(const char *path, const run *r, const hashes *h)
 {
   const unroll_params *p = r->params;
   char embedding[64] = "";
@@ -314,7 +335,11 @@ static void print_model(const char *path, const run *r, const char *weights_sha2
   (void)printf("%s: %s model, %zu layer%s of %zu %s units, %svocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
                p->shape.H, params_units(&p->shape), embedding, p->shape.V, p->n_real);
-  (void)printf("weights: SHA-256 %s\n", weights_sha256);
+  (void)printf("weights: SHA-256 %s\n", h->weights);
+  if (r->state.averaged > 0) {
+    (void)printf("average: SHA-256 %s, of %" PRIu64 " updates: validation and eval take it\n",
+                 h->average, r->state.averaged);
+  }
   if (!params_are_finite(p)) {
     (void)printf("weights: not all are finite, as the run has diverged: eval, sample and train "
                  "refuse them\n");
@@ -527,19 +552,20 @@ static unroll_status run_info(const cli_call *call)
   const struct info_settings *s = call->settings;
   const char *path = call->operands[0];
   run *r = NULL, *whole = NULL;
-  char name[KEEP_NAME], weights_sha256[65];
+  char name[KEEP_NAME];
+  hashes h;
 
   if (unroll_comm_rank(call->comm) != 0) { return UNROLL_OK; }
   if (s->finished) { return check_finished(path); }
   if (s->verify) { return verify(path); }
   UNROLL_TRY(runfile_read(path, &r));
-  UNROLL_TRY(runfile_hash_weights(r->params, weights_sha256));
+  UNROLL_TRY(hash(r, &h));
   if (s->json) {
-    UNROLL_TRY(print_json(path, r, weights_sha256));
+    UNROLL_TRY(print_json(path, r, &h));
     goto cleanup;
   }
   runfile_read_whole(path, r, name, &whole);
-  print_model(path, r, weights_sha256);
+  print_model(path, r, &h);
   print_state(r, name, whole);
   print_summary(r);
   print_curves(r);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <mpi.h>
 #include <poll.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <unroll/model.h>
 
 static const cli_command *const commands[] = {
     &cli_train,  &cli_eval,   &cli_sample,   &cli_info,  &cli_compare,
@@ -68,6 +70,15 @@ unroll_status cli_print_json(json_t *object, bool bad)
   }
   json_decref(object);
   return bad ? unroll_fail(UNROLL_ERR_MEMORY, "no memory for the JSON object") : UNROLL_OK;
+}
+
+void cli_say_weights(const unroll_model *model)
+{
+  if (unroll_model_averaged(model) == 0) { return; }
+  (void)fprintf(stderr,
+                "unroll: the weights are the average of %" PRIu64
+                " updates; --weights last takes those of the last one\n",
+                unroll_model_averaged(model));
 }
 
 static void print_usage(FILE *out)

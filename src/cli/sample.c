@@ -14,6 +14,7 @@
 #include <unroll/model.h>
 
 struct sample_settings {
+  unroll_weights weights;
   char prime[UNROLL_CONFIG_TEXT];
   char prime_file[UNROLL_CONFIG_TEXT];
   uint64_t length;
@@ -27,6 +28,7 @@ struct sample_settings {
 #define AT(field) .offset = offsetof(struct sample_settings, field)
 
 static const option rows[] = {
+    {CLI_WEIGHTS, .offset = offsetof(struct sample_settings, weights)},
     {.name = "prime",
      .type = OPTION_TEXT,
      AT(prime),
@@ -275,8 +277,9 @@ static unroll_status run(const cli_call *call)
   unroll_model *model = NULL;
   char *prime = NULL;
 
-  UNROLL_TRY(unroll_model_load(call->comm, call->operands[0], &model));
+  UNROLL_TRY(unroll_model_load_weights(call->comm, call->operands[0], s->weights, &model));
   if (unroll_comm_rank(call->comm) != 0) { goto cleanup; }
+  cli_say_weights(model);
   if (is_interactive(call)) {
     st = converse(model, s);
     goto cleanup;

@@ -239,6 +239,9 @@ typedef struct kernel_table {
   void (*adam)(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                unroll_real *v, unroll_real *w);
 
+  /* a += share * (w - a); n a multiple of KERNELS_PAD. */
+  void (*average)(size_t n, double share, const unroll_real *w, unroll_real *a);
+
   /* As many multiply-adds as a core can do, for `rounds` rounds: the floating-point operations done.
    * out (lanes) gets a result, so that none is left out. */
   double (*peak)(size_t rounds, unroll_real *out);

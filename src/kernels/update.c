@@ -105,3 +105,14 @@ void update_adam(size_t n, double scale, const adam_step *how, const unroll_real
     k->adam(block_size(n, i), scale, how, g + at, m + at, v + at, w + at);
   }
 }
+
+void update_average(size_t n, double share, const unroll_real *w, unroll_real *a)
+{
+  const kernel_table *k = kernels();
+  size_t count = update_norm_blocks(n);
+#pragma omp parallel for default(none) shared(k, n, share, w, a, count) schedule(static)
+  for (size_t i = 0; i < count; ++i) {
+    size_t at = i * KERNELS_NORM_BLOCK;
+    k->average(block_size(n, i), share, w + at, a + at);
+  }
+}

@@ -43,4 +43,7 @@ void update_momentum(size_t n, double scale, double eta, double keep, double mu,
 void update_adam(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                  unroll_real *v, unroll_real *w);
 
+/** a <- a + share * (w - a). */
+void update_average(size_t n, double share, const unroll_real *w, unroll_real *a);
+
 #endif

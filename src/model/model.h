@@ -7,6 +7,7 @@
 
 struct unroll_model {
   run *run; /* config, vocabulary and parameters */
+  uint64_t averaged;
 };
 
 #endif

@@ -277,8 +277,14 @@ static unroll_status get_params(const h5_file *file, run *r)
   size_t V = unroll_vocab_size(r->vocab);
   size_t H = r->config.hidden, E = r->config.embedding;
   const unroll_shape shape = params_shape(&r->config, V);
+  const bool averages = r->config.average != UNROLL_AVERAGE_OFF;
   hid_t dataset = H5I_INVALID_HID;
 
+  if (!averages && r->state.averaged > 0) {
+    st = unroll_fail(file->failure, "%s: /state has averaged, but /config average off; legal is 0",
+                     file->path);
+    goto cleanup;
+  }
   if (shape.tied && E != H) {
     st = unroll_fail(file->failure,
                      "%s: /config has tied, and embedding %zu; legal is that of hidden, %zu",
@@ -295,13 +301,14 @@ static unroll_status get_params(const h5_file *file, run *r)
   UNROLL_TRY(unroll_params_new(&shape, &r->params));
   UNROLL_TRY(get_tensors(file, "/weights", r->params, r->params->values));
 
-  r->n_moments = run_moments(r->config.optimizer);
+  r->n_moments = run_moments(&r->config);
   for (size_t k = 0; k < r->n_moments; ++k) {
-    char folder[H5_PATH / 2];
-    (void)snprintf(folder, sizeof folder, "/optimizer/%s", schema_moment_at(r->n_moments, k)->name);
+    const bool average = averages && k == run_average(&r->config);
     UNROLL_TRY(
         memory_new(r->params->n, sizeof(unroll_real), "the optimizer's moments", &r->moments[k]));
-    UNROLL_TRY(get_tensors(file, folder, r->params, r->moments[k]));
+    if (average && r->state.averaged == 0) { continue; } /* it has not begun */
+    UNROLL_TRY(
+        get_tensors(file, schema_moment_at(&r->config, k)->folder, r->params, r->moments[k]));
   }
 
 cleanup:

@@ -40,8 +40,7 @@ void run_free(run **r)
   memory_free(&(*r)->train);
   free_provenance(&(*r)->provenance);
   memory_free(&(*r)->state.hidden);
-  memory_free(&(*r)->moments[1]);
-  memory_free(&(*r)->moments[0]);
+  for (size_t k = RUN_MOMENTS; k-- > 0;) { memory_free(&(*r)->moments[k]); }
   unroll_params_free(&(*r)->params);
   unroll_vocab_free(&(*r)->vocab);
   memory_free(r);
@@ -93,15 +92,23 @@ cleanup:
   return st;
 }
 
-size_t run_moments(unroll_optimizer optimizer)
+size_t run_moments(const unroll_config *config)
 {
-  switch (optimizer) {
+  const size_t average = config->average != UNROLL_AVERAGE_OFF;
+  switch (config->optimizer) {
   case UNROLL_OPTIMIZER_SGD:
-    return 0;
+    break;
   case UNROLL_OPTIMIZER_MOMENTUM:
-    return 1;
+    return 1 + average;
   case UNROLL_OPTIMIZER_ADAM:
-    return 2;
+    return 2 + average;
   }
-  return 0;
+  return average;
+}
+
+void run_swap_average(run *r)
+{
+  unroll_real **average = &r->moments[run_average(&r->config)], *values = r->params->values;
+  r->params->values = *average;
+  *average = values;
 }

@@ -72,6 +72,8 @@ typedef struct run_state {
   uint64_t validations_since_best;
   double lr_factor;      /* of schedule plateau: product of the decays so far */
   uint64_t plateau_wait; /* validations since the best or the last decay */
+  uint64_t averaged;     /* updates in the average of the weights; 0: there is none yet */
+  int averages;          /* 1 when --average nt-asgd has begun */
   int finished;          /* 1 when the run ended by itself */
   /* The current report interval, not yet a row: sums so far. */
   uint64_t interval_steps, interval_tokens;
@@ -99,13 +101,16 @@ typedef struct run_provenance {
   uint64_t train_tokens, valid_tokens, train_characters, valid_characters, unknown_tokens;
 } run_provenance;
 
+/* Most arrays beside the weights: Adam's moments and the average. */
+#define RUN_MOMENTS 3
+
 typedef struct run {
   unroll_config config;
   unroll_vocab *vocab;
   unroll_params *params; /* the weights */
-  size_t n_moments;      /* 0 sgd, 1 momentum, 2 adam */
+  size_t n_moments;      /* 0 sgd, 1 momentum, 2 adam; with --average one more, the last */
   unroll_real
-      *moments[2]; /* each (params->n), in the layout of params; groups velocity | first, second */
+      *moments[RUN_MOMENTS]; /* each (params->n), in the layout of params: schema_moment_at */
   run_state state;
   run_provenance provenance;
   size_t n_train, max_train;
@@ -119,8 +124,17 @@ typedef struct run {
 unroll_status run_new(run **out);
 void run_free(run **r); /* and everything it owns */
 
-/** Arrays beside the weights that an optimizer keeps: 0 to 2. */
-size_t run_moments(unroll_optimizer optimizer);
+/** Arrays beside the weights: 0 to 2 of the optimizer, and behind them the average of the weights, with --average. */
+size_t run_moments(const unroll_config *config);
+
+/** Which of them is the average; of a run with --average. */
+static inline size_t run_average(const unroll_config *config)
+{
+  return run_moments(config) - 1;
+}
+
+/** Exchange weights and average, for who works with the latter. */
+void run_swap_average(run *r);
 
 /** Append a line of the provenance: what --change has changed. */
 unroll_status run_add_change(run *r, const char *line);

@@ -73,6 +73,8 @@ static const schema_field state_fields[] = {
     {COUNT(run_state, validations_since_best)},
     {REAL(run_state, lr_factor)},
     {COUNT(run_state, plateau_wait)},
+    {COUNT(run_state, averaged), .added = true},
+    {FLAG(run_state, averages), .added = true},
     {FLAG(run_state, finished)},
     {COUNT(run_state, interval_steps)},
     {COUNT(run_state, interval_tokens)},
@@ -166,13 +168,16 @@ void schema_option_name(const char *text, char out[SCHEMA_NAME])
   }
 }
 
-const schema_moment *schema_moment_at(size_t n_moments, size_t k)
+const schema_moment *schema_moment_at(const unroll_config *config, size_t k)
 {
-  static const schema_moment momentum[] = {{"velocity", "velocity of the "}};
+  static const char optimizer[] = "/optimizer";
+  static const schema_moment velocity = {"/optimizer/velocity", optimizer, "velocity of the "};
   static const schema_moment adam[] = {
-      {"first", "decaying mean of the gradients of the "},
-      {"second", "decaying mean of the squared gradients of the "},
+      {"/optimizer/first", optimizer, "decaying mean of the gradients of the "},
+      {"/optimizer/second", optimizer, "decaying mean of the squared gradients of the "},
   };
-  assert(n_moments <= 2 && k < n_moments);
-  return n_moments == 1 ? &momentum[k] : &adam[k];
+  static const schema_moment average = {"/average", "/average", "average over updates of the "};
+  assert(k < run_moments(config));
+  if (config->average != UNROLL_AVERAGE_OFF && k == run_average(config)) { return &average; }
+  return config->optimizer == UNROLL_OPTIMIZER_MOMENTUM ? &velocity : &adam[k];
 }

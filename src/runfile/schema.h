@@ -48,12 +48,12 @@ struct json_t *schema_pack_config(const unroll_config *config, bool *bad);
 /** Name of an option's attribute in /config: "min-count" becomes "min_count". */
 void schema_option_name(const char *option, char out[SCHEMA_NAME]);
 
-/* A moment: its group under /optimizer, and what it is of a tensor ("velocity of the"). */
+/* An array beside the weights: its group and the one whose scales it has, and what it is of a tensor ("velocity of the"). */
 typedef struct schema_moment {
-  const char *name, *of_tensor;
+  const char *folder, *top, *of_tensor;
 } schema_moment;
 
-/** Moment k of so many. */
-const schema_moment *schema_moment_at(size_t n_moments, size_t k);
+/** Number k of a run's, below run_moments(config). */
+const schema_moment *schema_moment_at(const unroll_config *config, size_t k);
 
 #endif

@@ -23,7 +23,7 @@ static size_t estimate(const run *r)
   size_t bytes = 0;
 
   bytes += (1 + r->n_moments) * (r->params->n * sizeof(unroll_real) + r->params->n_tensors * 8192);
-  bytes += 3 * sizeof(int32_t) *
+  bytes += 4 * sizeof(int32_t) *
            (V + 3 * r->params->shape.H + r->params->shape.E + r->config.batch); /* scales */
   bytes += r->state.n_hidden * sizeof(unroll_real);
   bytes += 16 * (r->n_train * schema_train.n + r->n_valid * schema_valid.n);
@@ -316,19 +316,19 @@ cleanup:
   return st;
 }
 
-static unroll_status put_optimizer(const h5_file *file, const run *r)
+/* Moments of the optimizer, and the average once it has begun. */
+static unroll_status put_moments(const h5_file *file, const run *r)
 {
   unroll_status st = UNROLL_OK;
 
-  if (r->n_moments == 0) { goto cleanup; }
-  UNROLL_TRY(h5_put_group(file, "/optimizer"));
   for (size_t k = 0; k < r->n_moments; ++k) {
-    const schema_moment *moment = schema_moment_at(r->n_moments, k);
-    char folder[H5_PATH / 2];
-    (void)snprintf(folder, sizeof folder, "/optimizer/%s", moment->name);
-    UNROLL_TRY(h5_put_group(file, folder));
-    UNROLL_TRY(put_tensors(file, &(tensor_folder){"/optimizer", folder, moment->of_tensor},
-                           r->params, r->moments[k]));
+    const schema_moment *m = schema_moment_at(&r->config, k);
+    const bool own = strcmp(m->folder, m->top) == 0;
+    if (own && r->state.averaged == 0) { continue; }
+    if (k == 0 || own) { UNROLL_TRY(h5_put_group(file, m->top)); }
+    if (!own) { UNROLL_TRY(h5_put_group(file, m->folder)); }
+    UNROLL_TRY(put_tensors(file, &(tensor_folder){m->top, m->folder, m->of_tensor}, r->params,
+                           r->moments[k]));
   }
 
 cleanup:
@@ -426,7 +426,7 @@ unroll_status runfile_prepare(const char *path, const run *r, char **prepared)
   assert(r->vocab != NULL && r->params != NULL &&
          r->params->shape.V == unroll_vocab_size(r->vocab));
   assert(r->config.hidden == r->params->shape.H && r->config.layers == r->params->shape.L);
-  assert(r->n_moments == run_moments(r->config.optimizer));
+  assert(r->n_moments == run_moments(&r->config));
   unroll_status st = UNROLL_OK;
   h5_file opened = {H5I_INVALID_HID, path, UNROLL_ERR_HDF5};
   const h5_file *file = &opened;
@@ -442,7 +442,7 @@ unroll_status runfile_prepare(const char *path, const run *r, char **prepared)
   UNROLL_TRY(h5_put_group(file, "/weights"));
   UNROLL_TRY(put_tensors(file, &(tensor_folder){"/weights", "/weights", ""}, r->params,
                          r->params->values));
-  UNROLL_TRY(put_optimizer(file, r));
+  UNROLL_TRY(put_moments(file, r));
   UNROLL_TRY(put_metrics(file, r));
   UNROLL_TRY(diagnostics_put(file, &r->flows));
   UNROLL_TRY(put_state(file, r));

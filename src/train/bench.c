@@ -33,7 +33,7 @@ typedef struct bench {
   unroll_config config; /* resolved */
   size_t V;
   unroll_params *params;
-  unroll_real *moments[2];
+  unroll_real *moments[RUN_MOMENTS];
   stepper *stepper;
   text_source text; /* synthetic streams, of this rank */
   uint64_t step;
@@ -124,7 +124,7 @@ static unroll_status make_model(bench *b)
 
   UNROLL_TRY(unroll_params_new(&shape, &b->params));
   UNROLL_TRY(unroll_params_start(b->params, &start));
-  for (size_t i = 0; i < run_moments(config->optimizer); ++i) {
+  for (size_t i = 0; i < run_moments(config); ++i) {
     UNROLL_TRY(
         memory_new(b->params->n, sizeof *b->moments[i], "optimizer moments", &b->moments[i]));
   }
@@ -155,8 +155,7 @@ static void tear_down(bench *b)
 {
   step_free(&b->stepper);
   memory_free(&b->text.tokens);
-  memory_free(&b->moments[1]);
-  memory_free(&b->moments[0]);
+  for (size_t k = RUN_MOMENTS; k-- > 0;) { memory_free(&b->moments[k]); }
   unroll_params_free(&b->params);
 }
 
@@ -176,7 +175,9 @@ static unroll_status step(bench *b)
   step_outcome o = {0};
 
   b->step += 1;
-  unroll_status st = step_run(b->stepper, &p, &b->text, b->config.lr, b->step, (step_flags){0}, &o);
+  const double share = b->config.average != UNROLL_AVERAGE_OFF ? 1.0 / (double)b->step : 0.0;
+  unroll_status st =
+      step_run(b->stepper, &p, &b->text, b->config.lr, share, b->step, (step_flags){0}, &o);
   b->loss = o.loss;
   if (st == UNROLL_OK && !o.updated) {
     st = unroll_fail(UNROLL_ERR_DIVERGED, "the loss of the synthetic text is not finite");

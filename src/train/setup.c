@@ -100,6 +100,7 @@ static unroll_status take_model(trainer *t, unroll_config *config)
     UNROLL_TRY(memory_string(config->init_from, &r->provenance.init_file));
     UNROLL_TRY(memory_string(hash, &r->provenance.init_sha256));
   }
+  if (from->state.averaged > 0) { run_swap_average(from); } /* the model is their average */
   r->vocab = from->vocab;
   r->params = from->params;
   from->vocab = NULL;
@@ -514,7 +515,7 @@ static unroll_status new_model(run *r)
   const unroll_config *config = &r->config;
   const unroll_shape shape = params_shape(config, unroll_vocab_size(r->vocab));
   if (r->params == NULL) { UNROLL_TRY(unroll_params_new(&shape, &r->params)); }
-  for (size_t i = 0; i < run_moments(config->optimizer); ++i) {
+  for (size_t i = 0; i < run_moments(config); ++i) {
     UNROLL_TRY(
         memory_new(r->params->n, sizeof *r->moments[i], "optimizer moments", &r->moments[i]));
     r->n_moments = i + 1;
@@ -542,7 +543,7 @@ cleanup:
 }
 
 /* Parameters and moments, in the order in which the team has them. */
-#define MOST_ARRAYS 3
+#define MOST_ARRAYS (1 + RUN_MOMENTS)
 
 static unroll_real **array_of(run *r, size_t i)
 {

@@ -46,7 +46,7 @@ unroll_status step_owned_sequences(uint64_t ranks, uint64_t rank, const unroll_c
 /* Arrays in the memory of the team: 0 is the parameters, the others are the moments. */
 static size_t arrays_of(const stepper *s)
 {
-  return 1 + run_moments(s->config->optimizer);
+  return 1 + run_moments(s->config);
 }
 
 static unroll_real **array_of(stepper *s, size_t i)
@@ -442,13 +442,14 @@ cleanup:
   return st;
 }
 
-/* w <- w - eta (clipped gradient), by the optimizer; the new weights are packed. Collective */
-static unroll_status apply(stepper *s, double norm, double eta, uint64_t update, double *scale)
+/* w <- w - eta (clipped gradient), by the optimizer, and their average; the new weights are packed. Collective */
+static unroll_status apply(stepper *s, double norm, double eta, double share, uint64_t update,
+                           double *scale)
 {
   unroll_status st = UNROLL_OK;
   double since = clock_seconds();
   const unroll_config *config = s->config;
-  const bool by_rows = ends_with_rows(s) && optimizer_skips_zeros(config);
+  const bool by_rows = ends_with_rows(s) && optimizer_skips_zeros(config) && share == 0.0;
   sparse_rows rows = touched_rows(s);
   size_t begin = 0, end = 0;
 
@@ -456,6 +457,10 @@ static unroll_status apply(stepper *s, double norm, double eta, uint64_t update,
   comm_team_owned_range(s->team, by_rows ? rows.begin : s->params->n, KERNELS_NORM_BLOCK, &begin,
                         &end);
   optimizer_update(config, begin, end, *scale, eta, update, s->sum, s->moments, s->params->values);
+  if (share > 0.0) {
+    update_average(end - begin, share, s->params->values + begin,
+                   s->moments[run_average(config)] + begin);
+  }
   if (by_rows) {
     comm_team_owned_range(s->team, rows.n_rows, 1, &begin, &end);
     rows.row += begin;
@@ -487,7 +492,7 @@ static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 }
 
 unroll_status step_run(stepper *s, const piece *p, const text_source *text, double rate,
-                       uint64_t update, step_flags flags, step_outcome *out)
+                       double share, uint64_t update, step_flags flags, step_outcome *out)
 {
   unroll_status st = UNROLL_OK;
   batch_place at = {text, p};
@@ -508,7 +513,7 @@ unroll_status step_run(stepper *s, const piece *p, const text_source *text, doub
   UNROLL_TRY(global_norm(s, &out->norm));
   out->updated = isfinite(out->loss) && isfinite(out->norm);
   if (out->updated) {
-    UNROLL_TRY(apply(s, out->norm, rate, update, &out->scale));
+    UNROLL_TRY(apply(s, out->norm, rate, share, update, &out->scale));
   } else {
     network_reset(s->net);
   }

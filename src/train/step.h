@@ -42,7 +42,7 @@ typedef struct stepper {
   size_t ranks;                /* of the run */
   const unroll_config *config; /* resolved */
   unroll_params *params;
-  unroll_real **moments; /* as many as the optimizer has */
+  unroll_real **moments; /* run_moments(config) */
   bool moved;            /* parameters and moments are in the team's memory */
   network *net;
   segments *segments; /* NULL where no piece is longer than a chunk */
@@ -66,7 +66,7 @@ unroll_status step_owned_sequences(uint64_t ranks, uint64_t rank, const unroll_c
 
 /**
  * The workspace of a step on this rank, hidden state zero. The arguments are borrowed, except that params->values and
- * the moments move into memory of the team: they live as long as the stepper and are NULL afterwards. The caller packs
+ * the moments, as many as run_moments, move into memory of the team: they live as long as the stepper and are NULL afterwards. The caller packs
  * the weights before the first step, when params->values are final: network_pack(s->net).
  *
  * @param[in] ranks    of the run: those of comm; or, with a comm of one rank, as many as are planned: that rank then
@@ -127,11 +127,12 @@ typedef struct step_outcome {
  *
  * @param[in] p       a piece of `text`, of which the rows of this rank are the sequences of s->net
  * @param[in] rate    learning rate
+ * @param[in] share   of the new weights in their average; 0: it stays as it is
  * @param[in] update  counts applied updates from 1
  *
  * Collective
  */
 unroll_status step_run(stepper *s, const piece *p, const text_source *text, double rate,
-                       uint64_t update, step_flags flags, step_outcome *out);
+                       double share, uint64_t update, step_flags flags, step_outcome *out);
 
 #endif

@@ -5,6 +5,7 @@
 #include "kernels/shard_tree.h"
 #include "net/params.h"
 #include "net/score.h"
+#include "train/average.h"
 #include "train/diagnose.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
@@ -62,15 +63,17 @@ static unroll_status step(trainer *t, step_outcome *out)
   run_state *state = &t->run->state;
   const double before = clock_seconds(),
                rate = schedule_rate(config, state->step, t->pieces.updates, state->epoch,
-                                    state->lr_factor);
+                                    state->lr_factor),
+               share = average_share(config, state);
 
   UNROLL_TRY(piece_next(t->comm, config, t->train, state, &t->piece));
   t->stepper->times.total += clock_seconds() - before;
-  UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, state->updates + 1,
+  UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, share, state->updates + 1,
                       (step_flags){set_flags, t}, out));
   t->progress.learning_rate = rate; /* of a skipped update too */
   if (out->updated) {
     state->updates += 1;
+    state->averaged += share > 0.0;
     state->skipped_in_row = 0;
     t->checkpoint_is_good = true;
     record_step(t, out->loss, out->norm, out->scale);
@@ -87,6 +90,14 @@ cleanup:
 
 /* ---------------------------------------------------------- the whole run */
 
+/* The weights that a validation takes, in place of those in training: their average, once it has begun. And back. */
+static void exchange_weights(trainer *t)
+{
+  if (t->run->state.averaged == 0) { return; }
+  run_swap_average(t->run);
+  network_pack(t->stepper->net);
+}
+
 /* Loss on the validation text: the same on every rank. The carried state is saved and restored. */
 static unroll_status score_valid(trainer *t, double *loss)
 {
@@ -96,7 +107,9 @@ static unroll_status score_valid(trainer *t, double *loss)
 
   watchdog_phase("validation");
   network_get_state(net, t->carried);
+  exchange_weights(t);
   score_text(net, t->valid, (score_listener){0}, sums);
+  exchange_weights(t);
   network_set_state(net, t->carried);
 
   double sum = shard_tree_sum(net->size.shards, net->size.group, sums);
@@ -122,6 +135,22 @@ cleanup:
   return st;
 }
 
+/* Does the average of nt-asgd begin? Rank 0 has the losses. Collective */
+static unroll_status begin_average(trainer *t)
+{
+  unroll_status st = UNROLL_OK;
+  const run *r = t->run;
+  uint64_t begins = 0;
+
+  if (r->config.average != UNROLL_AVERAGE_NT_ASGD || r->state.averages) { goto cleanup; }
+  begins = average_is_triggered(r->config.average_patience, r->n_valid, r->valid);
+  UNROLL_TRY(comm_max_u64(t->comm, &begins, 1));
+  t->run->state.averages = begins != 0;
+
+cleanup:
+  return st;
+}
+
 static unroll_status validate(trainer *t)
 {
   unroll_status st = UNROLL_OK;
@@ -131,6 +160,7 @@ static unroll_status validate(trainer *t)
   UNROLL_TRY(score_valid(t, &loss));
   bool best = schedule_record_validation(config, loss, &t->run->state);
   UNROLL_TRY(record_validation(t, loss));
+  UNROLL_TRY(begin_average(t));
   if (best) { UNROLL_TRY(record_best(t)); }
 
 cleanup:

@@ -39,12 +39,12 @@ static unroll_params *params_of(const unroll_config *config, size_t V)
 static void check_memory(const unroll_config *config, size_t longest, size_t V)
 {
   unroll_params *params = params_of(config, V);
-  unroll_real *moments[2] = {NULL};
+  unroll_real *moments[RUN_MOMENTS] = {NULL};
   unroll_comm *alone = NULL;
   stepper *s = NULL;
   step_memory said = {0};
   uint64_t buffers = 0;
-  const size_t arrays = 1 + run_moments(config->optimizer);
+  const size_t arrays = 1 + run_moments(config);
 
   CHECK_OK(kernels_start());
   CHECK_OK(unroll_comm_new(MPI_COMM_SELF, &alone));
@@ -67,8 +67,11 @@ static void check_memory(const unroll_config *config, size_t longest, size_t V)
 
 static void test_plan_memory_is_that_of_a_rank(void)
 {
-  const unroll_config config = small_config();
-  for (size_t i = 0; i < 2; ++i) { check_memory(&config, 6, vocabularies[i]); }
+  unroll_config config = small_config();
+  for (size_t i = 0; i < 2; ++i) {
+    config.average = i == 0 ? UNROLL_AVERAGE_OFF : UNROLL_AVERAGE_ASGD;
+    check_memory(&config, 6, vocabularies[i]);
+  }
 }
 
 static void test_plan_memory_of_long_sequences(void)

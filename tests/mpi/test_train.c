@@ -316,8 +316,8 @@ static void test_contract_odd_sizes(void)
 /* Masks of both kinds, in windows and in segments. */
 static void test_contract_dropout(void)
 {
-  unroll_config config =
-      config_of("x.h5", "layers", "2", "dropout", "0.3", "max-steps", "12", NULL);
+  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema",
+                                   "average-decay", "0.7", "max-steps", "12", NULL);
   check_contract(&config, text_of(1200));
   config = config_of("x.h5", "cell", "lstm", "bptt", "full", "dropout", "0.2", "dropout-kind",
                      "window", "max-steps", "2", NULL);
@@ -428,7 +428,7 @@ static void test_contract_of_embeddings(void)
   unroll_config config = config_of("x.h5", "embedding", "35", "layers", "2", "cell", "lstm", NULL);
   check_contract(&config, text_of(1200));
   config = config_of("x.h5", "embedding", "8", "level", "word", "batch", "24", "shards", "12",
-                     "optimizer", "sgd", "lr", "0.5", "clip", "0.25", NULL);
+                     "optimizer", "sgd", "lr", "0.5", "clip", "0.25", "average", "asgd", NULL);
   check_contract(&config, words_text());
   config = config_of("x.h5", "embedding", "8", "bptt", "randomized", "level", "word", "steps",
                      "150", "batch", "4", "log-every", "1", "valid-every", "0", NULL);
@@ -544,7 +544,7 @@ static void test_resume_equals_not_stopping(void)
 static void test_resume_of_dropout(void)
 {
   static const int cuts[] = {13, 20};
-  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", NULL);
+  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema", NULL);
   check_resume("27", 2, cuts, &config);
 }
 
@@ -599,14 +599,17 @@ static void test_resume_of_a_stride(void)
   check_resume("60", 4, cuts, &config);
 }
 
-/* Best value, patience and the factor of the schedule are part of the state. */
+/* Best value, patience, the factor of the schedule and whether the average has begun are part of the state. */
 static void test_resume_of_a_plateau(void)
 {
-  static const int cuts[] = {4, 9, 14};
-  unroll_config config =
-      config_of("x.h5", "schedule", "plateau", "patience", "2", "valid-every", "2", "optimizer",
-                "sgd", "lr", "2", "clip", "0", "early-stop", "30", NULL);
-  check_resume("40", 3, cuts, &config);
+  static const int cuts[] = {4, 9, 14, 30};
+  unroll_config config = config_of("x.h5", "schedule", "plateau", "patience", "2", "valid-every",
+                                   "2", "optimizer", "sgd", "lr", "2", "clip", "0", "early-stop",
+                                   "30", "average", "nt-asgd", "average-patience", "1", NULL);
+  check_resume("40", 4, cuts, &config);
+  run *r = read_run("whole.h5");
+  CU_ASSERT(r == NULL || (r->state.averaged > 12 && r->state.averaged < 36));
+  run_free(&r);
 }
 
 /* Updates skipped before, at and after the cut; their learning rates are in the report all the same. */
@@ -1006,7 +1009,7 @@ static void check_scores(const char *level)
 {
   const char *text = text_of(1200), *other = text_of(203);
   unroll_config config = config_of("scored.h5", "level", level, "valid", other, "valid-every", "24",
-                                   "steps", "5", "layers", "2", NULL);
+                                   "steps", "5", "layers", "2", "average", "asgd", NULL);
   CHECK_ALL(trained(1, 1, &config, text));
 
   unroll_score one = score_on(1, "scored.h5", other, 1, NULL, NULL);
@@ -1021,7 +1024,7 @@ static void check_scores(const char *level)
   CU_ASSERT(cut.loss != one.loss && fabs(cut.loss - one.loss) < 0.5);
   CU_ASSERT_DOUBLE_EQUAL(one.perplexity, exp(one.loss), 1e-12 * one.perplexity);
 
-  /* The validation of the run is the same text in as many streams as the batch has sequences. */
+  /* The validation of the run is the same text, under the average too, in as many streams as the batch has sequences. */
   run *r = read_run("scored.h5");
   if (r != NULL) {
     CU_ASSERT_EQUAL(r->valid[r->n_valid - 1].step, 24);
@@ -1041,6 +1044,41 @@ static void check_scores(const char *level)
     CU_ASSERT_EQUAL(lines.tokens, whole.tokens);
     CU_ASSERT_DOUBLE_EQUAL(lines.nats / (whole.loss * (double)whole.tokens), 1.0, 1e-12);
   }
+}
+
+/* On request the weights of the last update, which are not their average. */
+static void test_scores_of_average_and_last_weights_differ(void)
+{
+  unroll_model *model = NULL;
+  const char *other = text_of(203);
+  unroll_config config = config_of("scored.h5", "valid", other, "valid-every", "24", NULL);
+  run *plain = NULL;
+  for (int average = 0; average < 2; ++average) {
+    config.average = average ? UNROLL_AVERAGE_ASGD : UNROLL_AVERAGE_OFF;
+    CHECK_ALL(trained(most_ranks(), 1, &config, text_of(1200)));
+    run *r = read_run("scored.h5");
+    if (r != NULL && average) { /* training itself does not know of it */
+      CU_ASSERT(same_bytes("weights", r->params->values, plain->params->values,
+                           r->params->n * sizeof(unroll_real)));
+      CU_ASSERT_EQUAL(r->state.averaged, 24);
+      CU_ASSERT_NOT_EQUAL(r->valid[0].loss, plain->valid[0].loss);
+    }
+    run_free(&plain);
+    plain = r;
+  }
+  for (int last = 0; last < 2; ++last) {
+    CHECK_OK(unroll_model_load_weights(test_comm, in_folder("scored.h5"),
+                                       last ? UNROLL_WEIGHTS_LAST : UNROLL_WEIGHTS_AVERAGE,
+                                       &model));
+    CHECK_ALL(unroll_model_averaged(model) == (last ? 0 : 24));
+    if (plain != NULL) {
+      CU_ASSERT(same_bytes("weights", unroll_model_params_view(model)->values,
+                           last ? plain->params->values : plain->moments[plain->n_moments - 1],
+                           plain->params->n * sizeof(unroll_real)));
+    }
+    unroll_model_free(&model);
+  }
+  run_free(&plain);
 }
 
 static void test_scores_agree_at_every_level(void)
@@ -1091,6 +1129,7 @@ int main(int argc, char **argv)
       {"diverging", test_diverging_run_skips_counts_and_stops},
       {"diverging without a checkpoint", test_diverging_run_without_a_checkpoint_says_so},
       {"scores agree", test_scores_agree_at_every_level},
+      {"scores: average and last weights", test_scores_of_average_and_last_weights_differ},
   };
   return run_mpi_cases(argc, argv, "train", sizeof cases / sizeof cases[0], cases);
 }

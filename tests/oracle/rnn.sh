@@ -19,7 +19,7 @@ for layers in 1 3; do
     check "Adam, clipped, ${model[*]}" step 12 "${model[@]}" --optimizer adam --epsilon 1e-5 --clip 0.1
   done
 done
-check "momentum" step 5 --optimizer momentum --lr 0.1 --momentum 0.8 --clip 0.3
+check "momentum, average" step 5 --average asgd --optimizer momentum --lr 0.1 --momentum 0.8 --clip 0.3
 # With more tokens in the vocabulary than in the window most rows of W_xh have no gradient.
 # shellcheck disable=SC2086 # an optimizer and its option
 for optimizer in "sgd --lr 0.3" "momentum --lr 0.1" "adam --epsilon 1e-4"; do
@@ -48,7 +48,7 @@ done
 # Decay reaches the rows without a gradient too, where plain sgd leaves them alone.
 for optimizer in "sgd --lr 0.3" "momentum --lr 0.1" "adam --epsilon 1e-4 --lr 3e-3"; do
   # shellcheck disable=SC2086 # an optimizer and its option
-  check "decay, bytes, $optimizer" step 7 --level byte --clip 0.2 --weight-decay 0.4 --optimizer $optimizer
+  check "decay, bytes, $optimizer" step 7 --level byte --clip 0.2 --weight-decay 0.4 --average ema --average-decay 0.7 --optimizer $optimizer
 done
 check "the second step" step 1 --optimizer adam --clip 0 --epsilon 1e-5
 check "the first step of an epoch, from the zero state" step 142 --optimizer sgd --lr 0.1 --clip 1

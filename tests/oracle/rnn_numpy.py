@@ -132,6 +132,7 @@ class Run:
             self.tokens = {token: i for i, token in enumerate(file["vocab/token"].asstr()[...])}
             self.weights = tensors(file["weights"])
             self.moments = {m: tensors(file["optimizer"][m]) for m in ("velocity", "first", "second") if f"optimizer/{m}" in file}
+            self.average = tensors(file["average"]) if "average" in file else {}
             cell = cell_of(self.config.get("cell", "rnn"), self.config["activation"])
             self.model = Model(self.weights, cell, self.config.get("tied", 0) == 1)
             self.carried = None
@@ -377,7 +378,13 @@ def check_step(before, after, text):
             close(f"first moment {key}", b.moments["first"][key], m, m)
             close(f"second moment {key}", b.moments["second"][key], v, v)
             step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + config["epsilon"])
-        close(f"weights {key}", b.weights[key], (1 - eta * config["weight_decay"]) * w - eta * step, eta * step)
+        after = (1 - eta * config["weight_decay"]) * w - eta * step
+        close(f"weights {key}", b.weights[key], after, eta * step)
+        if config["average"] != "off":
+            n = int(b.state["averaged"])
+            share = 1 / n if config["average"] == "asgd" else max(10 / (n + 9), 1 - config["average_decay"])
+            average = a.average.get(key, np.zeros_like(w))
+            close(f"average {key}", b.average[key], (1 - share) * average + share * after, eta * step)
     print(f"{after}: {len(p.x)} steps, loss {row['loss']:.6f}, norm {norm:.4f}, clip factor {scale:.4f}")
 
 

@@ -44,7 +44,7 @@ contract --hidden 33 --batch 32 --steps 12 --max-steps 40 --layers 2 --partition
 contract --hidden 40 --batch 24 --shards 8 --steps 10 --max-steps 40 --layers 2 --activation relu --optimizer sgd \
   --lr 0.2 --clip 0.1 --lowercase
 contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 --max-steps 40 # few of the words at a time
-contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 --max-steps 40 --weight-decay 1e-2
+contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 --max-steps 40 --weight-decay 1e-2 --average asgd
 contract --hidden 130 --batch 16 --steps 30 --max-steps 21 --partition random --init orthogonal
 
 # Pieces longer than the 256 steps of a chunk, shards of three sequences, lines of unequal lengths.

@@ -242,6 +242,8 @@ def check_sense(file):
     expected = {"sgd": [], "momentum": ["velocity"], "adam": ["first", "second"]}
     moments = [m for m in ("velocity", "first", "second") if f"optimizer/{m}" in file]
     check(moments == expected[text_attribute(file["config"], "optimizer")], f"moments {moments}")
+    averaged = int(file["state"].attrs["averaged"])
+    check(("average" in file) == (averaged > 0), "an average where it has begun, and only there")
     every = int(text_attribute(file["config"], "diagnose_every"))
     asked = bool(0 < every <= file["state"].attrs["step"])
     check(("diagnostics" in file) == asked, "gradient flow where it was asked for, and only there")
@@ -264,16 +266,17 @@ def check_long_names(file):
         "first": "decaying mean of the gradients of the ",
         "second": "decaying mean of the squared gradients of the ",
     }
-    for m, what in moments.items():
-        if f"optimizer/{m}" not in file:
+    folders = {f"optimizer/{m}": what for m, what in moments.items()} | {"average": "average over updates of the "}
+    for folder, what in folders.items():
+        if folder not in file:
             continue
 
         def visit(name, node):
-            if isinstance(node, h5py.Dataset):
+            if isinstance(node, h5py.Dataset) and "/" in name:
                 expected = what + text_attribute(file["weights"][name], "long_name")
                 check(text_attribute(node, "long_name") == expected, f"long_name of {node.name}")
 
-        file[f"optimizer/{m}"].visititems(visit)
+        file[folder].visititems(visit)
 
     def visit_group(_, group):
         if isinstance(group, h5py.Group):

@@ -2,7 +2,7 @@
 
     same_run.py RUN OTHER...
 
-Compared are all datasets under /weights, /optimizer, /state, /metrics and /diagnostics and the attributes of /state
+Compared are all datasets under /weights, /optimizer, /average, /state, /metrics and /diagnostics and the attributes of /state
 and /diagnostics, except times; and that the log beside each file has exactly the rows of its metrics and diagnostics.
 """
 
@@ -13,7 +13,7 @@ import sys
 import h5py
 import numpy as np
 
-GROUPS = ("weights", "optimizer", "state", "metrics", "diagnostics")
+GROUPS = ("weights", "optimizer", "average", "state", "metrics", "diagnostics")
 
 
 def is_time(name):

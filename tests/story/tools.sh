@@ -35,8 +35,8 @@ opens random "${train[@]}" --partition random --letters
 opens lstm mpirun -n 2 "${train[@]}" --cell lstm --layers 2
 opens gru "${train[@]}" --cell gru --optimizer momentum --layers 2
 opens mingru "${train[@]}" --cell mingru --optimizer sgd --layers 2
-opens embedding "${train[@]}" --embedding 7 --cell gru --layers 2
-opens tied "${train[@]}" --embedding 8 --tied
+opens embedding "${train[@]}" --embedding 7 --cell gru --layers 2 --average ema
+opens tied "${train[@]}" --embedding 8 --tied --optimizer sgd --average asgd --average-from 1
 
 # The log beside the file says the same as the file, and is JSON.
 "$python" - <<'PY' || fail "run.jsonl and /metrics differ"

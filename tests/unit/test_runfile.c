@@ -228,6 +228,19 @@ static void check_round_trip(run *r)
 
 /* ------------------------------------------------------------- round trip */
 
+/* An average of so many updates; zeros before the first. */
+static void add_average(run *r, uint64_t averaged)
+{
+  r->config.average = UNROLL_AVERAGE_NT_ASGD;
+  r->n_moments = run_moments(&r->config);
+  r->state.averaged = averaged;
+  r->state.averages = 1;
+  unroll_real **average = &r->moments[r->n_moments - 1];
+  memory_free(average);
+  CHECK_OK(memory_new(r->params->n, sizeof **average, "test", average));
+  if (averaged > 0) { example_fill(r->params, 700, *average); }
+}
+
 static void test_write_read_of_every_kind_returns_the_same(void)
 {
   static const example kinds[] = {
@@ -238,6 +251,10 @@ static void test_write_read_of_every_kind_returns_the_same(void)
   };
   for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; ++i) {
     run *r = example_run(kinds[i]);
+    check_round_trip(r);
+    add_average(r, 0); /* before it has begun the file has none */
+    check_round_trip(r);
+    add_average(r, 77);
     check_round_trip(r);
     run_free(&r);
   }

@@ -1,5 +1,6 @@
 #include "support.h"
 
+#include "train/average.h"
 #include "train/schedule.h"
 
 #include <math.h>
@@ -195,6 +196,56 @@ static void test_stops_early_after_validations_without_a_best(void)
   CU_ASSERT_FALSE(schedule_stops_early(&config, &state));
 }
 
+/* ----------------------------------------------------------------- average */
+
+static void test_average_has_its_share_from_an_epoch_on(void)
+{
+  unroll_config config;
+  run_state state = {.epoch = 3, .averaged = 4};
+  unroll_config_init(&config);
+  CU_ASSERT_EQUAL(average_share(&config, &state), 0.0); /* none */
+  config.average = UNROLL_AVERAGE_ASGD;
+  config.average_from = 4;
+  CU_ASSERT_EQUAL(average_share(&config, &state), 0.0);
+  config.average_from = 3;
+  CU_ASSERT_EQUAL(average_share(&config, &state), 0.2);
+  config.average = UNROLL_AVERAGE_EMA;
+  config.average_decay = 0.9;
+  CU_ASSERT_DOUBLE_EQUAL(average_share(&config, &state), 10.0 / 14, 1e-15); /* an early one */
+  state.averaged = 0;
+  CU_ASSERT_EQUAL(average_share(&config, &state), 1.0);
+  state.averaged = 400;
+  CU_ASSERT_DOUBLE_EQUAL(average_share(&config, &state), 0.1, 1e-15);
+  config.average_from = 4;
+  CU_ASSERT_EQUAL(average_share(&config, &state), 0.0);
+  config.average = UNROLL_AVERAGE_NT_ASGD;
+  CU_ASSERT_EQUAL(average_share(&config, &state), 0.0);
+  state.averages = 1;
+  CU_ASSERT_EQUAL(average_share(&config, &state), 1.0 / 401);
+}
+
+/* Merity et al.: t > n and v > min of logs[0 .. t - n - 1], t being the number of validations before v. */
+static void test_average_begins_where_the_loss_no_longer_falls(void)
+{
+  static const double losses[] = {9, 6, 5, 5.5, 5.25, 5.75, 4, 4.5, 5.125, 4.25, 3};
+  run_valid_row rows[1 + sizeof losses / sizeof losses[0]] = {{.step = 0, .loss = 1}};
+  for (size_t i = 0; i < sizeof losses / sizeof losses[0]; ++i) {
+    rows[i + 1] = (run_valid_row){.step = i + 1, .loss = losses[i]};
+  }
+  for (uint64_t n = 1; n <= 4; ++n) {
+    size_t triggered = 0;
+    for (size_t t = 0; t < sizeof losses / sizeof losses[0]; ++t) {
+      double lowest = INFINITY;
+      for (size_t l = 0; t > n && l <= t - n - 1; ++l) { lowest = fmin(lowest, losses[l]); }
+      CU_ASSERT_EQUAL(average_is_triggered(n, t + 1, rows + 1), losses[t] > lowest);
+      CU_ASSERT_EQUAL(average_is_triggered(n, t + 2, rows), losses[t] > lowest);
+      triggered += losses[t] > lowest;
+    }
+    CU_ASSERT(triggered > 0);
+  }
+  CU_ASSERT_FALSE(average_is_triggered(1, 0, rows));
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -210,6 +261,8 @@ int main(void)
       {"best validation", test_validated_keeps_the_best},
       {"plateau: patience", test_validated_plateau_decays_after_each_patience},
       {"plateau: a new best", test_validated_plateau_waits_from_the_best},
+      {"average: its share", test_average_has_its_share_from_an_epoch_on},
+      {"average: its trigger", test_average_begins_where_the_loss_no_longer_falls},
       {"early stop", test_stops_early_after_validations_without_a_best},
   };
   return run_cases("schedule", sizeof cases / sizeof cases[0], cases);

@@ -301,7 +301,7 @@ static void check_update(unroll_optimizer optimizer,
                          parameter (*at_one)(const problem *p, size_t i, uint64_t t))
 {
   const uint64_t times[] = {1, 2, 10, 100000};
-  int moments = (int)run_moments(optimizer);
+  int moments = (int)run_moments(&(unroll_config){.optimizer = optimizer});
   for (size_t l = 0; l < COUNT(lengths); ++l) {
     problem p = problem_new(lengths[l], optimizer);
     for (size_t k = 0; k < COUNT(times) * COUNT(decays); ++k) {
@@ -410,6 +410,37 @@ static void test_update_shows_nan_in_its_parameter_alone(void)
   }
 }
 
+/* With the shares 1 / n an average that was zero is the mean of the weights so far, with a fixed one it decays. */
+static void test_average_follows_its_equation(void)
+{
+  static const double fixed[] = {0, 0.25}; /* 0: 1 / n */
+  for (size_t k = 0; k < COUNT(lengths) * COUNT(fixed); ++k) {
+    matrix w = flat_new(lengths[k / COUNT(fixed)]), a = flat_new(w.cols), before = flat_new(w.cols);
+    double *mean = test_alloc(w.cols, sizeof *mean);
+    int ok = 1;
+    matrix_zero(&a);
+    omp_set_num_threads(thread_counts[k % COUNT(thread_counts)]);
+    for (uint64_t n = 1; n <= 9; ++n) {
+      const double share =
+          fixed[k % COUNT(fixed)] > 0.0 && n > 1 ? fixed[k % COUNT(fixed)] : 1.0 / (double)n;
+      matrix_fill(&w);
+      matrix_copy(&a, &before);
+      update_average(w.cols, share, w.x, a.x);
+      for (size_t i = 0; i < w.cols; ++i) {
+        mean[i] = (n > 1 ? (1 - share) * mean[i] : 0) + share * (double)w.x[i];
+        ok &= same_bits(a.x[i], madd((unroll_real)share, w.x[i] - before.x[i], before.x[i]));
+        ok &= fabs((double)a.x[i] - mean[i]) <= 4 * (double)n * ROUNDOFF;
+        ok &= n > 1 || a.x[i] == w.x[i];
+      }
+    }
+    CHECK_AT(ok && matrix_is_clean(&a) && matrix_is_clean(&w), "n %zu", w.cols);
+    free(mean);
+    matrix_free(&before);
+    matrix_free(&a);
+    matrix_free(&w);
+  }
+}
+
 static void test_add_adds(void)
 {
   for (size_t i = 0; i < COUNT(lengths); ++i) {
@@ -463,6 +494,7 @@ int main(void)
       {"decay of the weights", test_decay_is_a_factor_of_each_weight},
       {"scale", test_scale_is_a_factor_of_the_gradient},
       {"NaN is visible", test_update_shows_nan_in_its_parameter_alone},
+      {"average: its equation", test_average_follows_its_equation},
       {"add", test_add_adds},
       {"avx2 equals avx512", test_updates_of_avx2_and_avx512_are_equal},
   };

@@ -180,6 +180,15 @@ void ISA(adam)(size_t n, double scale, const adam_step *how, const unroll_real *
   }
 }
 
+void ISA(average)(size_t n, double share, const unroll_real *w, unroll_real *a)
+{
+  const vec s = vec_splat((unroll_real)share);
+  for (size_t i = 0; i < n; i += LANES) {
+    const vec ai = vec_load(a + i);
+    vec_store(a + i, vec_fma(s, vec_load(w + i) - ai, ai));
+  }
+}
+
 /* ---------------------------------------------------------- vector functions */
 
 void ISA(exp)(size_t n, const unroll_real *x, unroll_real *y)

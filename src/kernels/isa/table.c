@@ -30,6 +30,7 @@ const kernel_table ISA(kernel_table) = {
     .sgd = ISA(sgd),
     .momentum = ISA(momentum),
     .adam = ISA(adam),
+    .average = ISA(average),
     .peak = ISA(peak),
     .exp = ISA(exp),
     .tanh = ISA(tanh),

@@ -29,6 +29,7 @@ void ISA(momentum)(size_t n, double scale, double eta, double keep, double mu, c
                    unroll_real *v, unroll_real *w);
 void ISA(adam)(size_t n, double scale, const adam_step *how, const unroll_real *g, unroll_real *m,
                unroll_real *v, unroll_real *w);
+void ISA(average)(size_t n, double share, const unroll_real *w, unroll_real *a);
 double ISA(peak)(size_t rounds, unroll_real *out);
 void ISA(exp)(size_t n, const unroll_real *x, unroll_real *y);
 void ISA(tanh)(size_t n, const unroll_real *x, unroll_real *y);
