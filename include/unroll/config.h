@@ -116,7 +116,9 @@ typedef struct unroll_config {
   uint64_t steps;
   uint64_t stride; /* 0: as steps */
   /* regularisation */
-  double dropout; /* probability; 0: off */
+  double dropout;           /* probability; 0: off */
+  double dropout_embedding; /* the same of the embeddings */
+  double dropout_words;     /* the same of whole words */
   unroll_dropout dropout_kind;
   unroll_average average;    /* of the weights over updates */
   uint64_t average_from;     /* [epochs] before it begins; asgd and ema */

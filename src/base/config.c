@@ -241,6 +241,26 @@ static const option rows[] = {
          "in training, set each output of a layer, on its way to the layer above or to the output "
          "layer, to zero with this probability, and divide the others by what is left of 1 "
          "(Zaremba et al. 2014); 0: off"},
+    {.name = "dropout-embedding",
+     REAL(dropout_embedding),
+     .default_text = "0",
+     .low = 0,
+     .high = 0.95,
+     .heading = "Regularisation",
+     .others = "dropouti|input-dropout|embedding-dropout|emb-dropout",
+     .help = "the same of each element of an embedding, on its way to the first layer; 0: off",
+     .needs = "on: --embedding"},
+    {.name = "dropout-words",
+     REAL(dropout_words),
+     .default_text = "0",
+     .low = 0,
+     .high = 0.95,
+     .heading = "Regularisation",
+     .others = "dropoute|word-dropout|token-dropout",
+     .help =
+         "set the whole embedding of each token of the vocabulary to zero with this probability, "
+         "wherever it stands in a window (Gal and Ghahramani 2016); 0: off",
+     .needs = "on: --embedding"},
     {.name = "dropout-kind",
      CHOICE(dropout_kind),
      .default_text = "step",
@@ -249,7 +269,7 @@ static const option rows[] = {
      .others = "variational-dropout|variational|locked-dropout",
      .help = "draw anew for each step, or the same for all steps of a window (variational: Gal and "
              "Ghahramani 2016)",
-     .needs = "--dropout"},
+     .needs = "--dropout or --dropout-embedding"},
 
     {.name = "average",
      CHOICE(average),

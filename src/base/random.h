@@ -25,6 +25,7 @@ typedef enum random_purpose {
   RANDOM_SYNTHETIC = 6, /* tokens of `unroll bench`: i = sequence, j = position */
   RANDOM_TANGENT = 7,   /* first vectors of `unroll gradflow`: i = position, j = hidden unit */
   RANDOM_DROPOUT = 8,   /* masks: i = update and layer, j = global sequence and step */
+  RANDOM_WORD = 9,      /* masks of whole words: i = update, j = token */
 } random_purpose;
 
 #define RANDOM_GOLDEN UINT64_C(0x9e3779b97f4a7c15) /* 2^64 divided by the golden ratio */

@@ -3,6 +3,7 @@
 #include "base/random.h"
 
 #include <assert.h>
+#include <string.h>
 
 /* Bits of a random word for each unit. */
 #define BITS  16
@@ -26,14 +27,28 @@ static void drop_row(uint64_t seed, uint64_t cut, unroll_real scale, size_t n,
   }
 }
 
+#define VALUES (UINT64_C(1) << BITS)
+
+/* A unit is dropped whose bits are below this. */
+static uint64_t cut_of(double p)
+{
+  assert(p >= 0.0 && p < 0.999);
+  return (uint64_t)(p * (double)VALUES + 0.5);
+}
+
+/* Factor of the others. */
+static unroll_real scale_of(uint64_t cut)
+{
+  return (unroll_real)((double)VALUES / (double)(VALUES - cut));
+}
+
 void dropout_run(const dropout_rows *r)
 {
   const dropout *how = r->how;
-  const double units = (double)(UINT64_C(1) << BITS);
-  const uint64_t cut = (uint64_t)(how->p * units + 0.5);
-  const unroll_real scale = (unroll_real)(units / (units - (double)cut));
+  const uint64_t cut = cut_of(r->p);
+  const unroll_real scale = scale_of(cut);
   const size_t padded = kernels_pad(r->n); /* zeros stay zero */
-  assert(how->p >= 0.0 && how->p < 0.999 && r->ld >= padded);
+  assert(r->ld >= padded);
 
 #pragma omp parallel for collapse(2) schedule(static) default(none)                                \
     shared(r, how, cut, scale, padded)
@@ -44,6 +59,23 @@ void dropout_run(const dropout_rows *r)
       const size_t at = (t * r->B + b) * r->ld;
       drop_row(random_bits(how->seed, RANDOM_DROPOUT, i, j), cut, scale, padded, r->from + at,
                r->to + at);
+    }
+  }
+}
+
+void dropout_words(const dropout *how, size_t n, const int32_t *x, size_t ld, unroll_real *rows)
+{
+  const uint64_t cut = cut_of(how->p_words);
+  const unroll_real scale = scale_of(cut);
+
+#pragma omp parallel for schedule(static) default(none) shared(how, n, x, ld, rows, cut, scale)
+  for (size_t i = 0; i < n; ++i) {
+    const uint64_t word = random_bits(how->seed, RANDOM_WORD, how->update, (uint64_t)x[i]);
+    unroll_real *row = rows + i * ld;
+    if ((word & (VALUES - 1)) < cut) {
+      memset(row, 0, ld * sizeof *row);
+    } else {
+      for (size_t k = 0; k < ld; ++k) { row[k] *= scale; }
     }
   }
 }

@@ -9,26 +9,37 @@
  * (Srivastava et al. 2014; of a recurrent network's vertical connections: Zaremba, Sutskever and Vinyals 2014; the
  * same mask for all steps of a window: Gal and Ghahramani 2016.)
  *
- * A mask is a function of (seed, update, layer, global sequence, step, unit) alone, so no bit depends on ranks,
- * shards or threads, and the backward pass draws it again instead of keeping it. p is rounded to a multiple of 2^-16,
- * and 1 - p is the probability as rounded: the mean of keep / (1 - p) is 1.
+ * The embeddings that the first layer reads have a p of their own, as layer DROPOUT_EMBEDDING; and words:
+ *
+ *   row_x <- keep_x * row_x / (1 - p)   keep 0 with probability p for each token x of the vocabulary, wherever it stands
+ *                                       in the window (Gal and Ghahramani 2016; Merity, Keskar and Socher 2018)
+ *
+ * A mask is a function of (seed, update, layer, global sequence, step, unit) alone, that of words of (seed, update,
+ * token), so no bit depends on ranks, shards or threads, and the backward pass draws it again instead of keeping it. p is
+ * rounded to a multiple of 2^-16, and 1 - p is the probability as rounded: the mean of keep / (1 - p) is 1.
  */
 #include "kernels/recurrence.h"
 #include <stdbool.h>
 
 typedef struct dropout {
-  double p;      /* 0: off */
-  bool per_step; /* else one mask for all steps of a window */
+  double p;           /* of the layers; 0: off */
+  double p_embedding; /* of the embeddings; the same */
+  double p_words;     /* of whole words; the same */
+  bool per_step;      /* else one mask for all steps of a window; not of words */
   uint64_t seed;
   uint64_t update; /* below 2^56 */
   size_t first;    /* global sequence of b = 0; below 2^24 */
   size_t step;     /* of t = 0, counted from the first of the piece of text; below 2^40 */
 } dropout;
 
+/* The number of the embedding, in place of a layer's. */
+#define DROPOUT_EMBEDDING 255
+
 /* Rows (T, B) of n elements and a layer's number, below 2^8. */
 typedef struct dropout_rows {
   const dropout *how;
   size_t layer;
+  double p; /* one of those of how */
   size_t T, B, n, ld;
   const unroll_real *from;
   unroll_real *to; /* may be `from` */
@@ -36,5 +47,8 @@ typedef struct dropout_rows {
 
 /** to = keep * from / (1 - p). Opens a region. */
 void dropout_run(const dropout_rows *r);
+
+/** The same of whole words, in place: rows (n, ld) of tokens x (n). Opens a region. */
+void dropout_words(const dropout *how, size_t n, const int32_t *x, size_t ld, unroll_real *rows);
 
 #endif

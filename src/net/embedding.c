@@ -56,7 +56,26 @@ layer_below embedding_gathered(const embedding *e)
   return (layer_below){e->gathered, e->table->cols, e->table->ld, e->panels};
 }
 
-layer_below embedding_gather(const embedding *e, size_t T, const int32_t *x)
+/* Dropout of the rows (T, B, ld) of tokens x, in place. */
+static void drop(const embedding *e, const dropout *how, size_t T, const int32_t *x,
+                 unroll_real *rows)
+{
+  const size_t B = e->size.B, ld = e->table->ld;
+  const dropout_rows r = {how, DROPOUT_EMBEDDING, how->p_embedding, T, B, e->table->cols, ld, rows,
+                          rows};
+  if (how->p_words > 0.0) { dropout_words(how, T * B, x, ld, rows); }
+  if (how->p_embedding > 0.0) { dropout_run(&r); }
+}
+
+void embedding_drop_backward(const embedding *e, const dropout *how, network_span span,
+                             const int32_t *x, unroll_real *rows)
+{
+  dropout at = *how;
+  at.step += span.begin;
+  drop(e, &at, span.end - span.begin, x, rows);
+}
+
+layer_below embedding_gather(const embedding *e, const dropout *how, size_t T, const int32_t *x)
 {
   const unroll_real *table = e->params->values + e->table->offset;
   unroll_real *to = e->gathered;
@@ -66,6 +85,7 @@ layer_below embedding_gather(const embedding *e, size_t T, const int32_t *x)
   for (size_t i = 0; i < n; ++i) {
     memcpy(to + i * ld, table + (size_t)x[i] * ld, ld * sizeof *to);
   }
+  drop(e, how, T, x, to);
   if (e->panels != NULL) {
     state_panels_copy(&(state_rows){.T = T,
                                     .B = e->size.B,

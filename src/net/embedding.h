@@ -20,6 +20,7 @@
  * rows. Each is summed over the ranks by itself, and embedding_add_tied adds the second to the first: adding them before
  * would make the order of the additions, and so the bits, depend on the number of ranks.
  */
+#include "kernels/dropout.h"
 #include "net/sink.h"
 
 /* Rows added to the product of a layer: row index[t, b] of a table, or row (t, b). */
@@ -60,8 +61,12 @@ void embedding_destroy(embedding *e);
 /** The input of the first layer for tokens x, of a table W_xh. */
 layer_input embedding_forward(const embedding *e, const int32_t *x);
 
-/** Gather the rows of W_xe for tokens x of T steps: what the first layer reads. Opens a region. */
-layer_below embedding_gather(const embedding *e, size_t T, const int32_t *x);
+/** Gather the rows of W_xe for tokens x of T steps, after dropout: what the first layer reads. Opens regions. */
+layer_below embedding_gather(const embedding *e, const dropout *how, size_t T, const int32_t *x);
+
+/** dL/d(row) of the tokens x of a span from dL/d(what was read), rows (T, B, ld), in place. */
+void embedding_drop_backward(const embedding *e, const dropout *how, network_span span,
+                             const int32_t *x, unroll_real *rows);
 
 /** What embedding_gather has gathered. */
 layer_below embedding_gathered(const embedding *e);

@@ -218,7 +218,8 @@ void layer_drop(layer *l, const dropout *how, size_t T)
   if (how->p == 0.0) { return; }
 
   const size_t H = l->params->shape.H, B = l->size.B, slot = B * l->ld;
-  const dropout_rows rows = {how, l->number, T, B, H, l->ld, l->h + slot, l->dropped + slot};
+  const dropout_rows rows = {how,   l->number,   how->p,           T, B, H,
+                             l->ld, l->h + slot, l->dropped + slot};
   const state_rows panels = {.T = T,
                              .B = B,
                              .H = H,
@@ -236,7 +237,7 @@ void layer_drop_backward(const layer *l, const dropout *how, network_span span, 
 {
   dropout at = *how;
   const dropout_rows rows = {
-      &at, l->number, span.end - span.begin, l->size.B, l->params->shape.H, l->ld, dh, dh};
+      &at, l->number, how->p, span.end - span.begin, l->size.B, l->params->shape.H, l->ld, dh, dh};
   at.step += span.begin;
   if (how->p > 0.0) { dropout_run(&rows); }
 }

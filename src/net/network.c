@@ -125,7 +125,7 @@ static layer_input input_of(network *net, size_t i, size_t T)
   const layer *l = &net->layers[i];
   if (l->below == 0) { return embedding_forward(&net->embedding, net->x); }
   const layer_below below =
-      i == 0 ? embedding_gather(&net->embedding, T, net->x) : layer_output(l - 1);
+      i == 0 ? embedding_gather(&net->embedding, &net->dropout, T, net->x) : layer_output(l - 1);
   return layer_project_input(l, below, T, net->from_below);
 }
 
@@ -159,6 +159,7 @@ static unroll_status backward_table(network *net, network_span span, layer_delta
   if (first->below > 0) {
     const layer_below below = embedding_gathered(&net->embedding);
     UNROLL_TRY(layer_backward_input(first, below, span, d, dh, sink));
+    embedding_drop_backward(&net->embedding, &net->dropout, span, x, dh);
     d = (layer_deltas){dh, below.ld};
   }
   embedding_backward(&net->embedding, span.end - span.begin, x, d.rows, d.ld, sink);

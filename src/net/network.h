@@ -25,7 +25,8 @@ typedef struct network {
   int32_t *x, *y; /* (T, B); y below 0: no token, and the state there is zero */
   bool masked;    /* y is below 0 somewhere: sequences of unequal lengths */
   dropout
-      dropout; /* of the output of every layer; p is 0 where size.dropout is not set, and in scoring */
+      dropout; /* of embeddings and of the output of every layer, whose p is 0 where size.dropout is not set; all
+                      zeros in scoring */
 
   embedding embedding;
   layer *layers; /* (L) */

@@ -10,7 +10,7 @@ void score_text(network *net, const text_source *text, score_listener listener, 
   const size_t B = net->size.B, shards = net->size.shards, chunk = net->size.chunk;
   assert(B == text->cut.count);
   net->masked = text->ragged;
-  net->dropout.p = 0.0;
+  net->dropout = (dropout){0};
   memset(sums, 0, shards * sizeof *sums);
   for (uint64_t k = 0; k < text->batches; ++k) {
     const uint64_t steps = text_source_extent(text, 0, k).steps;

@@ -502,6 +502,8 @@ unroll_status step_run(stepper *s, const piece *p, const text_source *text, doub
   *out = (step_outcome){0};
   s->net->masked = text->ragged;
   s->net->dropout = (dropout){.p = s->config->dropout,
+                              .p_embedding = s->config->dropout_embedding,
+                              .p_words = s->config->dropout_words,
                               .per_step = s->config->dropout_kind == UNROLL_DROPOUT_STEP,
                               .seed = s->config->seed,
                               .update = update,

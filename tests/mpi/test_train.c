@@ -425,13 +425,15 @@ static void test_contract_of_touched_rows(void)
 /* A table of embeddings below the layers: dense, then of touched rows alone, in windows and in long pieces. */
 static void test_contract_of_embeddings(void)
 {
-  unroll_config config = config_of("x.h5", "embedding", "35", "layers", "2", "cell", "lstm", NULL);
+  unroll_config config = config_of("x.h5", "embedding", "35", "layers", "2", "cell", "lstm",
+                                   "dropout-embedding", "0.3", "dropout-words", "0.2", NULL);
   check_contract(&config, text_of(1200));
   config = config_of("x.h5", "embedding", "8", "level", "word", "batch", "24", "shards", "12",
                      "optimizer", "sgd", "lr", "0.5", "clip", "0.25", "average", "asgd", NULL);
   check_contract(&config, words_text());
   config = config_of("x.h5", "embedding", "8", "bptt", "randomized", "level", "word", "steps",
-                     "150", "batch", "4", "log-every", "1", "valid-every", "0", NULL);
+                     "150", "batch", "4", "log-every", "1", "valid-every", "0", "dropout-embedding",
+                     "0.3", "dropout-kind", "window", "dropout-words", "0.2", NULL);
   check_contract(&config, words_text());
   CHECK_ALL(had_long_pieces("one.h5", 4));
 }
@@ -560,7 +562,8 @@ static void test_resume_of_a_random_partition(void)
 static void test_resume_with_embeddings(void)
 {
   static const int cuts[] = {7, 20};
-  unroll_config config = config_of("x.h5", "embedding", "9", "cell", "gru", NULL);
+  unroll_config config = config_of("x.h5", "embedding", "9", "cell", "gru", "dropout-embedding",
+                                   "0.3", "dropout-words", "0.2", NULL);
   check_resume("30", 2, cuts, &config);
   config = config_of("x.h5", "embedding", "9", "level", "word", "steps", "3", "optimizer",
                      "momentum", "lr", "0.1", NULL);

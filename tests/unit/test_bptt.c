@@ -781,7 +781,8 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
  * so near its kink that a difference steps over it. */
 static void with_dropout(void (*test)(void))
 {
-  held = (dropout){.p = 0.3, .per_step = true, .seed = 3, .update = 8};
+  held = (dropout){
+      .p = 0.3, .p_embedding = 0.2, .p_words = 0.25, .per_step = true, .seed = 3, .update = 8};
   test();
   held.per_step = false;
   test();
@@ -816,13 +817,14 @@ static void test_dropout_stride_is_the_derivative_of_the_scored_losses(void)
 /* Without dropout in scoring, with it in the next window: what was dropped before leaves no trace. */
 static void test_dropout_can_be_turned_off_and_on(void)
 {
-  problem p = problem_new(7, 9, 2, KIND_TANH, 4, 2, 12);
+  problem p = problem_with(5, 7, 9, 2, KIND_TANH, 4, 2, 12);
   worker plain = worked(&p, (cut){WHOLE, WHOLE});
-  p.how = (dropout){.p = 0.3, .per_step = true, .seed = 3, .update = 5};
+  p.how = (dropout){
+      .p = 0.3, .p_embedding = 0.4, .p_words = 0.2, .per_step = true, .seed = 3, .update = 5};
   worker both = worked(&p, (cut){WHOLE, WHOLE}), dropped = worked(&p, (cut){WHOLE, WHOLE});
   CU_ASSERT(!same_bits(&plain, &both));
   for (int on = 0; on < 2; ++on) {
-    both.net->dropout.p = on ? p.how.p : 0.0;
+    both.net->dropout = on ? p.how : (dropout){0};
     network_reset(both.net);
     run_piece(&both, 0, 0, p.n);
     CU_ASSERT(same_bits(on ? &dropped : &plain, &both));

@@ -32,7 +32,7 @@ static dropout of(double p, bool per_step)
 static void drop(const dropout *how, size_t layer, size_t rows, size_t columns,
                  const unroll_real *from, unroll_real *to)
 {
-  const dropout_rows r = {how, layer, rows, columns, N, LD, from, to};
+  const dropout_rows r = {how, layer, how->p, rows, columns, N, LD, from, to};
   dropout_run(&r);
 }
 
@@ -151,12 +151,40 @@ static void test_masks_of_others_are_others(void)
   }
 }
 
+/* A word is dropped everywhere or nowhere, in another update another one, and elsewhere scaled; about p of them are. */
+static void test_words_are_dropped_by_the_definition(void)
+{
+  static unroll_real out[ELEMENTS];
+  static int32_t x[T * B];
+  const dropout how = {.p_words = 0.3, .seed = 9, .update = 3, .first = 5, .step = 11};
+  const double cut = floor(0.3 * 65536.0 + 0.5);
+  double dropped = 0.0;
+  size_t wrong = 0;
+  fill();
+  memcpy(out, h, sizeof out);
+  for (size_t i = 0; i < T * B; ++i) { x[i] = (int32_t)(i * i % 13); }
+  dropout_words(&how, T * B, x, LD, out);
+  for (size_t i = 0; i < ELEMENTS; ++i) {
+    const uint64_t word = random_bits(9, RANDOM_WORD, 3, (uint64_t)x[i / LD]) & 0xffff;
+    const unroll_real scale = (unroll_real)(65536.0 / (65536.0 - cut));
+    wrong += out[i] != ((double)word < cut ? 0 : h[i] * scale);
+  }
+  CU_ASSERT_EQUAL(wrong, 0);
+  for (int32_t token = 0; token < 10000; ++token) {
+    unroll_real row[16] = {1};
+    dropout_words(&how, 1, &token, 16, row);
+    dropped += row[0] == 0;
+  }
+  CU_ASSERT(fabs(dropped - 3000) < 5 * sqrt(10000 * 0.3 * 0.7));
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
       {"the definition", test_a_unit_is_dropped_by_the_definition_or_scaled},
       {"how often", test_the_share_dropped_is_p},
       {"parts and whole: the same bits", test_parts_have_the_bits_of_the_whole},
+      {"whole words", test_words_are_dropped_by_the_definition},
       {"masks of others are others", test_masks_of_others_are_others},
   };
   return run_cases("dropout", sizeof cases / sizeof cases[0], cases);

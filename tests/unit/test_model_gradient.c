@@ -215,9 +215,13 @@ static void compare_with_differences(struct bench *b)
   CU_ASSERT(worst < 1e-6);
 }
 
+/* Of embeddings; held in all passes of a test. */
+static dropout held;
+
 static void check_shape(unroll_shape shape, size_t shards)
 {
   struct bench *b = bench_new(shape, shards);
+  b->net->dropout = held;
   for (uint64_t w = 0; w < WINDOWS; ++w) {
     draw_tokens(b, w);
     network_get_state(b->net, b->state);
@@ -290,6 +294,17 @@ static void test_backward_of_embeddings_is_the_derivative(void)
   check_embedding(7, 35, 5, 2, KIND_TANH, 1);
 }
 
+/* Some of their elements dropped, and some whole words. */
+static void test_backward_of_dropped_embeddings_is_the_derivative(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    held = (dropout){.p_embedding = 0.3, .p_words = 0.2, .per_step = k % 2 == 0, .update = k};
+    check_embedding(11, 18, 7, 2 - k % 2, all_kinds[k], 2);
+    check_embedding(43, 5, 6, 1 + k % 2, all_kinds[k], 4);
+  }
+  held = (dropout){0};
+}
+
 /* One table of embeddings and output weights, whose two gradients are added. */
 static void test_backward_of_a_tied_table_is_the_derivative(void)
 {
@@ -330,6 +345,7 @@ int main(void)
       {"ReLU, one to three layers", test_backward_relu_is_the_derivative},
       {"gated cells, one to three layers", test_backward_of_gated_cells_is_the_derivative},
       {"embeddings, dense and sparse", test_backward_of_embeddings_is_the_derivative},
+      {"dropped embeddings", test_backward_of_dropped_embeddings_is_the_derivative},
       {"tied tables, dense and sparse", test_backward_of_a_tied_table_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
       {"the carried state matters", test_window_loss_depends_on_the_carried_state},
