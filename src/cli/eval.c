@@ -132,7 +132,7 @@ static unroll_status run(const cli_call *call)
   if (!isfinite(score.loss)) { /* the same on all ranks */
     st = unroll_fail(UNROLL_ERR_DIVERGED,
                      "%s: the loss of the text is not finite: weights so large have diverged; its "
-                     "best model or an older checkpoint (--keep) may be good",
+                     "best model or an older checkpoint (train --keep) may be good",
                      call->operands[0]);
   }
 

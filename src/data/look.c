@@ -70,14 +70,15 @@ unroll_status look_at(int fd, const char *path, uint64_t bytes, look *out)
   }
   for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; ++i) {
     if (!begins_with(beginning, n, foreign[i].bytes, foreign[i].n)) { continue; }
-    return unroll_fail(UNROLL_ERR_INPUT, "%s: is %s, not UTF-8: %s; --level byte reads anything",
-                       path, foreign[i].what, foreign[i].advice);
+    return unroll_fail(UNROLL_ERR_INPUT,
+                       "%s: is %s, not UTF-8: %s; a model of --level byte reads anything", path,
+                       foreign[i].what, foreign[i].advice);
   }
   const char *encoding = wide[find_zeros(beginning, n)];
   if (encoding != NULL) {
     return unroll_fail(UNROLL_ERR_INPUT,
-                       "%s: is %s, not UTF-8: iconv -f %s -t UTF-8 makes it UTF-8; --level byte "
-                       "reads anything",
+                       "%s: is %s, not UTF-8: iconv -f %s -t UTF-8 makes it UTF-8; a model of "
+                       "--level byte reads anything",
                        path, encoding, encoding);
   }
   if (begins_with(beginning, n, MARK, strlen(MARK))) { out->mark = strlen(MARK); }

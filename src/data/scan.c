@@ -143,9 +143,10 @@ static uint64_t offset_of(const scan *s, uint64_t position)
 
 static unroll_status fail_malformed(const scan *s, uint64_t position, unsigned char byte)
 {
-  return unroll_fail(
-      unusable(s), "%s: malformed UTF-8 at byte %" PRIu64 " (0x%02x); --level byte reads anything",
-      s->c->names[s->file], offset_of(s, position), byte);
+  return unroll_fail(unusable(s),
+                     "%s: malformed UTF-8 at byte %" PRIu64
+                     " (0x%02x); a model of --level byte reads anything",
+                     s->c->names[s->file], offset_of(s, position), byte);
 }
 
 /* Make `file` the open one. */
@@ -484,10 +485,11 @@ unroll_status scan_word(scan *s, const char **word, size_t *n)
   for (;;) { /* find the end of the word; s->at stays at its beginning */
     while (s->at + m < s->filled && s->kind[s->buffer[s->at + m]] == KIND_WORD) { ++m; }
     if (m > SCAN_WORD) {
-      st = unroll_fail(unusable(s),
-                       "%s: the word at byte %" PRIu64
-                       " is longer than %zu bytes; --level char and --level byte know no words",
-                       s->c->names[s->file], offset_of(s, position_of(s)), SCAN_WORD);
+      st = unroll_fail(
+          unusable(s),
+          "%s: the word at byte %" PRIu64
+          " is longer than %zu bytes; models of --level char and --level byte know no words",
+          s->c->names[s->file], offset_of(s, position_of(s)), SCAN_WORD);
       goto cleanup;
     }
     if (s->at + m < s->filled || s->base + s->filled == file_end(s)) { break; }

@@ -75,7 +75,7 @@ static unroll_status read_rows(const corpus *c, const unroll_vocab *vocab, const
     st = unroll_fail(
         UNROLL_ERR_INPUT,
         "%s text has %" PRIu64 " words in %" PRIu64
-        " characters: there is hardly any white space between words; --level char reads "
+        " characters: there is hardly any white space between words; a model of --level char reads "
         "any text",
         cut->what, part->tokens, part->characters);
     goto cleanup;

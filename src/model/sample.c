@@ -33,6 +33,14 @@ static void logits_of(const unroll_params *p, const network *net, double *o)
   }
 }
 
+/* Are all of them numbers of the kind that the model computes with, as where text is scored? */
+static bool are_finite(size_t V, const double *o)
+{
+  bool finite = true;
+  for (size_t v = 0; v < V; ++v) { finite &= isfinite((unroll_real)o[v]); }
+  return finite;
+}
+
 /* Is token a more likely than b? Equal ones by index, so that the choice is never left to chance. */
 static bool more_likely(const double *o, size_t a, size_t b)
 {
@@ -169,6 +177,12 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
   bool within_line = ends_within_line(how->prime);
   for (uint64_t i = 0; i < how->length; ++i) {
     logits_of(params, net, o);
+    if (!are_finite(V, o)) {
+      st = unroll_fail(UNROLL_ERR_DIVERGED,
+                       "scores of the tokens are not finite: weights so large have diverged; the "
+                       "best model of the run or an older checkpoint (train --keep) may be good");
+      goto cleanup;
+    }
     size_t token = draw(how, i, first, V, o, index, weight), bytes = 0;
     const char *text = unroll_vocab_text_view(vocab, token, &bytes);
     if (level == UNROLL_LEVEL_WORD && within_line && text[0] != '\n') { on_text(context, " ", 1); }

@@ -59,7 +59,7 @@ unroll_status network_new(const unroll_params *params, const network_size *size,
   if (T >= UINT32_MAX / B) { /* below it no product of sizes exceeds 64 bits: V has 31, L B H 42 */
     st = unroll_fail(UNROLL_ERR_ARG,
                      "a window of %zu steps of %zu sequences on one rank: legal are %" PRIu32
-                     " tokens; more ranks, a smaller --batch or fewer --steps help",
+                     " tokens; more ranks, fewer sequences or a shorter window help",
                      T, B, UINT32_MAX);
     goto cleanup;
   }

@@ -15,7 +15,7 @@
 /* [bytes] The superblock of the oldest HDF5 format; no file is shorter. */
 #define SUPERBLOCK 96
 
-#define REMEDY "an older checkpoint (--keep) or the best model may be whole"
+#define REMEDY "an older checkpoint (train --keep) or the best model may be whole"
 
 /* Say plainly what HDF5 would put in its own words: not there, not readable, not HDF5. Then: is it as it was written? */
 static unroll_status check_file(const h5_file *file, guarded *what)

@@ -105,7 +105,7 @@ static unroll_status read_finite(const char *path, run **out)
     st =
         unroll_fail(UNROLL_ERR_INPUT,
                     "%s: its weights are not finite, as the run has diverged; its best model or an "
-                    "older checkpoint (--keep) may be, or start again with a lower --lr",
+                    "older checkpoint (train --keep) may be, or train again with a lower --lr",
                     path);
   }
   return st;

@@ -45,6 +45,15 @@ import h5py
 with h5py.File("clipped.h5", "r+") as run:
     run["weights/layer0/W_hh"][3, 2] = float("nan")
 PYTHON
+"$python" - <<'PYTHON'
+import h5py
+with h5py.File("each.h5", "r+") as run:
+    run["weights/layer0/W_hh"][...] = 1e38
+    run["weights/output/W_qh"][...] = 1e38
+PYTHON
+check "huge weights draw nothing" quiet 1 "$unroll" sample each.h5
+check "and it is said why: $(cat err)" grep -q '^unroll: error: scores of the tokens are not finite: .*train --keep' err
+check "nothing is printed" [ ! -s out ]
 for command in "eval clipped.h5 text.txt" "sample clipped.h5" "gradflow clipped.h5 text.txt" "train text.txt --resume -o clipped.h5"; do
   # shellcheck disable=SC2086 # words
   check "$command" quiet 2 mpirun -n 2 "$unroll" $command

@@ -66,7 +66,7 @@ refused() { # FILE PART...: of a training, a validation and a scoring
   local file=$1 part
   shift
   check "$file as text" quiet 2 "$unroll" train "$file" "${tiny[@]}" -o no.h5
-  for part in "$@" "$file" '--level byte reads anything'; do
+  for part in "$@" "$file" 'a model of --level byte reads anything'; do
     check "$file: a line that says $part: $(cat err)" grep -qF -- "$part" err
   done
   check "$file for validation" quiet 2 "$unroll" train text --valid "$file" "${tiny[@]}" -o no.h5
