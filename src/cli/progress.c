@@ -38,11 +38,13 @@ static void clear_line(progress *p)
   }
 }
 
-/* "2h05m", "3m12s", "41s" */
+/* "123h", "2h05m", "3m12s", "41s" */
 static void format_time(double seconds, size_t size, char *out)
 {
   uint64_t s = seconds > 0 && seconds < 1e9 ? (uint64_t)seconds : 0;
-  if (s >= 3600) {
+  if (s >= 100 * 3600) {
+    (void)snprintf(out, size, "%" PRIu64 "h", s / 3600);
+  } else if (s >= 3600) {
     (void)snprintf(out, size, "%" PRIu64 "h%02um", s / 3600, (unsigned)(s % 3600 / 60));
   } else if (s >= 60) {
     (void)snprintf(out, size, "%" PRIu64 "m%02us", s / 60, (unsigned)(s % 60));
@@ -57,6 +59,13 @@ static void format_rate(double rate, size_t size, char *out)
   const char *unit = rate < 999.5 ? "" : rate < 999.5e3 ? "k" : "M";
   const double scale = rate < 999.5 ? 1.0 : rate < 999.5e3 ? 1e-3 : 1e-6;
   (void)snprintf(out, size, "%.3g%s", rate * scale, unit);
+}
+
+/* "9.943", "1234", "99430", "1.2e+08" */
+static void format_perplexity(double perplexity, size_t size, char *out)
+{
+  const bool whole = perplexity >= 1000 && perplexity < 999999.5;
+  (void)snprintf(out, size, whole ? "%.0f" : "%.4g", perplexity);
 }
 
 static void format_line(const unroll_progress *now, size_t size, char *line)
@@ -119,25 +128,34 @@ static void print_start(const unroll_progress *now)
   if (now->changed != NULL) { (void)fprintf(say_err, "changed: %s\n", now->changed); }
 }
 
-/* At most 80 columns but for very long runs: all else is in the run file, its log, and the full line. */
+/* At most 80 columns, if need be with fewer digits: all are in the run file, its log, and the full line. */
 static void print_report(const unroll_progress *now)
 {
-  char left[32], rate[32];
+  char left[32], rate[32], perplexity[32], line[512];
+  int digits = 4, n = 0;
+
   format_time(now->seconds_left, sizeof left, left);
   format_rate(now->tokens_per_second, sizeof rate, rate);
-  (void)fprintf(say_out,
-                "train step %" PRIu64 " epoch %" PRIu64
-                " loss %.4f ppl %.4g norm %.2g tok/s %s left %s\n",
-                now->step, now->epoch, now->loss, now->perplexity, now->grad_norm, rate, left);
+  format_perplexity(now->perplexity, sizeof perplexity, perplexity);
+  do {
+    n = snprintf(line, sizeof line,
+                 "train step %" PRIu64 " epoch %" PRIu64
+                 " loss %.*f ppl %s norm %.*g tok/s %s left %s",
+                 now->step, now->epoch, digits, now->loss, perplexity, digits < 4 ? 1 : 2,
+                 now->grad_norm, rate, left);
+  } while (n > PROGRESS_COLUMNS && --digits > 0);
+  (void)fprintf(say_out, "%s\n", line);
   (void)fflush(say_out);
 }
 
 static void print_valid(const unroll_progress *now)
 {
-  (void)fprintf(
-      say_out,
-      "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f ppl %.4g bits_per_character %.4f\n",
-      now->step, now->epoch, now->valid_loss, now->valid_perplexity, now->valid_bits_per_character);
+  char perplexity[32];
+  format_perplexity(now->valid_perplexity, sizeof perplexity, perplexity);
+  (void)fprintf(say_out,
+                "valid step %" PRIu64 " epoch %" PRIu64
+                " loss %.4f ppl %s bits_per_character %.4f\n",
+                now->step, now->epoch, now->valid_loss, perplexity, now->valid_bits_per_character);
   (void)fflush(say_out);
 }
 

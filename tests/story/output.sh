@@ -67,6 +67,25 @@ keys="step epoch loss perplexity grad_norm clip_scale learning_rate tokens token
 check "have every number" [ "$(sed -n 's/^train//p' out | sed 's/ \([a-z_]*\) [^ ]*/\1 /g' | sort -u)" = "$keys " ]
 check "of the same losses" cmp <(cut -d ' ' -f 1-7 short) <(cut -d ' ' -f 1-7 out)
 
+# After millions of updates, with a loss as long as it comes the lines still fit.
+if python=$(find_python); then
+  check "a start" quiet 0 "$unroll" train text --hidden 8 --batch 4 --steps 8 --epochs 1000000 --max-steps 5 --lr 1e-30 --valid-every 2 -o late.h5
+  check "made late" "$python" -c 'import h5py
+f = h5py.File("late.h5", "r+")
+f["state"].attrs["step"] = 1234567
+f["weights/output/b_q"][0] = 11.2'
+  "$unroll" train --resume -o late.h5 --max-steps 0 --log-every 1 >out 2>err &
+  late=$!
+  for _ in $(seq 300); do
+    if [ "$(grep -c '^train' out)" -gt 3 ]; then break; fi
+    sleep 0.1
+  done
+  kill -TERM $late
+  wait $late
+  check "reports" grep -q '^train step 1234569 epoch 1 loss [0-9.]* ppl [0-9]* norm' out
+  check "fit a terminal: $(awk 'length > 80' out | head -3)" [ "$(awk 'length > 80' out)" = "" ]
+fi
+
 # Standard error is no terminal: where nothing is reported for long, a line tells that the run goes on.
 "${mpirun_quiet[@]}" -n 2 "$unroll" train text --hidden 400 --batch 4 --epochs 1000 --log-every 1M --valid-fraction 0 \
   -o long.h5 >out 2>err &
