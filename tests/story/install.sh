@@ -46,10 +46,11 @@ make_text 5000 >text
 "$unroll" sample run.h5 --length 40 >expected
 
 mkdir consumer
-# The program and its CMakeLists.txt are those of the guide.
-block() { sed -n "/^\`\`\`$1 tested$/,/^\`\`\`$/{/^\`\`\`/d;p}" "$source_dir/jobs/guides/c-api.md"; }
-block c >consumer/consumer.c
-block cmake >consumer/CMakeLists.txt
+# The programs and their CMakeLists.txt are those of the guide.
+# block LANGUAGE N: the block of that number
+block() { awk -v begin="\`\`\`$1 tested" -v n="$2" '/^```/ { inside = $0 == begin && ++k == n; next } inside' "$source_dir/jobs/guides/c-api.md"; }
+block c 1 >consumer/consumer.c
+block cmake 1 >consumer/CMakeLists.txt
 
 samples() { # WHAT PROGRAM: it draws what `unroll sample` draws
   LD_LIBRARY_PATH=$(dirname "$(find "$prefix" -name 'libunroll.*' | head -1)") timeout 60 "$2" run.h5 >drawn 2>&1
@@ -59,6 +60,29 @@ samples() { # WHAT PROGRAM: it draws what `unroll sample` draws
 { cmake -S consumer -B by_cmake -Dunroll_DIR="$prefix/$config" && cmake --build by_cmake; } >log 2>&1
 check "built by CMake: $(tail -5 log)" [ -x by_cmake/consumer ]
 samples "built by CMake" by_cmake/consumer
+
+# The other program trains, scores and exports as the program does.
+mkdir trainer
+block c 2 >trainer/trainer.c
+block cmake 1 | sed 's/consumer/trainer/g' >trainer/CMakeLists.txt
+make_text 3000 >test
+{ cmake -S trainer -B by_trainer -Dunroll_DIR="$prefix/$config" -DCMAKE_C_FLAGS=-Wall && cmake --build by_trainer; } >log 2>&1
+check "the trainer: $(tail -5 log)" [ -x by_trainer/trainer ]
+check "without warnings" bash -c '! grep -i warning log'
+library_path=$(dirname "$(find "$prefix" -name 'libunroll.*' | head -1)")
+check "it runs" quiet 0 env LD_LIBRARY_PATH="$library_path" mpirun -n 2 by_trainer/trainer text test
+cp out said
+check "the program trains" quiet 0 "$unroll" train text --hidden 16 --epochs 2 -o own.h5
+check "with the same losses" diff <(sed -n 's/^valid step \([0-9]*\) .* loss \([0-9.]*\) .*/\1 \2/p' out) <(head -n -1 said)
+hash_of() { "$unroll" info "$1" | sed -n 's/^weights: //p'; }
+check "to the same weights" [ "$(hash_of own.h5)" = "$(hash_of trained.h5)" ]
+check "the program scores" quiet 0 "$unroll" eval own.h5 test --json
+check "the same: $(tail -1 said)" grep -q "\"loss\": $(sed -n 's/^.* tokens, loss \([0-9.]*\)[0-9]$/\1/p' said)" out
+check "and exports" quiet 0 "$unroll" export own.h5 --safetensors own.safetensors
+check "the same weights" cmp <(tail -c 2000 own.safetensors) <(tail -c 2000 trained.safetensors) # options differ in --out
+rm trained.*
+check "a text that is missing" quiet 1 env LD_LIBRARY_PATH="$library_path" by_trainer/trainer nosuch test
+check "is named" grep -q nosuch err
 
 # A project of C++ alone.
 if command -v c++ >/dev/null; then
