@@ -75,7 +75,7 @@ unroll_status cli_print_json(json_t *object, bool bad)
 void cli_say_weights(const unroll_model *model)
 {
   if (unroll_model_averaged(model) == 0) { return; }
-  (void)fprintf(stderr,
+  (void)fprintf(say_err,
                 "unroll: the weights are the average of %" PRIu64
                 " updates; --weights last takes those of the last one\n",
                 unroll_model_averaged(model));
