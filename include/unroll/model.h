@@ -44,12 +44,12 @@ uint64_t unroll_model_averaged(const unroll_model *model);
 
 /* The loss of a text under a model. */
 typedef struct unroll_score {
-  uint64_t tokens;     /* scored */
-  uint64_t characters; /* of the scored text, after --lowercase and --letters */
-  uint64_t unknown;    /* scored tokens that are not in the vocabulary */
-  double loss;         /* [nats per token] */
-  double perplexity;   /* exp(loss) */
-  double bits_per_character;
+  uint64_t tokens;           /* scored */
+  uint64_t characters;       /* of the scored text, after --lowercase and --letters */
+  uint64_t unknown;          /* scored tokens that are not in the vocabulary */
+  double loss;               /* [nats per token] */
+  double perplexity;         /* exp(loss) */
+  double bits_per_character; /* with unknown > 0 too low: <unk> costs only its own probability */
   double tokens_per_second;
 } unroll_score;
 

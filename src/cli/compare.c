@@ -237,7 +237,8 @@ const cli_command cli_compare = {
                   "Rank runs, and show what differs between them.\n"
                   "\n"
                   "The best validation comes first: by bits per character, which runs on bytes,\n"
-                  "characters and words have in common; then by loss, in nats per token.",
+                  "characters and words have in common; then by loss, in nats per token. Runs on\n"
+                  "texts with tokens that are not in their vocabulary have no bits per character.",
               .notes =
                   "The best validation was `at step`, the file stands at step `of`. tokens/s is\n"
                   "the mean over the whole run, `on` so many ranks x threads. `weights` begins\n"

@@ -72,24 +72,26 @@ static void collect_line(void *context, const unroll_line_score *line)
 
 /* ---------------------------------------------------------------- reports */
 
+/* <unk> costs its own probability alone, not that of the token it stands for: there are no bits per character then. */
 static void print_score(FILE *out, const unroll_score *s, uint64_t averaged)
 {
-  char weights[40] = "";
-  if (averaged > 0) { (void)snprintf(weights, sizeof weights, "  averaged %" PRIu64, averaged); }
-  (void)fprintf(out,
-                "tokens %" PRIu64 "  loss %.6f  perplexity %.6g  bits_per_character %.6f  "
-                "tokens_per_second %.0f  characters %" PRIu64 "  unknown %" PRIu64 "%s\n",
-                s->tokens, s->loss, s->perplexity, s->bits_per_character, s->tokens_per_second,
-                s->characters, s->unknown, weights);
+  (void)fprintf(out, "tokens %" PRIu64 "  loss %.6f  perplexity %.6g  ", s->tokens, s->loss,
+                s->perplexity);
+  if (s->unknown == 0) { (void)fprintf(out, "bits_per_character %.6f  ", s->bits_per_character); }
+  (void)fprintf(out, "tokens_per_second %.0f  characters %" PRIu64 "  unknown %" PRIu64,
+                s->tokens_per_second, s->characters, s->unknown);
+  if (averaged > 0) { (void)fprintf(out, "  averaged %" PRIu64, averaged); }
+  (void)fprintf(out, "\n");
 }
 
 static unroll_status print_json(const unroll_score *s, uint64_t averaged, const struct lines *lines)
 {
-  json_t *object = json_pack(
-      "{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens, "characters",
-      (json_int_t)s->characters, "unknown", (json_int_t)s->unknown, "loss", json_number(s->loss),
-      "perplexity", json_number(s->perplexity), "bits_per_character",
-      json_number(s->bits_per_character), "tokens_per_second", json_number(s->tokens_per_second));
+  json_t *object = json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "tokens", (json_int_t)s->tokens,
+                             "characters", (json_int_t)s->characters, "unknown",
+                             (json_int_t)s->unknown, "loss", json_number(s->loss), "perplexity",
+                             json_number(s->perplexity), "bits_per_character",
+                             s->unknown == 0 ? json_number(s->bits_per_character) : json_null(),
+                             "tokens_per_second", json_number(s->tokens_per_second));
   bool bad = object == NULL || lines->lost;
 
   if (averaged > 0) { json_put(object, "averaged", json_count(averaged), &bad); }
@@ -151,7 +153,9 @@ const cli_command cli_eval = {
                   "Score text: loss, perplexity, bits per character.\n"
                   "\n"
                   "Tokens 2 to N of the text are scored, each given all before it, from the zero\n"
-                  "state. Loss is in nats per token.",
+                  "state. Loss is in nats per token. There are no bits per character (JSON: null)\n"
+                  "where the text has tokens that are not in the vocabulary: they cost only the\n"
+                  "probability of <unk>, whatever they are.",
               .notes =
                   "Standard output has one line of `key value` pairs. With --per-line it is a\n"
                   "table with tabs and a header line, and the totals go to standard error. With\n"

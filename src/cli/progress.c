@@ -148,14 +148,22 @@ static void print_report(const unroll_progress *now)
   (void)fflush(say_out);
 }
 
+/* The end of a line of a validation. <unk> costs its own probability alone, not what it stands for: no figure then. */
+static void print_bits(const unroll_progress *now)
+{
+  if (now->unknown_tokens == 0) {
+    (void)fprintf(say_out, " bits_per_character %.4f", now->valid_bits_per_character);
+  }
+  (void)fprintf(say_out, "\n");
+}
+
 static void print_valid(const unroll_progress *now)
 {
   char perplexity[32];
   format_perplexity(now->valid_perplexity, sizeof perplexity, perplexity);
-  (void)fprintf(say_out,
-                "valid step %" PRIu64 " epoch %" PRIu64
-                " loss %.4f ppl %s bits_per_character %.4f\n",
-                now->step, now->epoch, now->valid_loss, perplexity, now->valid_bits_per_character);
+  (void)fprintf(say_out, "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f ppl %s", now->step,
+                now->epoch, now->valid_loss, perplexity);
+  print_bits(now);
   (void)fflush(say_out);
 }
 
@@ -173,11 +181,9 @@ static void print_full_report(const unroll_progress *now)
 
 static void print_full_valid(const unroll_progress *now)
 {
-  (void)fprintf(say_out,
-                "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g "
-                "bits_per_character %.4f\n",
-                now->step, now->epoch, now->valid_loss, now->valid_perplexity,
-                now->valid_bits_per_character);
+  (void)fprintf(say_out, "valid step %" PRIu64 " epoch %" PRIu64 " loss %.4f perplexity %.6g",
+                now->step, now->epoch, now->valid_loss, now->valid_perplexity);
+  print_bits(now);
   (void)fflush(say_out);
 }
 

@@ -441,7 +441,7 @@ function learning() {
 
   if (many && new Set(runs.map(run => run.model.level)).size > 1) {
     const bits = runs.map(run => curve(run, "valid", "bits_per_character", { width: 2, dots: run.valid.step.length < 40 }));
-    figure(box, { id: "bits", title: "Validation", unit: "bits per character: what levels have in common", n: points(bits), none: "No validation.", draw: curves({ series: bits }) });
+    figure(box, { id: "bits", title: "Validation", unit: "bits per character: what levels have in common", n: points(bits), none: "No validation, or tokens that are not in the vocabulary: those cost only the probability of <unk>.", draw: curves({ series: bits }) });
   }
 
   const norm = runs.map(run => curve(run, "train", "grad_norm", { tag: run.tag }));

@@ -52,6 +52,19 @@ check "words were drawn first" [ $words -gt 0 ]
 check "several lines" [ "$(wc -l <out)" -gt 3 ]
 check_not "no line begins with a space" grep -q '^ ' out
 
+# ------------------------------------------------- tokens not in the vocabulary
+# <unk> costs only its own probability, whatever it stands for: no bits per character, which would compare with others.
+check "a vocabulary of three" quiet 0 "$unroll" train text "${tiny[@]}" --level word --max-vocab 3 -o few.h5
+check "no bits of its validation" grep -Eq '^valid step [0-9]+ epoch [0-9]+ loss [0-9.]+ ppl [0-9.]+$' out
+check "eval" quiet 0 "$unroll" eval few.h5 text
+check "has none: $(cat out)" grep -Eq '^tokens [0-9]+  loss [0-9.]+  perplexity [0-9.]+  tokens_per_second .* unknown [1-9]' out
+check "as JSON" quiet 0 "$unroll" eval --json few.h5 text
+check "null" grep -q '"bits_per_character": null' out
+check "info" quiet 0 "$unroll" info few.h5
+check_not "has none" grep -q bits_per_character out
+check "compare" quiet 0 "$unroll" compare few.h5 char.h5
+check "puts it last, without: $(cat out)" grep -Eq '^ *2 few.h5 +- ' out
+
 # -------------------------------------------------------- train: its reports
 report=(text --hidden 8 --batch 4 --steps 8 --epochs 25 --log-every 5000 --valid-every 5000)
 check "train" quiet 0 mpirun -n 2 "$unroll" train "${report[@]}" -o report.h5
