@@ -1,4 +1,5 @@
 #include "runfile/h5.h"
+#include "runfile/escape.h"
 
 #include "base/build.h"
 #include "base/check.h"
@@ -113,13 +114,16 @@ unroll_status h5_put_text(const h5_file *file, const char *object, const char *n
 {
   unroll_status st = UNROLL_OK;
   hid_t type = H5I_INVALID_HID;
+  char *escaped = NULL;
 
+  UNROLL_TRY(escape_new(text, &escaped));
   UNROLL_TRY_H5(type = H5Tcopy(H5T_C_S1));
-  UNROLL_TRY_H5(H5Tset_size(type, strlen(text) + 1));
+  UNROLL_TRY_H5(H5Tset_size(type, strlen(escaped) + 1));
   UNROLL_TRY_H5(H5Tset_cset(type, H5T_CSET_UTF8));
-  UNROLL_TRY(put_attribute(file, object, name, type, type, text));
+  UNROLL_TRY(put_attribute(file, object, name, type, type, escaped));
 
 cleanup:
+  memory_free(&escaped);
   st = h5_close(file, st, H5Tclose, &type);
   return st;
 }
@@ -384,6 +388,7 @@ unroll_status h5_get_text(const h5_file *file, const char *object, const char *n
     UNROLL_TRY_H5(H5Aread(attribute, type, fixed));
     UNROLL_TRY(memory_string(fixed, text));
   }
+  escape_undo(*text);
 
 cleanup:
   if (variable != NULL) { (void)H5free_memory(variable); }

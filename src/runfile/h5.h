@@ -74,7 +74,7 @@ unroll_status h5_strings(const h5_file *file, const char *object, hid_t *type);
 /** Create a group. */
 unroll_status h5_put_group(const h5_file *file, const char *object);
 
-/* One scalar attribute. Text is a fixed-length UTF-8 string with its zero. */
+/* One scalar attribute. Text is a fixed-length UTF-8 string with its zero, escaped (escape.h) where it is no UTF-8. */
 unroll_status h5_put_text(const h5_file *file, const char *object, const char *name,
                           const char *text);
 unroll_status h5_put_count(const h5_file *file, const char *object, const char *name,

@@ -3,6 +3,7 @@
 #include "base/options.h"
 #include "net/params.h"
 #include "runfile/diagnostics.h"
+#include "runfile/escape.h"
 #include "runfile/guard.h"
 #include "runfile/h5.h"
 #include "runfile/schema.h"
@@ -175,11 +176,13 @@ static unroll_status get_provenance(const h5_file *file, run_provenance *p)
     UNROLL_TRY(get_length(file, "/provenance/changed", H5T_STRING, &p->n_changed));
     UNROLL_TRY(
         h5_get_strings(file, "/provenance/changed", 1, (hsize_t[]){p->n_changed}, &p->changed));
+    for (size_t i = 0; i < p->n_changed; ++i) { escape_undo(p->changed[i]); }
   }
   UNROLL_TRY(h5_has(file, "/provenance/file", &has));
   if (!has) { goto cleanup; }
   UNROLL_TRY(get_length(file, "/provenance/file", H5T_STRING, &p->n_files));
   UNROLL_TRY(h5_get_strings(file, "/provenance/file", 1, (hsize_t[]){p->n_files}, &p->file_name));
+  for (size_t i = 0; i < p->n_files; ++i) { escape_undo(p->file_name[i]); }
   UNROLL_TRY(
       h5_get_strings(file, "/provenance/sha256", 1, (hsize_t[]){p->n_files}, &p->file_sha256));
   UNROLL_TRY(memory_new(p->n_files, sizeof *p->file_bytes, "sizes of files", &p->file_bytes));

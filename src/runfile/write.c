@@ -5,6 +5,7 @@
 #include "data/lowercase.h"
 #include "net/params.h"
 #include "runfile/diagnostics.h"
+#include "runfile/escape.h"
 #include "runfile/h5.h"
 #include "runfile/image.h"
 #include "runfile/save.h"
@@ -31,8 +32,8 @@ static size_t estimate(const run *r)
   for (size_t v = 0; v < V; ++v) {
     bytes += 128 + 2 * strlen(unroll_vocab_token_view(r->vocab, v));
   }
-  for (size_t i = 0; i < p->n_files; ++i) { bytes += 512 + 2 * strlen(p->file_name[i]); }
-  for (size_t i = 0; i < p->n_changed; ++i) { bytes += 128 + 2 * strlen(p->changed[i]); }
+  for (size_t i = 0; i < p->n_files; ++i) { bytes += 512 + 4 * strlen(p->file_name[i]); }
+  for (size_t i = 0; i < p->n_changed; ++i) { bytes += 128 + 4 * strlen(p->changed[i]); }
   bytes += p->command_line == NULL ? 0 : 4 * strlen(p->command_line);
   bytes += p->hosts == NULL ? 0 : 4 * strlen(p->hosts);
   return bytes;
@@ -167,6 +168,24 @@ cleanup:
   return st;
 }
 
+/* A list of texts that may be no UTF-8. */
+static unroll_status put_escaped(const h5_file *file, const char *object, const h5_shape *shape,
+                                 char *const *texts)
+{
+  unroll_status st = UNROLL_OK;
+  const size_t n = shape->dim[0].n;
+  char **escaped = NULL;
+
+  UNROLL_TRY(memory_new(n, sizeof *escaped, "texts of the run file", &escaped));
+  for (size_t i = 0; i < n; ++i) { UNROLL_TRY(escape_new(texts[i], &escaped[i])); }
+  UNROLL_TRY(h5_put_strings(file, object, shape, (const char *const *)escaped));
+
+cleanup:
+  for (size_t i = 0; i < n && escaped != NULL; ++i) { memory_free(&escaped[i]); }
+  memory_free(&escaped);
+  return st;
+}
+
 static unroll_status put_provenance(const h5_file *file, const run *r)
 {
   unroll_status st = UNROLL_OK;
@@ -198,17 +217,16 @@ static unroll_status put_provenance(const h5_file *file, const run *r)
   UNROLL_TRY(put_fields(file, object, &schema_provenance, p));
   if (p->n_changed > 0) {
     const h5_dim changed = {p->n_changed, "/provenance/changed"};
-    UNROLL_TRY(h5_put_strings(
+    UNROLL_TRY(put_escaped(
         file, "/provenance/changed",
         &(h5_shape){1, {changed}, false, "1", "options that --change has changed, and when"},
-        (const char *const *)p->changed));
+        p->changed));
   }
   if (p->n_files == 0) { goto cleanup; }
 
-  UNROLL_TRY(
-      h5_put_strings(file, "/provenance/file",
-                     &(h5_shape){1, {files}, false, "1", "corpus file, training then validation"},
-                     (const char *const *)p->file_name));
+  UNROLL_TRY(put_escaped(
+      file, "/provenance/file",
+      &(h5_shape){1, {files}, false, "1", "corpus file, training then validation"}, p->file_name));
   UNROLL_TRY(h5_put(file, "/provenance/bytes", H5T_STD_I64LE,
                     &(h5_shape){1, {files}, false, "byte", "length of the file"}, H5T_NATIVE_UINT64,
                     p->file_bytes));

@@ -61,6 +61,22 @@ check "in a line that says what there was" grep -q -- '--valid "": the run to re
 check "validation that was not there is refused" quiet 2 "$unroll" train text --resume --valid there/v -o words.h5
 check "in a line that says so" grep -q -- '--valid "there/v": the run to resume has none' err
 
+# ------------------------------------------------------ names that are no UTF-8
+if python=$(find_python); then
+  odd=$'caf\xe9 \\xe9 \xc3\xa9'
+  cp text "$odd"
+  check "a name that is no UTF-8" quiet 0 "$unroll" train "$odd" --valid "$odd" "${tiny[@]}" --checkpoint-every 1 -o odd.h5
+  check "is read by other tools" "$python" - <<'PYTHON'
+import h5py
+name = "caf\\xe9 \\x5cxe9 \u00e9"
+with h5py.File("odd.h5", "r") as run:
+    assert list(run["provenance/file"].asstr()) == [name, name], list(run["provenance/file"])
+    assert name in run.attrs["history"].decode() and name == run["config"].attrs["valid"].decode()
+PYTHON
+  check "and found on resume" quiet 0 "$unroll" train --resume --change --epochs 2 -o odd.h5 "$odd"
+  check_not "under its own name: $(cat err)" grep -q 'has the same content' err
+fi
+
 # ------------------------------------------------------ what is plainly no text
 refused() { # FILE PART...: of a training, a validation and a scoring
   local file=$1 part
