@@ -113,7 +113,7 @@ static void print_start(const unroll_progress *now)
   (void)fprintf(say_err, "text: %" PRIu64 " tokens for training, %" PRIu64 " for validation",
                 now->train_tokens, now->valid_tokens);
   if (now->unknown_tokens > 0) {
-    (void)fprintf(say_err, " (%" PRIu64 " unknown)", now->unknown_tokens);
+    (void)fprintf(say_err, ", %" PRIu64 " of all unknown", now->unknown_tokens);
   }
   (void)fprintf(say_err, ", vocabulary of %" PRIu64 "\n", now->V);
   (void)fprintf(say_err, "model: %" PRIu64 " parameters\n", now->parameters);

@@ -47,6 +47,10 @@ static void listing_free(listing *l)
 
 static unroll_status fail_file(const char *path)
 {
+  if (strcmp(path, "-") == 0) {
+    return unroll_fail(UNROLL_ERR_INPUT, "-: standard input is no text: text is read more than "
+                                         "once, so it must be a file; ./- is a file of that name");
+  }
   return unroll_fail(UNROLL_ERR_INPUT, "%s: %s", path, strerror(errno));
 }
 

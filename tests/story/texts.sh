@@ -77,6 +77,9 @@ PYTHON
   check_not "under its own name: $(cat err)" grep -q 'has the same content' err
 fi
 
+check "standard input" quiet 2 "$unroll" train - "${tiny[@]}" -o no.h5
+check "is refused with the reason: $(cat err)" grep -q '^unroll: error: -: standard input is no text: .* must be a file' err
+
 # ------------------------------------------------------ what is plainly no text
 refused() { # FILE PART...: of a training, a validation and a scoring
   local file=$1 part
