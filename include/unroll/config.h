@@ -119,6 +119,7 @@ typedef struct unroll_config {
   double dropout;           /* probability; 0: off */
   double dropout_embedding; /* the same of the embeddings */
   double dropout_words;     /* the same of whole words */
+  double dropout_weights;   /* the same of W_hh */
   unroll_dropout dropout_kind;
   unroll_average average;    /* of the weights over updates */
   uint64_t average_from;     /* [epochs] before it begins; asgd and ema */

@@ -261,6 +261,18 @@ static const option rows[] = {
          "set the whole embedding of each token of the vocabulary to zero with this probability, "
          "wherever it stands in a window (Gal and Ghahramani 2016); 0: off",
      .needs = "on: --embedding"},
+    {.name = "dropout-weights",
+     REAL(dropout_weights),
+     .default_text = "0",
+     .low = 0,
+     .high = 0.95,
+     .heading = "Regularisation",
+     .others = "wdrop|weight-dropout|weight-drop|dropconnect",
+     .help =
+         "set each weight of W_hh to zero with this probability, for all steps of an update, and "
+         "divide the others by what is left of 1 (DropConnect of the recurrence: Merity et al. "
+         "2018); 0: off",
+     .needs = "on: --cell rnn|lstm|gru"},
     {.name = "dropout-kind",
      CHOICE(dropout_kind),
      .default_text = "step",

@@ -26,6 +26,7 @@ typedef enum random_purpose {
   RANDOM_TANGENT = 7,   /* first vectors of `unroll gradflow`: i = position, j = hidden unit */
   RANDOM_DROPOUT = 8,   /* masks: i = update and layer, j = global sequence and step */
   RANDOM_WORD = 9,      /* masks of whole words: i = update, j = token */
+  RANDOM_WEIGHT = 10,   /* masks of W_hh: i = update and layer, j = row */
 } random_purpose;
 
 #define RANDOM_GOLDEN UINT64_C(0x9e3779b97f4a7c15) /* 2^64 divided by the golden ratio */

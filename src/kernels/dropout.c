@@ -79,3 +79,19 @@ void dropout_words(const dropout *how, size_t n, const int32_t *x, size_t ld, un
     }
   }
 }
+
+void dropout_weights(const dropout_matrix *m)
+{
+  const uint64_t cut = cut_of(m->how->p_weights);
+  const unroll_real scale = scale_of(cut);
+  const size_t block = blocks_size(m->blocks, m->H) / m->blocks, padded = kernels_pad(m->H);
+  assert(m->ld >= padded && m->end <= m->blocks * block);
+
+#pragma omp parallel for schedule(static) default(none) shared(m, cut, scale, block, padded)
+  for (size_t i = m->begin; i < m->end; ++i) {
+    const uint64_t row = i / block * m->H + i % block; /* without padding */
+    if (i % block >= m->H) { continue; }
+    drop_row(random_bits(m->how->seed, RANDOM_WEIGHT, m->how->update << 8 | m->layer, row), cut,
+             scale, padded, m->from + i * m->ld, m->to + i * m->ld);
+  }
+}

@@ -12,7 +12,7 @@ static size_t input_rows(const layer *l)
   return blocks_size(l->cell->inputs, l->params->shape.H);
 }
 
-static size_t recurrent_rows(const layer *l)
+size_t layer_recurrent_rows(const layer *l)
 {
   return blocks_size(l->cell->recurrent, l->params->shape.H);
 }
@@ -28,8 +28,12 @@ static unroll_status start_weights(layer *l)
         memory_new_reals(blocks * weights_packed_size(H, H), "packed weights", &l->recur_forward));
   }
   if (blocks > 0 && trains) {
-    UNROLL_TRY(memory_new_reals(weights_packed_size(H, recurrent_rows(l)), "packed weights",
+    UNROLL_TRY(memory_new_reals(weights_packed_size(H, layer_recurrent_rows(l)), "packed weights",
                                 &l->recur_backward));
+  }
+  if (blocks > 0 && l->size.drop_weights) {
+    UNROLL_TRY(memory_new_reals(layer_recurrent_rows(l) * kernels_ld(H), "dropped weights",
+                                &l->dropped_W_hh));
   }
   if (l->below > 0) {
     UNROLL_TRY(memory_new_reals(weights_packed_size(input_rows(l), l->below), "packed weights",
@@ -112,22 +116,50 @@ void layer_destroy(layer *l)
   memory_free(&l->deltas);
   memory_free(&l->c);
   memory_free(&l->h);
+  memory_free(&l->dropped_W_hh);
   memory_free(&l->below_backward);
   memory_free(&l->below_forward);
   memory_free(&l->recur_backward);
   memory_free(&l->recur_forward);
 }
 
-void layer_pack(layer *l)
+/* Dropout of rows [begin, end) of W_hh, or of its gradient. */
+static void drop_weights(const layer *l, const dropout *how, size_t begin, size_t end,
+                         const unroll_real *from, unroll_real *to)
+{
+  const dropout_matrix m = {.how = how,
+                            .layer = l->number,
+                            .blocks = l->cell->recurrent,
+                            .H = l->params->shape.H,
+                            .ld = params_tensor(l->params, l->number, PARAMS_W_HH)->ld,
+                            .begin = begin,
+                            .end = end,
+                            .from = from,
+                            .to = to};
+  dropout_weights(&m);
+}
+
+void layer_drop_gradient(const layer *l, const dropout *how, size_t begin, size_t end,
+                         unroll_real *gradient)
+{
+  unroll_real *of = gradient + params_tensor(l->params, l->number, PARAMS_W_HH)->offset;
+  drop_weights(l, how, begin, end, of, of);
+}
+
+void layer_pack(layer *l, const dropout *how)
 {
   const unroll_params *params = l->params;
-  const size_t H = params->shape.H, rows = recurrent_rows(l);
+  const size_t H = params->shape.H, rows = layer_recurrent_rows(l);
   const unroll_tensor *W_hh = params_tensor(params, l->number, PARAMS_W_HH);
   const unroll_tensor *W_xh = params_tensor(params, l->number, PARAMS_W_XH);
   const unroll_real *below = params->values + W_xh->offset;
 
   if (W_hh != NULL) {
     const unroll_real *recur = params->values + W_hh->offset;
+    if (how->p_weights > 0.0) {
+      drop_weights(l, how, 0, rows, recur, l->dropped_W_hh);
+      recur = l->dropped_W_hh;
+    }
     recurrent_pack(l->cell->recurrent, H, recur, W_hh->ld, l->recur_forward);
     if (l->recur_backward != NULL) {
       weights_pack(rows, H, recur, W_hh->ld, 0, l->recur_backward);

@@ -17,6 +17,7 @@ typedef struct layer {
   network_size size;
   double xi; /* factor of the gradient from a step to the one before */
   unroll_real *recur_forward, *recur_backward; /* W_hh packed */
+  unroll_real *dropped_W_hh;                   /* after dropout; size.drop_weights only */
   size_t below; /* elements of a row from below; 0: the input is gathered by token */
   unroll_real *below_forward, *below_backward; /* W_xh packed, where there is a below */
   size_t ld, ld_deltas;                        /* of states; of deltas */
@@ -37,8 +38,15 @@ unroll_status layer_init(const unroll_params *params, size_t number, const netwo
                          layer *l);
 void layer_destroy(layer *l);
 
-/** Pack the weights: after every change of the parameters, or of xi. */
-void layer_pack(layer *l);
+/** Pack the weights, those of W_hh after dropout: after every change of the parameters, of xi, or of the masks. */
+void layer_pack(layer *l, const dropout *how);
+
+/** Rows of W_hh in memory; 0: the cell has none. */
+size_t layer_recurrent_rows(const layer *l);
+
+/** The gradient of W_hh, its rows [begin, end), from that of W_hh after dropout, in place in a gradient. */
+void layer_drop_gradient(const layer *l, const dropout *how, size_t begin, size_t end,
+                         unroll_real *gradient);
 
 /** Leading dimension of the rows of layer_project_input. */
 size_t layer_input_ld(const layer *l);

@@ -114,7 +114,7 @@ void network_set_xi(network *net, double xi)
 
 void network_pack(network *net)
 {
-  for (size_t l = 0; l < net->params->shape.L; ++l) { layer_pack(&net->layers[l]); }
+  for (size_t l = 0; l < net->params->shape.L; ++l) { layer_pack(&net->layers[l], &net->dropout); }
 }
 
 /* -------------------------------------------------------------------- forward */

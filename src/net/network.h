@@ -5,7 +5,7 @@
  * The network of one rank with its workspace, embedding -> layers -> head, for windows of up to T steps of B sequences
  * in `shards` shards. Allocated once; a step allocates nothing.
  *
- *   network_pack       pack the weights: after every change of the parameters
+ *   network_pack       pack the weights: after every change of the parameters, and of the masks of W_hh
  *   x, y, dropout      filled by the caller; x and y time-major (T, B)
  *   network_forward    states of every layer, steps 1..T, from slot 0
  *   network_output     nll of every token; dO, dH of the top layer when training
@@ -24,9 +24,9 @@ typedef struct network {
   network_size size;
   int32_t *x, *y; /* (T, B); y below 0: no token, and the state there is zero */
   bool masked;    /* y is below 0 somewhere: sequences of unequal lengths */
-  dropout
-      dropout; /* of embeddings and of the output of every layer, whose p is 0 where size.dropout is not set; all
-                      zeros in scoring */
+  /* Of embeddings, of the output of every layer and of W_hh, whose p are 0 where size.dropout and size.drop_weights are
+   * not set; all zeros in scoring. */
+  dropout dropout;
 
   embedding embedding;
   layer *layers; /* (L) */

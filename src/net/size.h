@@ -14,9 +14,10 @@ typedef struct network_size {
   size_t group;  /* odd part of the number of all shards: shard_tree.h */
   size_t
       window; /* tokens of the longest sequences over all ranks; 0: no memory for the backward pass */
-  bool dropout;    /* layers may have dropout: memory for what they pass upwards */
-  bool keep_gates; /* save the gates although there is no backward pass (lags.c) */
-  bool per_shard;  /* for sequences longer than a chunk: accumulate a gradient for each shard */
+  bool dropout;      /* layers may have dropout: memory for what they pass upwards */
+  bool drop_weights; /* W_hh may have dropout: memory for a copy */
+  bool keep_gates;   /* save the gates although there is no backward pass (lags.c) */
+  bool per_shard;    /* for sequences longer than a chunk: accumulate a gradient for each shard */
   unroll_real *
       gradient; /* borrowed, (params->n_gradient) zeros: memory for the gradient; NULL: allocated */
   unroll_real *rows; /* borrowed, (window, ld of the input table), or NULL: embedding.h */

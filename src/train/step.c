@@ -105,6 +105,7 @@ static unroll_status make_network(stepper *s, size_t longest)
                              .group = group,
                              .window = longest * batch,
                              .dropout = config->dropout > 0.0,
+                             .drop_weights = config->dropout_weights > 0.0,
                              .per_shard = longest > chunk,
                              .gradient = comm_team_segment(s->team, s->team->rank),
                              .rows = s->ranks > 1 ? s->rows : NULL};
@@ -264,10 +265,27 @@ static bool exchanges_rows(const stepper *s)
   return s->net->embedding.sparse && s->ranks > 1;
 }
 
-/* Have rows of the summed gradient still to be put in their place, or added to it? */
-static bool completes_rows(const stepper *s)
+/* Is the sum of the gradients not yet the gradient: rows to be put in their place or added to it, masks? */
+static bool completes_sum(const stepper *s)
 {
-  return exchanges_rows(s) || s->params->shape.tied;
+  return exchanges_rows(s) || s->params->shape.tied || s->config->dropout_weights > 0.0;
+}
+
+/* What is still missing in the sum, in this rank's share. */
+static void complete_sum(stepper *s)
+{
+  const network *net = s->net;
+  size_t begin = 0, end = 0;
+
+  comm_team_owned_range(s->team, embedding_rows(&net->embedding), 1, &begin, &end);
+  if (exchanges_rows(s)) {
+    embedding_scatter_rows(&net->embedding, s->sum + s->params->n_gradient, begin, end, s->sum);
+  }
+  if (s->params->shape.tied) { embedding_add_tied(&net->embedding, begin, end, s->sum); }
+  for (size_t l = 0; s->config->dropout_weights > 0.0 && l < s->params->shape.L; ++l) {
+    comm_team_owned_range(s->team, layer_recurrent_rows(&net->layers[l]), 1, &begin, &end);
+    layer_drop_gradient(&net->layers[l], &net->dropout, begin, end, s->sum);
+  }
 }
 
 /* The rows of the input table whose tokens occur in this step, on any rank. Collective */
@@ -396,14 +414,7 @@ static unroll_status sum(stepper *s, const piece *p, double *loss, double *flags
 
   UNROLL_TRY(wait_exchange(s));
   since = clock_seconds();
-  if (completes_rows(s)) {
-    size_t begin = 0, end = 0;
-    comm_team_owned_range(s->team, embedding_rows(&net->embedding), 1, &begin, &end);
-    if (exchanges_rows(s)) {
-      embedding_scatter_rows(&net->embedding, s->sum + s->params->n_gradient, begin, end, s->sum);
-    }
-    if (s->params->shape.tied) { embedding_add_tied(&net->embedding, begin, end, s->sum); }
-  }
+  if (completes_sum(s)) { complete_sum(s); }
   UNROLL_TRY(comm_tree_sum(s->comm, sums, 1 + STEP_FLAGS));
   s->times.exchange += lap(&since);
   *loss = sums[0] / p->tokens;
@@ -423,7 +434,7 @@ static unroll_status global_norm(stepper *s, double *norm)
   size_t begin = 0, end = 0;
   double since = 0.0;
 
-  if (completes_rows(s)) { UNROLL_TRY(wait_exchange(s)); } /* all rows are in their place */
+  if (completes_sum(s)) { UNROLL_TRY(wait_exchange(s)); } /* of the others too */
   since = clock_seconds();
   comm_team_owned_range(s->team, dense, 1, &begin, &end);
   update_sum_squares(n, s->sum, sparse, begin, end, s->squares);
@@ -470,7 +481,9 @@ static unroll_status apply(stepper *s, double norm, double eta, double share, ui
   s->times.update += lap(&since);
   UNROLL_TRY(wait_exchange(s));
   since = clock_seconds();
-  network_pack(s->net);
+  if (config->dropout_weights == 0.0) {
+    network_pack(s->net);
+  } /* else the next step does, with its masks */
   s->times.update += lap(&since);
 
 cleanup:
@@ -504,10 +517,12 @@ unroll_status step_run(stepper *s, const piece *p, const text_source *text, doub
   s->net->dropout = (dropout){.p = s->config->dropout,
                               .p_embedding = s->config->dropout_embedding,
                               .p_words = s->config->dropout_words,
+                              .p_weights = s->config->dropout_weights,
                               .per_step = s->config->dropout_kind == UNROLL_DROPOUT_STEP,
                               .seed = s->config->seed,
                               .update = update,
                               .first = text->cut.first};
+  if (s->config->dropout_weights > 0.0) { network_pack(s->net); }
   forward(s, p, source);
   UNROLL_TRY(backward(s, p, source));
   if (flags.set != NULL) { flags.set(flags.context, out->flags); }

@@ -90,12 +90,17 @@ cleanup:
 
 /* ---------------------------------------------------------- the whole run */
 
-/* The weights that a validation takes, in place of those in training: their average, once it has begun. And back. */
+/* The weights that a validation takes, in place of those in training: none dropped, and their average, once it has
+ * begun. And back. */
 static void exchange_weights(trainer *t)
 {
-  if (t->run->state.averaged == 0) { return; }
-  run_swap_average(t->run);
-  network_pack(t->stepper->net);
+  network *net = t->stepper->net;
+  const bool averaged = t->run->state.averaged > 0;
+
+  if (!averaged && t->run->config.dropout_weights == 0.0) { return; }
+  if (averaged) { run_swap_average(t->run); }
+  net->dropout = (dropout){0};
+  network_pack(net);
 }
 
 /* Loss on the validation text: the same on every rank. The carried state is saved and restored. */

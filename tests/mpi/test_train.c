@@ -320,9 +320,32 @@ static void test_contract_dropout(void)
                                    "average-decay", "0.7", "max-steps", "12", NULL);
   check_contract(&config, text_of(1200));
   config = config_of("x.h5", "cell", "lstm", "bptt", "full", "dropout", "0.2", "dropout-kind",
-                     "window", "max-steps", "2", NULL);
+                     "window", "dropout-weights", "0.4", "max-steps", "2", NULL);
   config.steps = 64; /* the default: not for full BPTT */
   check_contract(&config, text_of(2400));
+}
+
+/* A weight of W_hh that is dropped in an update has no gradient: in the first one about p of them do not move. */
+static void test_dropped_weights_do_not_move(void)
+{
+  unroll_config config = config_of("x.h5", "optimizer", "sgd", "max-steps", "1", "valid-fraction",
+                                   "0", "dropout-weights", "0.4", "cell", "gru", NULL);
+  unroll_params *start = NULL;
+  double still = 0.0, all = 0.0;
+  CHECK_ALL(trained(most_ranks(), 2, &config, text_of(1200)));
+  run *r = read_run("x.h5");
+  if (r == NULL) { return; }
+  CHECK_OK(unroll_params_new(&r->params->shape, &start));
+  CHECK_OK(unroll_params_start(start, &(unroll_start){.seed = 1, .forget_bias = 1.0}));
+  const unroll_tensor *W = unroll_params_find(start, "layer0", "W_hh");
+  for (size_t i = 0; i < W->rows * W->cols; ++i) {
+    const size_t at = unroll_tensor_index(W, i / W->cols, i % W->cols);
+    all += 1;
+    still += start->values[at] == r->params->values[at];
+  }
+  CU_ASSERT(fabs(still - 0.4 * all) < 5 * sqrt(0.4 * 0.6 * all));
+  unroll_params_free(&start);
+  run_free(&r);
 }
 
 /* ---------------------------------------------------------------- strategies */
@@ -425,8 +448,9 @@ static void test_contract_of_touched_rows(void)
 /* A table of embeddings below the layers: dense, then of touched rows alone, in windows and in long pieces. */
 static void test_contract_of_embeddings(void)
 {
-  unroll_config config = config_of("x.h5", "embedding", "35", "layers", "2", "cell", "lstm",
-                                   "dropout-embedding", "0.3", "dropout-words", "0.2", NULL);
+  unroll_config config =
+      config_of("x.h5", "embedding", "35", "layers", "2", "cell", "lstm", "dropout-embedding",
+                "0.3", "dropout-words", "0.2", "dropout-weights", "0.5", NULL);
   check_contract(&config, text_of(1200));
   config = config_of("x.h5", "embedding", "8", "level", "word", "batch", "24", "shards", "12",
                      "optimizer", "sgd", "lr", "0.5", "clip", "0.25", "average", "asgd", NULL);
@@ -546,7 +570,8 @@ static void test_resume_equals_not_stopping(void)
 static void test_resume_of_dropout(void)
 {
   static const int cuts[] = {13, 20};
-  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema", NULL);
+  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema",
+                                   "dropout-weights", "0.2", NULL);
   check_resume("27", 2, cuts, &config);
 }
 
@@ -1011,8 +1036,9 @@ static void add_line(void *context, const unroll_line_score *line)
 static void check_scores(const char *level)
 {
   const char *text = text_of(1200), *other = text_of(203);
-  unroll_config config = config_of("scored.h5", "level", level, "valid", other, "valid-every", "24",
-                                   "steps", "5", "layers", "2", "average", "asgd", NULL);
+  unroll_config config =
+      config_of("scored.h5", "level", level, "valid", other, "valid-every", "24", "steps", "5",
+                "layers", "2", "average", "asgd", "dropout-weights", "0.3", NULL);
   CHECK_ALL(trained(1, 1, &config, text));
 
   unroll_score one = score_on(1, "scored.h5", other, 1, NULL, NULL);
@@ -1111,6 +1137,7 @@ int main(int argc, char **argv)
       {"contract: three ranks", test_contract_three_ranks_repeat_themselves},
       {"shards that cannot be shared", test_ranks_that_cannot_share_the_shards_are_refused},
       {"resume equals not stopping", test_resume_equals_not_stopping},
+      {"dropped weights do not move", test_dropped_weights_do_not_move},
       {"resume: dropout", test_resume_of_dropout},
       {"resume: random partition", test_resume_of_a_random_partition},
       {"resume: randomized", test_resume_of_randomized_pieces},

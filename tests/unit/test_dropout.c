@@ -178,12 +178,43 @@ static void test_words_are_dropped_by_the_definition(void)
   CU_ASSERT(fabs(dropped - 3000) < 5 * sqrt(10000 * 0.3 * 0.7));
 }
 
+/* Blocks of rows with padding between them: a weight by its row of the file, whoever has which rows. */
+static void test_weights_are_dropped_by_the_definition(void)
+{
+  enum { H = 21, BLOCK = 32, ROW = 32, BLOCKS = 3 };
+  static unroll_real W[BLOCKS * BLOCK * ROW], out[BLOCKS * BLOCK * ROW];
+  const dropout how = {.p_weights = 0.4, .seed = 9, .update = 3};
+  const double cut = floor(0.4 * 65536.0 + 0.5);
+  const unroll_real scale = (unroll_real)(65536.0 / (65536.0 - cut));
+  size_t wrong = 0, dropped = 0;
+  fill();
+  for (size_t i = 0; i < sizeof W / sizeof *W; ++i) {
+    const bool is_weight = i % ROW < H && i / ROW % BLOCK < H;
+    W[i] = is_weight ? (unroll_real)(0.5 + random_uniform(2, RANDOM_SYNTHETIC, i, 0)) : 0;
+  }
+  memcpy(out, W, sizeof out);
+  for (size_t begin = 0; begin < BLOCKS * BLOCK; begin += 12) {
+    dropout_weights(&(dropout_matrix){&how, 2, BLOCKS, H, ROW, begin, begin + 12, out, out});
+  }
+  for (size_t i = 0; i < sizeof W / sizeof *W; ++i) {
+    const size_t row = i / ROW / BLOCK * H + i / ROW % BLOCK, col = i % ROW;
+    const uint64_t from = random_bits(9, RANDOM_WEIGHT, 3 * 256 + 2, row);
+    const uint64_t word = random_mix(from + (col / 4 + 1) * UINT64_C(0x9e3779b97f4a7c15));
+    const bool drops = (double)(word >> (col % 4 * 16) & 0xffff) < cut;
+    wrong += out[i] != (drops ? 0 : W[i] * scale);
+    dropped += W[i] != 0 && out[i] == 0;
+  }
+  CU_ASSERT_EQUAL(wrong, 0);
+  CU_ASSERT(fabs((double)dropped - 0.4 * BLOCKS * H * H) < 5 * sqrt(0.4 * 0.6 * BLOCKS * H * H));
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
       {"the definition", test_a_unit_is_dropped_by_the_definition_or_scaled},
       {"how often", test_the_share_dropped_is_p},
       {"parts and whole: the same bits", test_parts_have_the_bits_of_the_whole},
+      {"weights", test_weights_are_dropped_by_the_definition},
       {"whole words", test_words_are_dropped_by_the_definition},
       {"masks of others are others", test_masks_of_others_are_others},
   };

@@ -38,6 +38,9 @@ enum {
 /* [reals] Less than a tile of any of the matrices. */
 #define SLICE 16
 
+/* Of embeddings and of W_hh; held in all passes of a test. */
+static dropout held;
+
 static const network_span all_steps = {0, 0, STEPS};
 
 struct bench {
@@ -63,6 +66,7 @@ static struct bench *bench_new(unroll_shape shape, size_t shards)
                              .shards = shards,
                              .group = shard_tree_group(shards),
                              .window = ROOM * BATCH,
+                             .drop_weights = true,
                              .rows = rows};
   if (b == NULL || kernels_start() != UNROLL_OK ||
       unroll_params_new(&shape, &b->params) != UNROLL_OK ||
@@ -172,6 +176,12 @@ static void differentiate(struct bench *b)
     CU_ASSERT(b->slices > 1 + 2 * p->shape.L);
   } /* W_qh in slices */
   CU_ASSERT(memcmp(b->copied, b->net->gradient, p->n_gradient * sizeof *b->copied) == 0);
+  for (size_t l = 0; held.p_weights > 0.0 && l < p->shape.L;
+       ++l) { /* in two parts, as two ranks would */
+    const size_t rows = layer_recurrent_rows(&b->net->layers[l]);
+    layer_drop_gradient(&b->net->layers[l], &held, 0, rows / 2, b->copied);
+    layer_drop_gradient(&b->net->layers[l], &held, rows / 2, rows, b->copied);
+  }
   if (p->shape.tied) {
     embedding_add_tied(&b->net->embedding, 0, embedding_rows(&b->net->embedding), b->copied);
   }
@@ -214,9 +224,6 @@ static void compare_with_differences(struct bench *b)
   omp_set_num_threads(threads);
   CU_ASSERT(worst < 1e-6);
 }
-
-/* Of embeddings; held in all passes of a test. */
-static dropout held;
 
 static void check_shape(unroll_shape shape, size_t shards)
 {
@@ -305,6 +312,16 @@ static void test_backward_of_dropped_embeddings_is_the_derivative(void)
   held = (dropout){0};
 }
 
+static void test_backward_of_dropped_weights_is_the_derivative(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    if (all_kinds[k].cell == UNROLL_CELL_MINGRU) { continue; }
+    held = (dropout){.p_weights = 0.5, .update = 3};
+    check_model(7, 18, 2 - k % 2, all_kinds[k], 2);
+  }
+  held = (dropout){0};
+}
+
 /* One table of embeddings and output weights, whose two gradients are added. */
 static void test_backward_of_a_tied_table_is_the_derivative(void)
 {
@@ -345,6 +362,7 @@ int main(void)
       {"ReLU, one to three layers", test_backward_relu_is_the_derivative},
       {"gated cells, one to three layers", test_backward_of_gated_cells_is_the_derivative},
       {"embeddings, dense and sparse", test_backward_of_embeddings_is_the_derivative},
+      {"dropped weights", test_backward_of_dropped_weights_is_the_derivative},
       {"dropped embeddings", test_backward_of_dropped_embeddings_is_the_derivative},
       {"tied tables, dense and sparse", test_backward_of_a_tied_table_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
