@@ -25,11 +25,12 @@ size_t segments_chunk_steps(size_t B, size_t V)
   return chunk;
 }
 
-size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B)
+size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B,
+                      bool drops)
 {
   const cell *c = params_cell(params);
-  /* h as rows and as panels, c, and what the cell keeps */
-  const size_t vectors = 1 + params_states(params) + c->kept;
+  /* h as rows and as panels, both again after dropout, c, and what the cell keeps */
+  const size_t vectors = 1 + params_states(params) + c->kept + (drops ? 2 : 0);
   const size_t layers = vectors * params->shape.L * kernels_ld(params->shape.H);
   const size_t embedded = 2 * kernels_ld(params->shape.E); /* as rows and as panels */
   const size_t step = (layers + embedded) * B * sizeof(unroll_real);

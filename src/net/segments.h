@@ -46,9 +46,11 @@ size_t segments_chunk_steps(size_t B, size_t V);
  * Steps of a segment: whole sequences where their states fit in SEGMENT_BYTES, else about the square root of half
  * the longest, which balances checkpoints and the states of a segment. A multiple of the chunk.
  *
- * @param[in] B  sequences of this rank
+ * @param[in] B      sequences of this rank
+ * @param[in] drops  the layers have dropout, and with it a copy of h
  */
-size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B);
+size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B,
+                      bool drops);
 
 /** For sequences of up to `longest` steps. */
 unroll_status segments_new(network *net, size_t longest, segments **out);

@@ -759,14 +759,16 @@ static void test_segments_hold_whole_chunks_and_grow_as_the_square_root(void)
 {
   const size_t longest[] = {257, 1000, 65536, 1000000, 100000000}, L = 2, B = 8, H = 128;
   const unroll_params p = {.shape = shape_of(64, H, L, KIND_TANH)};
-  for (size_t i = 0; i < COUNT(longest); ++i) {
-    size_t chunk = segments_chunk_steps(B, 64), T = segments_steps(longest[i], chunk, &p, B);
-    double kept = (double)((longest[i] + T - 1) / T), root = sqrt((double)longest[i]);
-    CU_ASSERT(T % chunk == 0 && T >= chunk && T < longest[i] + chunk);
-    /* 64 MiB of states, as rows and as panels, are held without a thought. */
-    double fit = 67108864.0 / (double)(2 * L * B * H * sizeof(unroll_real));
+  for (size_t i = 0; i < 2 * COUNT(longest); ++i) {
+    const bool drops = i % 2 == 1;
+    const size_t n = longest[i / 2], vectors = drops ? 4 : 2;
+    size_t chunk = segments_chunk_steps(B, 64), T = segments_steps(n, chunk, &p, B, drops);
+    double kept = (double)((n + T - 1) / T), root = sqrt((double)n);
+    CU_ASSERT(T % chunk == 0 && T >= chunk && T < n + chunk);
+    /* 64 MiB of states, as rows and as panels, and of both after dropout, are held without a thought. */
+    double fit = 67108864.0 / (double)(vectors * L * B * H * sizeof(unroll_real));
     CU_ASSERT((double)T <= fmax(fit, root) + (double)chunk);
-    CU_ASSERT(kept <= 1.0 + (double)longest[i] / fmax(fit, root / 2.0));
+    CU_ASSERT(kept <= 1.0 + (double)n / fmax(fit, root / 2.0));
   }
   for (size_t B_all = 1; B_all < 1u << 20; B_all *= 4) { /* logits of a chunk on all ranks */
     size_t chunk = segments_chunk_steps(B_all, 10000);
