@@ -81,7 +81,7 @@ def main():
     parser.add_argument("names", nargs="*", metavar="NAME", help="all of: " + ", ".join(known))
     parser.add_argument("--launch", default="", help="words before the program")
     parser.add_argument("--max-steps", type=int, default=0)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     options.unroll = os.path.abspath(options.unroll)
     for name in options.names:
         if name not in known:

@@ -21,12 +21,18 @@ unroll_status tensor_block_new(const unroll_params *p, unroll_real **block)
   return memory_new_reals(n, "a block of parameters", block);
 }
 
-/* Rows [row, row + n) of a tensor, to or from the shape of the file. Columns outside: a transposed tensor is then
- * read and written along its memory. */
+/*
+ * Rows [row, row + n) of a tensor, to or from the shape of the file, along its memory: rows at once, or of a transposed one
+ * columns outside.
+ */
 static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_t row, size_t n,
                         unroll_real *block)
 {
-  for (size_t c = 0; c < t->cols; ++c) {
+  for (size_t i = 0; i < n && !t->transposed; ++i) {
+    memcpy(block + i * t->cols, values + unroll_tensor_index(t, row + i, 0),
+           t->cols * sizeof *block);
+  }
+  for (size_t c = 0; c < t->cols && t->transposed; ++c) {
     for (size_t i = 0; i < n; ++i) {
       block[i * t->cols + c] = values[unroll_tensor_index(t, row + i, c)];
     }
@@ -36,7 +42,11 @@ static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_
 static void scatter_rows(const unroll_tensor *t, const unroll_real *block, size_t row, size_t n,
                          unroll_real *values)
 {
-  for (size_t c = 0; c < t->cols; ++c) {
+  for (size_t i = 0; i < n && !t->transposed; ++i) {
+    memcpy(values + unroll_tensor_index(t, row + i, 0), block + i * t->cols,
+           t->cols * sizeof *block);
+  }
+  for (size_t c = 0; c < t->cols && t->transposed; ++c) {
     for (size_t i = 0; i < n; ++i) {
       values[unroll_tensor_index(t, row + i, c)] = block[i * t->cols + c];
     }

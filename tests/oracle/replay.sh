@@ -42,4 +42,9 @@ for embedding in "--embedding 9" "--embedding 20 --tied"; do
   read -r -a words <<<"$embedding --steps 16 --optimizer adam --lr 1e-2 --layers 2"
   goes_on_elsewhere "$embedding" "${words[@]}"
 done
+if [ -n "$torch" ]; then
+  check "training with masks" goes_on --dropout 0.2
+  check "masks are not drawn elsewhere" quiet 1 "$torch" "$source_dir/jobs/analysis/continue_torch.py" from.h5 text
+  check "that is said" grep -q 'dropout is on' err
+fi
 finish
