@@ -292,8 +292,7 @@ static const option rows[] = {
      .help =
          "keep the average of the weights over updates, which validation, the best model, eval and "
          "sample take: asgd their mean (Polyak and Juditsky 1992), ema a decaying mean, nt-asgd "
-         "the "
-         "mean from where the validation loss no longer falls (Merity et al. 2018)",
+         "the mean from where the validation loss no longer falls (Merity et al. 2018)",
      .needs = "nt-asgd: --valid or --valid-fraction"},
     {.name = "average-from",
      COUNT(average_from),
@@ -688,7 +687,7 @@ unroll_status unroll_config_set(unroll_config *config, const char *name, const c
 
 /* ---------------------------------------------------------------- resolve */
 
-static bool is_given(const unroll_config *config, size_t offset)
+bool config_is_given(const unroll_config *config, size_t offset)
 {
   for (size_t k = 0; k < config_table.n_rows; ++k) {
     if (rows[k].offset == offset) { return config->given[k]; }
@@ -735,11 +734,11 @@ static unroll_status check_stride(const unroll_config *config)
 static unroll_status check_pairs(const unroll_config *config)
 {
   if (config->valid[0] != '\0' && config->valid_fraction > 0 &&
-      is_given(config, offsetof(unroll_config, valid_fraction))) {
+      config_is_given(config, offsetof(unroll_config, valid_fraction))) {
     return unroll_fail(UNROLL_ERR_ARG, "--valid and --valid-fraction are both given; legal is one");
   }
   if (config->letters && config->lowercase &&
-      is_given(config, offsetof(unroll_config, lowercase))) {
+      config_is_given(config, offsetof(unroll_config, lowercase))) {
     return unroll_fail(UNROLL_ERR_ARG,
                        "--lowercase has no effect with --letters, whose letters are "
                        "small ones; legal is one");

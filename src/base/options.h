@@ -135,6 +135,9 @@ uint64_t config_shards(uint64_t batch);
 struct unroll_config;
 void config_fit(struct unroll_config *config, uint64_t tokens);
 
+/** Was the option of this field, its offset in unroll_config, given? */
+bool config_is_given(const struct unroll_config *config, size_t offset);
+
 /** Is this option of config_table about a call of the program rather than about the run? out, config, resume, change,
  * overwrite, dry-run, ranks and log-format are. */
 bool config_is_of_call(const option *row);

@@ -144,11 +144,6 @@ cleanup:
 
 /* -------------------------------------------------------------------- a run */
 
-static bool is_given(const unroll_config *config, const char *name)
-{
-  return config->given[find_row(name)];
-}
-
 /*
  * The options of a run, which has them all: none counts as given. What it derived from another option that is given now
  * is left to be derived again.
@@ -159,14 +154,20 @@ static void take_run(const unroll_config *of_run, unroll_config *config)
     const option *row = &config_table.rows[k];
     if (!config->given[k] && !config_is_of_call(row)) { options_copy(row, of_run, config); }
   }
-  if (is_given(config, "batch") && !is_given(config, "shards") &&
+  if (config_is_given(config, offsetof(unroll_config, batch)) &&
+      !config_is_given(config, offsetof(unroll_config, shards)) &&
       of_run->shards == config_shards(of_run->batch)) {
     config->shards = 0;
   }
-  if (is_given(config, "steps") && !is_given(config, "stride") && of_run->stride == of_run->steps) {
+  if (config_is_given(config, offsetof(unroll_config, steps)) &&
+      !config_is_given(config, offsetof(unroll_config, stride)) &&
+      of_run->stride == of_run->steps) {
     config->stride = 0;
   }
-  if (is_given(config, "valid-fraction") && !is_given(config, "valid")) { config->valid[0] = '\0'; }
+  if (config_is_given(config, offsetof(unroll_config, valid_fraction)) &&
+      !config_is_given(config, offsetof(unroll_config, valid))) {
+    config->valid[0] = '\0';
+  }
 }
 
 /* --------------------------------------------------------------------- both */
