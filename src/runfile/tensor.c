@@ -28,11 +28,14 @@ unroll_status tensor_block_new(const unroll_params *p, unroll_real **block)
 static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_t row, size_t n,
                         unroll_real *block)
 {
-  for (size_t i = 0; i < n && !t->transposed; ++i) {
-    memcpy(block + i * t->cols, values + unroll_tensor_index(t, row + i, 0),
-           t->cols * sizeof *block);
+  if (!t->transposed) {
+    for (size_t i = 0; i < n; ++i) {
+      memcpy(block + i * t->cols, values + unroll_tensor_index(t, row + i, 0),
+             t->cols * sizeof *block);
+    }
+    return;
   }
-  for (size_t c = 0; c < t->cols && t->transposed; ++c) {
+  for (size_t c = 0; c < t->cols; ++c) {
     for (size_t i = 0; i < n; ++i) {
       block[i * t->cols + c] = values[unroll_tensor_index(t, row + i, c)];
     }
@@ -42,11 +45,14 @@ static void gather_rows(const unroll_tensor *t, const unroll_real *values, size_
 static void scatter_rows(const unroll_tensor *t, const unroll_real *block, size_t row, size_t n,
                          unroll_real *values)
 {
-  for (size_t i = 0; i < n && !t->transposed; ++i) {
-    memcpy(values + unroll_tensor_index(t, row + i, 0), block + i * t->cols,
-           t->cols * sizeof *block);
+  if (!t->transposed) {
+    for (size_t i = 0; i < n; ++i) {
+      memcpy(values + unroll_tensor_index(t, row + i, 0), block + i * t->cols,
+             t->cols * sizeof *block);
+    }
+    return;
   }
-  for (size_t c = 0; c < t->cols && t->transposed; ++c) {
+  for (size_t c = 0; c < t->cols; ++c) {
     for (size_t i = 0; i < n; ++i) {
       values[unroll_tensor_index(t, row + i, c)] = block[i * t->cols + c];
     }
