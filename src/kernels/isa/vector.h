@@ -115,6 +115,19 @@ INLINE vec vec_fma(vec a, vec b, vec c)
 #endif
 }
 
+/* c = a * b + c as one instruction that the compiler neither takes apart nor turns round: with its own choice of operands GCC
+ * 12 copies accumulators of a register tile to and fro, and b from memory once for every use. */
+INLINE void vec_accumulate(vec a, vec b, vec *c)
+{
+#if defined(__AVX2__) && defined(UNROLL_DOUBLE)
+  __asm__("vfmadd231pd %2, %1, %0" : "+v"(*c) : "v"(a), "v"(b));
+#elif defined(__AVX2__)
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(*c) : "v"(a), "v"(b));
+#else
+  *c = vec_fma(a, b, *c);
+#endif
+}
+
 /* mask ? a : b, lane by lane; a mask comes from a comparison. */
 INLINE vec vec_select(vec_int mask, vec a, vec b)
 {
