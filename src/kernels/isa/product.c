@@ -32,8 +32,6 @@ void ISA(rows)(const rows_product *p)
  * Where K is cut, the chains continue through C, at the price of one load and store for each block of K. W itself comes
  * from memory: the next tile's rows are prefetched while this one's pass over the panels.
  */
-#define CACHE_LINE (64 / sizeof(unroll_real))
-
 /* Elements [0, columns) of `rows` rows, into the second-level cache. */
 INLINE void prefetch_rows(const unroll_real *W, size_t rows, size_t ld, size_t columns)
 {
