@@ -12,10 +12,11 @@ typedef struct block_sizes {
   size_t
       panel; /* a panel over which tile after tile passes: first-level cache, or what of it streams from the second */
   size_t
-      block; /* what stays while panels stream past: packed rows of dZ, rows of A, rows of W; and a copy of the
-                   stream beside it: a quarter of the second-level cache */
+      block; /* what stays while panels stream past: rows of A, rows of W; and a copy of the stream beside it: a
+                   quarter of the second-level cache */
   size_t
-      whole; /* what every step or tile reads again: W_hh of a thread, the token panels of a chunk: half of it */
+      whole; /* what every step, panel or tile reads again: W_hh of a thread, packed rows of dZ, the token panels of a
+                   chunk: half of it */
 } block_sizes;
 
 /* n / d, rounded up. */

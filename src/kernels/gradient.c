@@ -63,7 +63,7 @@ static size_t packed_tile(size_t tokens)
 
 static size_t packed_most(size_t shard_tokens)
 {
-  return kernels_pad(most(kernels_blocks()->block, packed_tile(chunk_tokens(shard_tokens))));
+  return kernels_pad(most(kernels_blocks()->whole, packed_tile(chunk_tokens(shard_tokens))));
 }
 
 static size_t nodes_most(void)
@@ -87,7 +87,7 @@ typedef struct plan {
   size_t panels, tiles;         /* of these rows */
   size_t tokens;                /* of a shard */
   size_t parts, down, across;   /* shares: subtrees, of the tiles, of the panels */
-  size_t shards, group, chunk;  /* of a part; of a chunk: 2^n groups, or one shard */
+  size_t shards, group, chunk;  /* of a part; of a chunk: 2^n groups, or a part of one */
   size_t row_tiles, row_panels; /* of a block */
   size_t part_elements;         /* of one part's partial result: dW panel by panel, then db */
 } plan;
@@ -134,14 +134,16 @@ static plan plan_of(const weight_gradient *p, size_t begin, size_t end, size_t t
 
   const size_t room = chunk_tokens(c.tokens);
   size_t waiting = 2; /* nodes of the tree above a chunk: the group at hand, and the levels */
-  if (c.group * c.tokens <= room) { c.chunk = c.group; }
+  for (size_t part = 2; part <= c.group && part * c.tokens <= room; ++part) { /* of a group */
+    if (c.group % part == 0) { c.chunk = part; }
+  }
   while (c.chunk % c.group == 0 && 2 * c.chunk * c.tokens <= room &&
          c.shards % (2 * c.chunk) == 0) {
     c.chunk *= 2;
   }
-  while ((c.shards / c.chunk) >> (waiting - 2) > 0) { ++waiting; }
+  while (c.shards / most(c.chunk, c.group) >> (waiting - 2) > 0) { ++waiting; }
   const size_t nodes = nodes_most() / k->node / waiting; /* tiles for which there is room */
-  c.row_tiles = most(1, kernels_blocks()->block / packed_tile(c.chunk * c.tokens));
+  c.row_tiles = most(1, kernels_blocks()->whole / packed_tile(c.chunk * c.tokens));
   c.row_tiles = least(least(c.row_tiles, nodes), ceil_div(c.tiles, c.down));
   c.row_panels = most(1, nodes / c.row_tiles);
   return c;

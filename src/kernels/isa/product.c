@@ -84,26 +84,26 @@ static void combine(size_t rows, size_t vecs, const gradient_tile *left, const g
       vec_store(out->sum.c + at, vec_load(left->sum.c + at) + vec_load(right->sum.c + at));
     }
   }
-  for (size_t v = 0; v < KERNELS_PAD; v += LANES) {
+  for (size_t v = 0; v < PACK; v += LANES) {
     vec_store(out->column + v, vec_load(left->column + v) + vec_load(right->column + v));
   }
 }
 
 /* Sums over a shard's tokens where the rows of A lie beside each other: row i in lane i. Lanes behind
  * the rows hold what lies there; nobody reads them. */
-static void sum_columns(const gradient_block *p, const unroll_real *a, unroll_real *column)
+static void sum_columns(const tile_sum *s, const unroll_real *a, unroll_real *column)
 {
-  vec sum[VECS_OF_PAD];
-  for (size_t v = 0; v < VECS_OF_PAD; ++v) { sum[v] = (vec){0}; }
-  for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
-    size_t run = p->tokens - n < p->run ? p->tokens - n : p->run;
+  vec sum[PACK / LANES];
+  for (size_t v = 0; v < PACK / LANES; ++v) { sum[v] = (vec){0}; }
+  for (size_t n = 0; n < s->K; n += s->run, a += s->run_stride) {
+    size_t run = s->K - n < s->run ? s->K - n : s->run;
     for (size_t i = 0; i < run; ++i) {
-      for (size_t v = 0; v < VECS_OF_PAD; ++v) {
-        sum[v] += vec_load(a + i * p->token_stride + v * LANES);
+      for (size_t v = 0; v < PACK / LANES; ++v) {
+        sum[v] += vec_load(a + i * s->k_stride + v * LANES);
       }
     }
   }
-  for (size_t v = 0; v < VECS_OF_PAD; ++v) { vec_store(column + v * LANES, sum[v]); }
+  for (size_t v = 0; v < PACK / LANES; ++v) { vec_store(column + v * LANES, sum[v]); }
 }
 
 /* The same for one row whose tokens lie beside each other; the lanes behind the last token are zero. */
@@ -146,15 +146,32 @@ static void pack_tokens(const gradient_block *p, size_t tokens, const unroll_rea
   }
 }
 
+/* Tokens ahead of which rows of A are fetched: they lie pages apart, where no CPU looks for them by itself. */
+#define PACK_AHEAD 16
+
+/* Run number `run` of shard `shard`, or of one of the shards behind it. */
+INLINE const unroll_real *run_of(const gradient_block *p, size_t shard, size_t run, size_t runs)
+{
+  while (run >= runs) {
+    run -= runs;
+    ++shard;
+  }
+  return p->A + shard * p->shard_A + run * p->run_stride;
+}
+
 void ISA(gradient_pack)(const gradient_block *p)
 {
+  const size_t runs = (p->tokens + p->run - 1) / p->run;
+  const size_t ahead = (PACK_AHEAD + p->run - 1) / p->run;
   unroll_real *out = p->packed;
   assert(p->row_stride == 1);
 
   for (size_t shard = 0; shard < p->shards; ++shard) {
-    const unroll_real *a = p->A + shard * p->shard_A;
-    for (size_t n = 0; n < p->tokens; n += p->run, a += p->run_stride) {
-      size_t run = p->tokens - n < p->run ? p->tokens - n : p->run;
+    for (size_t r = 0; r < runs; ++r) {
+      const unroll_real *a = p->A + shard * p->shard_A + r * p->run_stride;
+      const size_t left = p->tokens - r * p->run, run = left < p->run ? left : p->run;
+      prefetch_rows(run_of(p, shard, r + ahead, runs) + p->first, run, p->token_stride,
+                    p->last - p->first);
       for (size_t i = 0, tokens = 0; i < run; i += tokens, out += tokens * PACK) {
         tokens = run - i < PACK_TOKENS ? run - i : PACK_TOKENS;
         pack_tokens(p, tokens, a + i * p->token_stride, out);
@@ -167,14 +184,14 @@ void ISA(gradient_pack)(const gradient_block *p)
 static void gradient_shard(const gradient_block *p, const tile_sum *s, size_t shard, size_t m,
                            size_t rows, size_t vecs, const unroll_real *packed, gradient_tile *out)
 {
-  const unroll_real *a = p->A + shard * p->shard_A + m * p->row_stride;
+  const unroll_real *lies = p->A + shard * p->shard_A + m * p->row_stride;
+  const unroll_real *a = packed != NULL ? packed + shard * p->tokens * PACK : lies;
   if (p->ahead) { prefetch_below(p, a + rows * p->row_stride, rows); }
-  tile_multiply(rows, vecs, s, packed != NULL ? packed + shard * p->tokens * PACK : a,
-                p->B + shard * p->shard_B, NULL, out->sum.c);
-  if (p->sums != NULL && p->token_stride == 1) {
+  tile_multiply(rows, vecs, s, a, p->B + shard * p->shard_B, NULL, out->sum.c);
+  if (p->sums != NULL && s->k_stride == 1) {
     for (size_t i = 0; i < rows; ++i) { out->column[i] = sum_row(p, a + i * p->row_stride); }
   } else if (p->sums != NULL) {
-    sum_columns(p, a, out->column);
+    sum_columns(s, a, out->column);
   }
 }
 

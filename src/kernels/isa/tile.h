@@ -46,16 +46,16 @@ typedef struct tile_buffer {
   unroll_real c[TILE_ROWS * PANEL] __attribute__((aligned(64)));
 } tile_buffer;
 
+/* Elements of a token in a packed tile: its rows in whole vectors. */
+#define PACK ((TILE_ROWS + LANES - 1) / LANES * LANES)
+
 /* The same of a weight gradient: a node of the shard tree, and the sums over A alone of its rows. */
 typedef struct gradient_tile {
   tile_buffer sum;
-  unroll_real column[KERNELS_PAD] __attribute__((aligned(64)));
+  unroll_real column[PACK] __attribute__((aligned(64)));
 } gradient_tile;
 
 #define TILE_NODE (sizeof(gradient_tile) / sizeof(unroll_real))
-
-/* Elements of a token in a packed tile: its rows in whole vectors. */
-#define PACK ((TILE_ROWS + LANES - 1) / LANES * LANES)
 
 /* Vectors of panel number `panel`: a full panel, or what is left of N columns. */
 INLINE size_t panel_vecs(size_t N, size_t panel)
