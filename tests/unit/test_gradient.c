@@ -308,6 +308,15 @@ static void test_weights_of_a_large_vocabulary_are_the_same(void)
   window_free(&w);
 }
 
+/* Groups of nine shards that no cache takes at once, and three of them that it does. */
+static void test_weights_of_large_groups_are_the_same(void)
+{
+  window w = window_new(120, 18, 18, 7, 129, 2);
+  check_weights(&w, GRADIENT_PANELS, 0);
+  check_weights(&w, GRADIENT_ROWS, 1);
+  window_free(&w);
+}
+
 static void test_weights_without_bias_are_the_same(void)
 {
   window w = window_new(5, 8, 4, 33, 33, 2);
@@ -821,6 +830,7 @@ int main(void)
   static const struct test_case cases[] = {
       {"weights: tree of chains, any threads", test_weights_are_the_tree_of_chains_for_any_threads},
       {"weights: large vocabulary", test_weights_of_a_large_vocabulary_are_the_same},
+      {"weights: large groups", test_weights_of_large_groups_are_the_same},
       {"weights: without bias", test_weights_without_bias_are_the_same},
       {"weights: NaN is visible", test_weights_show_nan_of_any_token},
       {"tokens: tree of rows, any threads", test_tokens_are_the_tree_of_their_rows_for_any_threads},
