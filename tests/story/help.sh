@@ -1,7 +1,7 @@
 # Help and version need neither mpirun nor MPI, and say what the parser does.
 . "$(dirname "$0")/lib.sh"
 
-commands=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  .*/\1/p' | sort -u)
+commands=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\) .*/\1/p' | sort -u)
 check "the help names the commands" [ -n "$commands" ]
 
 # Settings with which neither Open MPI nor MPICH can start; that it does not is part of the check.
@@ -49,6 +49,13 @@ for command in $commands; do
   check "options of $command: $(cat complaints)" [ ! -s complaints ]
 done
 check "options were found in the help" [ "$(wc -l <options)" -gt 40 ]
+
+# What a message advises can be given: an option in a string of the sources is one of ours, or of the launchers.
+printf "%s\n" --man --version --bind-to --map-by --mca --mpi --cpus-per-task --ntasks-per-node >known
+for command in $commands; do grep -oE -- '--[a-z][a-z0-9-]*' "help.$command"; done >>known
+find "$source_dir/src" -name '*.[ch]' -exec cat {} + | grep -v '^ */\?\*' | grep -oE '"([^"\\]|\\.)*"' |
+  grep -oE -- '(^|[^a-z-])--[a-z][a-z0-9-]+' | grep -oE -- '--.*' | sort -u | grep -vxF -f known >unknown
+check "messages name options that do not exist: $(tr '\n' ' ' <unknown)" [ ! -s unknown ]
 
 check_not "no command is an error" "$unroll" >out 2>err
 check "no command: the usage goes to standard error" grep -q '^Usage' err
