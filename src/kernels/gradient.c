@@ -57,8 +57,7 @@ static size_t chunk_tokens(size_t shard_tokens)
  * written side by side do not fall into the same sets of a cache. */
 static size_t packed_tile(size_t tokens)
 {
-  const size_t line = 64 / sizeof(unroll_real);
-  return (ceil_div(tokens * kernels()->pack, line) | 1) * line;
+  return (ceil_div(tokens * kernels()->pack, CACHE_LINE) | 1) * CACHE_LINE;
 }
 
 static size_t packed_most(size_t shard_tokens)

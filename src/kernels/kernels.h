@@ -28,6 +28,9 @@
 /* Elements; rows are padded to a multiple of this: one AVX-512 vector of floats. */
 #define KERNELS_PAD 16
 
+/* Elements of a cache line. */
+#define CACHE_LINE (64 / sizeof(unroll_real))
+
 static inline size_t kernels_pad(size_t n)
 {
   return (n + KERNELS_PAD - 1) / KERNELS_PAD * KERNELS_PAD;

@@ -1,4 +1,5 @@
 /* The matrix products: loop nests over register tiles (tile.h). */
+#include "kernels/blocks.h"
 #include "kernels/isa/table.h"
 #include "kernels/isa/tile.h"
 #include "kernels/shard_tree.h"
@@ -161,8 +162,7 @@ INLINE const unroll_real *run_of(const gradient_block *p, size_t shard, size_t r
 
 void ISA(gradient_pack)(const gradient_block *p)
 {
-  const size_t runs = (p->tokens + p->run - 1) / p->run;
-  const size_t ahead = (PACK_AHEAD + p->run - 1) / p->run;
+  const size_t runs = ceil_div(p->tokens, p->run), ahead = ceil_div(PACK_AHEAD, p->run);
   unroll_real *out = p->packed;
   assert(p->row_stride == 1);
 

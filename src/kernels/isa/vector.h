@@ -47,9 +47,8 @@ typedef int32_t real_int;
 typedef unroll_real vec_memory
     __attribute__((vector_size(VEC_BYTES), aligned(sizeof(unroll_real)), may_alias));
 
-#define LANES      (VEC_BYTES / sizeof(unroll_real))
-#define PANEL      (TILE_VECS * LANES)
-#define CACHE_LINE (64 / sizeof(unroll_real)) /* elements */
+#define LANES (VEC_BYTES / sizeof(unroll_real))
+#define PANEL (TILE_VECS * LANES)
 #define VECS_OF_PAD                                                                                \
   (KERNELS_PAD / LANES) /* vectors in one padding unit: the logical lanes of sums */
 
