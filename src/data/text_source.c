@@ -52,6 +52,13 @@ stretch text_source_stretch(const text_source *text, uint64_t epoch, uint64_t k,
   return text->ragged ? sequences_stretch(text, epoch, k, b) : streams_stretch(text, epoch, k, b);
 }
 
+void text_source_lengths(const text_source *text, uint64_t epoch, uint64_t k, uint64_t *length)
+{
+  for (size_t b = 0; b < text->cut.count; ++b) {
+    length[b] = text_source_stretch(text, epoch, k, text->cut.first + b).length;
+  }
+}
+
 text_extent text_source_extent(const text_source *text, uint64_t epoch, uint64_t k)
 {
   text_extent e = {0};

@@ -87,6 +87,9 @@ void text_source_free(text_source **text);
 /** What batch k of an epoch has of row b, one of this rank's. Not collective. */
 stretch text_source_stretch(const text_source *text, uint64_t epoch, uint64_t k, size_t b);
 
+/** length (count) [tokens] of the stretches of batch k of an epoch, of this rank's rows. Not collective. */
+void text_source_lengths(const text_source *text, uint64_t epoch, uint64_t k, uint64_t *length);
+
 /** Batch k of an epoch on this rank. Not collective. */
 text_extent text_source_extent(const text_source *text, uint64_t epoch, uint64_t k);
 

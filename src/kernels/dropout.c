@@ -55,7 +55,8 @@ void dropout_run(const dropout_rows *r)
   for (size_t t = 0; t < r->T; ++t) {
     for (size_t b = 0; b < r->B; ++b) {
       const uint64_t i = how->update << 8 | r->layer;
-      const uint64_t j = (uint64_t)(how->first + b) << 40 | (how->per_step ? how->step + t : 0);
+      const uint64_t sequence = how->first + (how->row != NULL ? how->row[b] : b);
+      const uint64_t j = sequence << 40 | (how->per_step ? how->step + t : 0);
       const size_t at = (t * r->B + b) * r->ld;
       drop_row(random_bits(how->seed, RANDOM_DROPOUT, i, j), cut, scale, padded, r->from + at,
                r->to + at);

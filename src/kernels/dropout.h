@@ -34,9 +34,10 @@ typedef struct dropout {
   double p_weights;   /* of W_hh; the same */
   bool per_step;      /* else one mask for all steps of a window; not of words */
   uint64_t seed;
-  uint64_t update; /* below 2^56 */
-  size_t first;    /* global sequence of b = 0; below 2^24 */
-  size_t step;     /* of t = 0, counted from the first of the piece of text; below 2^40 */
+  uint64_t update;     /* below 2^56 */
+  size_t first;        /* global sequence of row 0; below 2^24 */
+  const uint32_t *row; /* (B) row of sequence b, counted from `first`; NULL: b itself */
+  size_t step;         /* of t = 0, counted from the first of the piece of text; below 2^40 */
 } dropout;
 
 /* The number of the embedding, in place of a layer's. */

@@ -361,8 +361,13 @@ void token_gradient_run(const token_gradient *p)
 
 /* ------------------------------------------------------------ gradients per shard */
 
-void shards_combine(size_t shards, size_t group, size_t n, size_t per_shard, unroll_real *x,
-                    unroll_real *out)
+static unroll_real *of_shard(unroll_real *x, const uint32_t *place, size_t s, size_t per_shard)
+{
+  return x + (place != NULL ? place[s] : s) * per_shard;
+}
+
+void shards_combine(size_t shards, size_t group, const uint32_t *place, size_t n, size_t per_shard,
+                    unroll_real *x, unroll_real *out)
 {
   const size_t block =
       4096; /* elements that a thread takes through the whole tree: in the first-level cache */
@@ -370,21 +375,23 @@ void shards_combine(size_t shards, size_t group, size_t n, size_t per_shard, unr
   size_t blocks = (n + block - 1) / block;
 
 #pragma omp parallel for default(none) schedule(static)                                            \
-    shared(k, shards, group, n, per_shard, x, out, block, blocks)
+    shared(k, shards, group, place, n, per_shard, x, out, block, blocks)
   for (size_t i = 0; i < blocks; ++i) {
     size_t first = i * block, count = n - first < block ? n - first : block;
     unroll_real *mine = x + first;
     for (size_t unit = 0; unit < shards; unit += group) {
+      unroll_real *sum = of_shard(mine, place, unit, per_shard);
       for (size_t s = 1; s < group; ++s) {
-        k->add(count, mine + (unit + s) * per_shard, mine + unit * per_shard);
+        k->add(count, of_shard(mine, place, unit + s, per_shard), sum);
       }
     }
     for (size_t step = group; step < shards; step *= 2) {
       for (size_t s = 0; s + step < shards; s += 2 * step) {
-        k->add(count, mine + (s + step) * per_shard, mine + s * per_shard);
+        k->add(count, of_shard(mine, place, s + step, per_shard),
+               of_shard(mine, place, s, per_shard));
       }
     }
-    memcpy(out + first, mine, count * sizeof *mine);
+    memcpy(out + first, of_shard(mine, place, 0, per_shard), count * sizeof *mine);
   }
 }
 

@@ -71,9 +71,11 @@ void token_gradient_run(const token_gradient *p);
 /**
  * out (n) = the tree over shards of their own sums x (shards, per_shard); destroys x. n is a multiple of
  * KERNELS_PAD. Opens a region.
+ *
+ * @param[in]  place  (shards) where in x each shard lies; NULL: in order
  */
-void shards_combine(size_t shards, size_t group, size_t n, size_t per_shard, unroll_real *x,
-                    unroll_real *out);
+void shards_combine(size_t shards, size_t group, const uint32_t *place, size_t n, size_t per_shard,
+                    unroll_real *x, unroll_real *out);
 
 /** sums[s] += the nll of shard s, tokens ascending; nll (shards * tokens_in_shard), ordered as above. */
 void loss_by_shard(size_t tokens_in_shard, size_t shards, const double *nll, double *sums);

@@ -292,6 +292,14 @@ void layer_save_boundary(layer *l, layer_deltas d)
   memcpy(l->after, d.rows, l->size.B * d.ld * sizeof *d.rows);
 }
 
+void layer_clear_boundary(layer *l, size_t begin, size_t end)
+{
+  const size_t n = end - begin, states = begin * l->ld;
+  memset(l->after + begin * l->ld_deltas, 0, n * l->ld_deltas * sizeof *l->after);
+  if (l->dc != NULL) { memset(l->dc + states, 0, n * l->ld * sizeof *l->dc); }
+  if (l->bypass != NULL) { memset(l->bypass + states, 0, n * l->ld * sizeof *l->bypass); }
+}
+
 unroll_status layer_backward_weights(const layer *l, network_span span, layer_deltas d,
                                      const gradient_sink *sink)
 {
@@ -366,18 +374,21 @@ void layer_carry(layer *l, size_t T)
   }
 }
 
-void layer_get_state(const layer *l, size_t which, size_t slot, unroll_real *state)
+void layer_get_state(const layer *l, size_t which, size_t slot, const uint32_t *row,
+                     unroll_real *state)
 {
   const size_t H = l->params->shape.H;
-  for (size_t b = 0; b < l->size.B; ++b, state += H) {
-    memcpy(state, state_of(l, which) + (slot * l->size.B + b) * l->ld, H * sizeof *state);
+  for (size_t b = 0; b < l->size.B; ++b) {
+    memcpy(state + (row != NULL ? row[b] : b) * H,
+           state_of(l, which) + (slot * l->size.B + b) * l->ld, H * sizeof *state);
   }
 }
 
-void layer_set_state(layer *l, size_t which, const unroll_real *state)
+void layer_set_state(layer *l, size_t which, const uint32_t *row, const unroll_real *state)
 {
   const size_t H = l->params->shape.H;
-  for (size_t b = 0; b < l->size.B; ++b, state += H) {
-    memcpy(state_of(l, which) + b * l->ld, state, H * sizeof *state);
+  for (size_t b = 0; b < l->size.B; ++b) {
+    memcpy(state_of(l, which) + b * l->ld, state + (row != NULL ? row[b] : b) * H,
+           H * sizeof *state);
   }
 }

@@ -89,6 +89,9 @@ layer_deltas layer_backward(layer *l, network_span span, unroll_real *dh, bool l
 /** Save the deltas of the first step of a chunk, for the chunk before it in time. */
 void layer_save_boundary(layer *l, layer_deltas d);
 
+/** Set what was saved there to zero for sequences [begin, end), which end with the chunk before. */
+void layer_clear_boundary(layer *l, size_t begin, size_t end);
+
 /** Gradients of W_hh and the biases; the sink is notified of each. */
 unroll_status layer_backward_weights(const layer *l, network_span span, layer_deltas d,
                                      const gradient_sink *sink);
@@ -101,8 +104,12 @@ unroll_status layer_backward_input(const layer *l, layer_below below, network_sp
 void layer_reset(layer *l);
 void layer_carry(layer *l, size_t T);
 
-/** Copy state vector `which` (0: h, 1: c) of a slot to (B, H) without padding; the same to slot 0 from it. */
-void layer_get_state(const layer *l, size_t which, size_t slot, unroll_real *state);
-void layer_set_state(layer *l, size_t which, const unroll_real *state);
+/**
+ * Copy state vector `which` (0: h, 1: c) of a slot to (B, H) without padding, sequence b to row[b], or to b where row is
+ * NULL; the same to slot 0 from it.
+ */
+void layer_get_state(const layer *l, size_t which, size_t slot, const uint32_t *row,
+                     unroll_real *state);
+void layer_set_state(layer *l, size_t which, const uint32_t *row, const unroll_real *state);
 
 #endif

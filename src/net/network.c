@@ -67,6 +67,7 @@ unroll_status network_new(const unroll_params *params, const network_size *size,
   *net = (network){.params = params, .size = *size};
   UNROLL_TRY(memory_new(T * B, sizeof *net->x, "input tokens", &net->x));
   UNROLL_TRY(memory_new(T * B, sizeof *net->y, "target tokens", &net->y));
+  UNROLL_TRY(ragged_init(B, size->shards, &net->ragged));
   UNROLL_TRY(embedding_init(params, size, &net->embedding));
   UNROLL_TRY(memory_new(L, sizeof *net->layers, "layers", &net->layers));
   for (size_t l = 0; l < L; ++l) { UNROLL_TRY(layer_init(params, l, size, &net->layers[l])); }
@@ -102,6 +103,7 @@ void network_free(network **p)
   }
   memory_free(&net->layers);
   embedding_destroy(&net->embedding);
+  ragged_destroy(&net->ragged);
   memory_free(&net->y);
   memory_free(&net->x);
   memory_free(p);
@@ -115,6 +117,48 @@ void network_set_xi(network *net, double xi)
 void network_pack(network *net)
 {
   for (size_t l = 0; l < net->params->shape.L; ++l) { layer_pack(&net->layers[l], &net->dropout); }
+}
+
+/* ------------------------------------------------------------ unequal lengths */
+
+static void set_shards(network *net, size_t shards)
+{
+  size_set_shards(&net->size, shards);
+  size_set_shards(&net->embedding.size, shards);
+  size_set_shards(&net->head.size, shards);
+  for (size_t l = 0; l < net->params->shape.L; ++l) {
+    size_set_shards(&net->layers[l].size, shards);
+  }
+}
+
+uint64_t network_sort(network *net)
+{
+  net->sorted = true;
+  net->dropout.row = net->ragged.row;
+  return ragged_sort(&net->ragged);
+}
+
+void network_take_part(network *net, uint64_t step)
+{
+  const size_t shards = ragged_active(&net->ragged, step), before = net->size.B;
+  assert(net->sorted && shards >= 1);
+  set_shards(net, shards);
+  for (size_t l = 0; l < net->params->shape.L && net->size.per_shard && before < net->size.B; ++l) {
+    layer_clear_boundary(&net->layers[l], before, net->size.B);
+  }
+}
+
+void network_gather(network *net, size_t T)
+{
+  ragged_gather(&net->ragged, T, net->size.B, net->x);
+  ragged_gather(&net->ragged, T, net->size.B, net->y);
+}
+
+void network_unsort(network *net)
+{
+  net->sorted = false;
+  net->dropout.row = NULL;
+  set_shards(net, net->ragged.shards);
 }
 
 /* -------------------------------------------------------------------- forward */
@@ -144,6 +188,15 @@ void network_output(network *net, network_span span, double scale, bool only_los
   assert(span.begin <= span.scored && span.scored < span.end);
   assert(span.end <= net->size.T && span.end - span.begin <= net->size.chunk);
   head_forward(&net->head, span, network_top(net), net->y, scale, only_loss ? NULL : net->dh[0]);
+}
+
+void network_add_losses(const network *net, size_t T, double *sums)
+{
+  const size_t tokens = T * (net->size.B / net->size.shards);
+  for (size_t i = 0; i < net->size.shards; ++i) {
+    const size_t shard = net->sorted ? net->ragged.place[i].shard : i;
+    loss_by_shard(tokens, 1, net->head.nll + i * tokens, sums + shard);
+  }
 }
 
 /* ------------------------------------------------------------------- backward */
@@ -201,14 +254,17 @@ unroll_status network_backward(network *net, network_span span, const network_re
   return backward(net, span, &sink, true);
 }
 
+void network_start_chunks(network *net)
+{
+  const gradient_sink *sink = &net->chunks;
+  assert(sink->gradient != NULL);
+  memset(sink->gradient, 0, net->ragged.shards * sink->per_shard * sizeof *sink->gradient);
+}
+
 void network_backward_chunk(network *net, network_span span, bool last)
 {
-  gradient_sink *sink = &net->chunks;
-  assert(sink->gradient != NULL);
-  if (last) {
-    memset(sink->gradient, 0, net->size.shards * sink->per_shard * sizeof *sink->gradient);
-  }
-  (void)backward(net, span, sink, last); /* only a notification can fail, and none is sent */
+  /* Only a notification can fail, and none is sent. */
+  (void)backward(net, span, &net->chunks, last);
 }
 
 unroll_status network_combine(network *net, const network_ready *ready)
@@ -218,7 +274,8 @@ unroll_status network_combine(network *net, const network_ready *ready)
   gradient_sink sink = net->sink;
   sink.ready = ready;
 
-  shards_combine(net->size.shards, net->size.group, n, n, net->chunks.gradient, net->gradient);
+  shards_combine(net->ragged.shards, net->size.group, net->sorted ? net->ragged.place_of : NULL, n,
+                 n, net->chunks.gradient, net->gradient);
   UNROLL_TRY(sink_notify(&sink, 0, net->embedding.gradient));
   UNROLL_TRY(embedding_notify(&net->embedding, &sink));
 
@@ -245,15 +302,20 @@ size_t network_state_size_of(const unroll_params *params, size_t B)
 
 size_t network_state_size(const network *net)
 {
-  return network_state_size_of(net->params, net->size.B);
+  return network_state_size_of(net->params, net->ragged.B);
+}
+
+static const uint32_t *rows_of(const network *net)
+{
+  return net->sorted ? net->ragged.row : NULL;
 }
 
 void network_get_state_at(const network *net, size_t slot, unroll_real *state)
 {
   for (size_t which = 0; which < params_states(net->params); ++which) {
     for (size_t l = 0; l < net->params->shape.L; ++l) {
-      layer_get_state(&net->layers[l], which, slot, state);
-      state += net->size.B * net->params->shape.H;
+      layer_get_state(&net->layers[l], which, slot, rows_of(net), state);
+      state += net->ragged.B * net->params->shape.H;
     }
   }
 }
@@ -267,8 +329,8 @@ void network_set_state(network *net, const unroll_real *state)
 {
   for (size_t which = 0; which < params_states(net->params); ++which) {
     for (size_t l = 0; l < net->params->shape.L; ++l) {
-      layer_set_state(&net->layers[l], which, state);
-      state += net->size.B * net->params->shape.H;
+      layer_set_state(&net->layers[l], which, rows_of(net), state);
+      state += net->ragged.B * net->params->shape.H;
     }
   }
 }

@@ -12,18 +12,25 @@
  *   network_backward   the gradient, output layer first
  *   network_carry      the last state becomes slot 0 of the next window
  *
+ * Where sequences are of unequal lengths, network_sort gives them places by these, and network_take_part leaves out the
+ * ended ones: x, y and all arrays of the workspace then have the columns of the first places. States that are copied out
+ * and in stay in the order of the sequences.
+ *
  * A sequence longer than a chunk is propagated back chunk by chunk instead (segments.h):
  * network_output and network_backward_chunk for each, network_combine at the end.
  *
  * The state of the network is (states, L, B, H): h of all layers, then c of all layers where the cell has memory.
  */
 #include "net/head.h"
+#include "net/ragged.h"
 
 typedef struct network {
   const unroll_params *params; /* borrowed */
   network_size size;
   int32_t *x, *y; /* (T, B); y below 0: no token, and the state there is zero */
   bool masked;    /* y is below 0 somewhere: sequences of unequal lengths */
+  ragged ragged;  /* their places */
+  bool sorted;    /* which the sequences have now */
   /* Of embeddings, of the output of every layer and of W_hh, whose p are 0 where size.dropout and size.drop_weights are
    * not set; all zeros in scoring. */
   dropout dropout;
@@ -61,6 +68,21 @@ void network_reset(network *net);
 /** The states of the first T <= size.T steps. */
 void network_forward(network *net, size_t T);
 
+/** Give the sequences places by net->ragged.length. Returns the steps of the longest. */
+uint64_t network_sort(network *net);
+
+/** Only sequences of more steps than these take part, of which there is one; a carried state stays with its sequence. */
+void network_take_part(network *net, uint64_t step);
+
+/** x and y (T, B) of all sequences become those of the ones that take part. */
+void network_gather(network *net, size_t T);
+
+/** All take part, in their own order; the carried state is undefined. */
+void network_unsort(network *net);
+
+/** sums (all shards) [nats] += the losses of T scored steps. */
+void network_add_losses(const network *net, size_t T, double *sums);
+
 /** Losses of the scored steps; with training also dO and dH, each token weighted by `scale`. */
 void network_output(network *net, network_span span, double scale, bool only_loss);
 
@@ -70,9 +92,12 @@ void network_output(network *net, network_span span, double scale, bool only_los
  */
 unroll_status network_backward(network *net, network_span span, const network_ready *ready);
 
+/** Set the gradients per shard to zero. */
+void network_start_chunks(network *net);
+
 /**
  * Add the gradient of a chunk to the gradients per shard, after its network_output with training. Chunks are processed
- * backwards in time; `last`, the first call, sets the sums to zero before.
+ * backwards in time, `last` first.
  */
 void network_backward_chunk(network *net, network_span span, bool last);
 
@@ -82,11 +107,11 @@ unroll_status network_combine(network *net, const network_ready *ready);
 /** Slot 0 becomes the state of slot T: the carried state of the next window. */
 void network_carry(network *net, size_t T);
 
-/** Elements of a state of this network; of B sequences of a network with these parameters. */
+/** Elements of a state of this network, of all sequences; of B sequences of a network with these parameters. */
 size_t network_state_size(const network *net);
 size_t network_state_size_of(const unroll_params *params, size_t B);
 
-/** Copy the carried state out to (states, L, B, H) without padding, or in from it. */
+/** Copy the carried state out to (states, L, B, H) without padding, or in from it: of those that take part. */
 void network_get_state(const network *net, unroll_real *state);
 void network_get_state_at(const network *net, size_t slot, unroll_real *state); /* of a slot */
 void network_set_state(network *net, const unroll_real *state);

@@ -2,7 +2,6 @@
 
 #include "base/check.h"
 #include "base/memory.h"
-#include "kernels/gradient.h"
 
 #include <assert.h>
 #include <math.h>
@@ -77,9 +76,17 @@ static size_t segment_steps(const segments *s, size_t k)
 /* The states of segment k from the carried one. */
 static void forward_segment(segments *s, size_t k, token_source source)
 {
-  s->net->dropout.step = k * s->net->size.T;
-  source.fill(source.context, k * s->net->size.T, segment_steps(s, k), s->net->x, s->net->y);
-  network_forward(s->net, segment_steps(s, k));
+  network *net = s->net;
+  net->dropout.step = k * net->size.T;
+  source.fill(source.context, k * net->size.T, segment_steps(s, k), net->x, net->y);
+  if (net->sorted) { network_gather(net, segment_steps(s, k)); }
+  network_forward(net, segment_steps(s, k));
+}
+
+/* Sequences that end before segment k take no part in it. */
+static void take_part(segments *s, size_t k)
+{
+  if (s->net->sorted) { network_take_part(s->net, k * s->net->size.T); }
 }
 
 static size_t segment_count(const segments *s)
@@ -92,16 +99,23 @@ void segments_forward(segments *s, size_t n, token_source source)
   network *net = s->net;
   s->n = n;
   assert(n >= 1 && segment_count(s) <= s->max_segments);
+  if (source.measure != NULL) { /* a rank may have less than others, or nothing */
+    source.measure(source.context, net->ragged.length);
+    s->n = (size_t)network_sort(net);
+    memset(s->end, 0, network_state_size(net) * sizeof *s->end);
+    if (net->embedding.sparse) { embedding_mark_tokens(&net->embedding, 0, net->x, true); }
+  }
 
   for (size_t k = 0; k < segment_count(s); ++k) {
     if (k > 0) { network_carry(net, net->size.T); }
+    take_part(s, k);
     network_get_state(net, s->checkpoints + k * network_state_size(net));
     forward_segment(s, k, source);
     if (net->embedding.sparse) {
       embedding_mark_tokens(&net->embedding, segment_steps(s, k) * net->size.B, net->x, k == 0);
     }
   }
-  network_get_state_at(net, segment_steps(s, segment_count(s) - 1), s->end);
+  if (s->n == n) { network_get_state_at(net, segment_steps(s, segment_count(s) - 1), s->end); }
 }
 
 unroll_status segments_backward(segments *s, double scale, token_source source, double *sums,
@@ -110,10 +124,12 @@ unroll_status segments_backward(segments *s, double scale, token_source source, 
   network *net = s->net;
   const size_t count = segment_count(s);
 
-  memset(sums, 0, net->size.shards * sizeof *sums);
+  memset(sums, 0, net->ragged.shards * sizeof *sums);
+  network_start_chunks(net);
   for (size_t k = count; k-- > 0;) {
     size_t T = segment_steps(s, k);
     if (k + 1 < count) { /* the last one's states are still there */
+      take_part(s, k);
       network_set_state(net, s->checkpoints + k * network_state_size(net));
       forward_segment(s, k, source);
     }
@@ -122,12 +138,13 @@ unroll_status segments_backward(segments *s, double scale, token_source source, 
              end = begin + net->size.chunk < T ? begin + net->size.chunk : T;
       const network_span span = {begin, begin, end};
       network_output(net, span, scale, false);
-      loss_by_shard((end - begin) * (net->size.B / net->size.shards), net->size.shards,
-                    net->head.nll, sums);
+      network_add_losses(net, end - begin, sums);
       network_backward_chunk(net, span, k + 1 == count && end == T);
     }
   }
-  return network_combine(net, ready);
+  const unroll_status st = network_combine(net, ready);
+  if (net->sorted) { network_unsort(net); }
+  return st;
 }
 
 void segments_carry(const segments *s)

@@ -25,6 +25,8 @@
 /* Fills x and y (T, B) with steps [first, first + T) of this rank's sequences. */
 typedef struct token_source {
   void (*fill)(void *context, size_t first, size_t T, int32_t *x, int32_t *y);
+  void (*measure)(void *context,
+                  uint64_t *length); /* (B) [steps] of each sequence; NULL: all are as long */
   void *context;
 } token_source;
 
@@ -56,7 +58,7 @@ size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params,
 unroll_status segments_new(network *net, size_t longest, segments **out);
 void segments_free(segments **s);
 
-/** All n steps from the carried state of the network; marks tokens for embedding_set_touched_rows where the table is
+/** All n steps from the carried state of the network, the zero state where sequences are of unequal lengths; marks tokens for embedding_set_touched_rows where the table is
  * sparse. */
 void segments_forward(segments *s, size_t n, token_source source);
 

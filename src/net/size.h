@@ -9,8 +9,8 @@
 typedef struct network_size {
   size_t T;      /* steps whose states are stored */
   size_t chunk;  /* steps that output layer and backward pass process at a time, at most */
-  size_t B;      /* sequences of this rank, >= 1 */
-  size_t shards; /* of this rank; divides B */
+  size_t B;      /* sequences of this rank, >= 1; of a batch of unequal ones those not ended */
+  size_t shards; /* of this rank; divides B; the same */
   size_t group;  /* odd part of the number of all shards: shard_tree.h */
   size_t
       window; /* tokens of the longest sequences over all ranks; 0: no memory for the backward pass */
@@ -27,6 +27,13 @@ typedef struct network_size {
 static inline bool size_has_backward(const network_size *size)
 {
   return size->window > 0;
+}
+
+/* Only the first shards take part from now on: 1 or more, at most as many as memory was allocated for. */
+static inline void size_set_shards(network_size *size, size_t shards)
+{
+  size->B = size->B / size->shards * shards;
+  size->shards = shards;
 }
 
 /* Steps of the stored states that are processed together; only those from `scored` on have losses. */

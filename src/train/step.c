@@ -254,8 +254,7 @@ static void forward(stepper *s, const piece *p, token_source source)
   s->times.forward += lap(&since);
   network_output(net, span_of(p), p->scale, false);
   memset(s->shard_sums, 0, net->size.shards * sizeof *s->shard_sums);
-  loss_by_shard((p->steps - p->scored) * (net->size.B / net->size.shards), net->size.shards,
-                net->head.nll, s->shard_sums);
+  network_add_losses(net, p->steps - p->scored, s->shard_sums);
   s->times.output += lap(&since);
 }
 
@@ -504,12 +503,18 @@ static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
   text_source_fill(r->text, r->piece->epoch, r->piece->batch, r->piece->start + first, T, x, y);
 }
 
+static void measure(void *context, uint64_t *length)
+{
+  const batch_place *r = context;
+  text_source_lengths(r->text, r->piece->epoch, r->piece->batch, length);
+}
+
 unroll_status step_run(stepper *s, const piece *p, const text_source *text, double rate,
                        double share, uint64_t update, step_flags flags, step_outcome *out)
 {
   unroll_status st = UNROLL_OK;
   batch_place at = {text, p};
-  const token_source source = {fill, &at};
+  const token_source source = {fill, text->ragged ? measure : NULL, &at};
   const double before = clock_seconds();
 
   *out = (step_outcome){0};

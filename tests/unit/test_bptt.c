@@ -53,6 +53,7 @@ typedef struct problem {
   unroll_params *params;
   int32_t *x, *y; /* (n, B) */
   bool masked;    /* some y are below 0 */
+  bool padded;    /* all steps are computed for all of them */
   bool sparse;    /* keep a list of touched rows; else none, however large V */
   dropout how;
 } problem;
@@ -183,11 +184,23 @@ static void worker_free(worker *w)
 static void fill(void *context, size_t first, size_t T, int32_t *x, int32_t *y)
 {
   const worker *w = context;
-  const size_t B = w->net->size.B;
+  const size_t B = w->net->ragged.B;
   for (size_t t = 0; t < T; ++t) {
     size_t from = (w->start + first + t) * w->p->B + w->first;
     memcpy(x + t * B, w->p->x + from, B * sizeof *x);
     memcpy(y + t * B, w->p->y + from, B * sizeof *y);
+  }
+}
+
+/* [steps] of each sequence: those with a loss. */
+static void measure(void *context, uint64_t *length)
+{
+  const worker *w = context;
+  for (size_t b = 0; b < w->net->ragged.B; ++b) {
+    length[b] = 0;
+    while (length[b] < w->p->n && w->p->y[length[b] * w->p->B + w->first + b] >= 0) {
+      length[b] += 1;
+    }
   }
 }
 
@@ -220,7 +233,7 @@ static void run_piece(worker *w, size_t start, size_t scored, size_t steps)
 {
   network *net = w->net;
   const network_ready ready = {.call = hear, .context = w};
-  const token_source source = {fill, w};
+  const token_source source = {fill, w->p->masked && !w->p->padded ? measure : NULL, w};
   const network_span span = {0, scored, steps};
   const bool is_long = steps > net->size.chunk;
   const unroll_params *p = w->p->params;
@@ -681,6 +694,32 @@ static void test_what_stands_behind_an_end_changes_no_bit(void)
   }
 }
 
+/* A shard that takes no part behind its end has the gradient, the losses and the states of one that does. */
+static void test_leaving_out_what_has_ended_changes_no_bit(void)
+{
+  const cut cuts[] = {{4, 4}, {8, 4}, {23, 23}};
+  const size_t shards[] = {6, 3, 1};
+  for (size_t i = 0; i < COUNT(cuts) * COUNT(shards); ++i) {
+    for (size_t of = 0; of < KINDS; ++of) {
+      const cut c = cuts[i / COUNT(shards)];
+      problem p = problem_with(i % 2 * 6, 7, 9, 1 + of % 2, all_kinds[of], COUNT(unequal),
+                               shards[i % COUNT(shards)], 23);
+      set_lengths(&p, unequal, 0);
+      worker w = worked(&p, c);
+      p.padded = true;
+      worker padded = worked(&p, c);
+      CU_ASSERT(same_bits(&w, &padded));
+      p.padded = false; /* again: what the first time left at the boundaries of chunks is no zero */
+      network_reset(w.net);
+      run_piece(&w, 0, 0, p.n);
+      CU_ASSERT(same_bits(&w, &padded));
+      worker_free(&padded);
+      worker_free(&w);
+      problem_free(&p);
+    }
+  }
+}
+
 /*
  * ReLU layers that token 0 holds at a small state, and any other token sends to infinity within a few steps: the
  * sequences have token 0 alone, other tokens stand behind their ends.
@@ -796,6 +835,11 @@ static void test_dropout_recomputation_and_threads_change_no_bit(void)
   with_dropout(test_recomputation_and_threads_change_no_bit);
 }
 
+static void test_dropout_leaving_out_changes_no_bit(void)
+{
+  with_dropout(test_leaving_out_what_has_ended_changes_no_bit);
+}
+
 static void test_dropout_ranks_compose_to_the_same_bits(void)
 {
   with_dropout(test_ranks_compose_to_the_same_bits);
@@ -851,6 +895,8 @@ int main(int argc, char **argv)
       {"ranks: the same bits", test_ranks_compose_to_the_same_bits},
       {"carried state", test_carried_state_is_that_of_the_steps_alone},
       {"behind an end: the same bits", test_what_stands_behind_an_end_changes_no_bit},
+      {"behind an end: left out", test_leaving_out_what_has_ended_changes_no_bit},
+      {"behind an end: left out, dropout", test_dropout_leaving_out_changes_no_bit},
       {"behind an end: overflow", test_what_overflows_behind_an_end_is_not_seen},
       {"touched rows: the same bits", test_touched_rows_alone_give_the_same_bits},
       {"lengths of segments", test_segments_hold_whole_chunks_and_grow_as_the_square_root},

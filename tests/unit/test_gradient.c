@@ -542,7 +542,7 @@ static apart run_apart(const window *w, const part *p, size_t chunk, gradient_so
   }
   matrix_free(&scratch);
   CU_ASSERT(matrix_is_clean(&a.shards));
-  shards_combine(p->shards, w->group, a.n, a.shards.ld, a.shards.x, a.sum.x);
+  shards_combine(p->shards, w->group, NULL, a.n, a.shards.ld, a.shards.x, a.sum.x);
   CU_ASSERT(matrix_is_clean(&a.sum));
   return a;
 }
@@ -684,7 +684,7 @@ static void test_combine_is_the_tree_of_every_element(void)
       matrix_fill(&x);
       matrix_copy(&x, &keep);
       omp_set_num_threads(thread_counts[t]);
-      shards_combine(shards[i], group, n, x.ld, x.x, out.x);
+      shards_combine(shards[i], group, NULL, n, x.ld, x.x, out.x);
       int ok = matrix_is_clean(&x) && matrix_is_clean(&out);
       for (size_t e = 0; e < n; ++e) {
         unroll_real of[16] = {0};
