@@ -26,17 +26,33 @@ static unroll_status print_line(FILE *f, const char *name, json_t *object, bool 
   return st;
 }
 
-/* One row as one line. */
-static unroll_status print_row(FILE *f, const char *name, const char *kind,
-                               const schema_table *table, const void *row)
+static json_t *pack_row(const char *kind, const schema_table *table, const void *row, bool *bad)
 {
   json_t *object = json_object();
-  bool bad = false;
 
-  json_put(object, "kind", json_string(kind), &bad);
+  json_put(object, "kind", json_string(kind), bad);
   for (size_t k = 0; k < table->n; ++k) {
-    json_put(object, table->fields[k].name, schema_pack(&table->fields[k], row), &bad);
+    json_put(object, table->fields[k].name, schema_pack(&table->fields[k], row), bad);
   }
+  return object;
+}
+
+/* A row as one line. Who watches cannot tell from a row how far the run goes, so that a line of training says it. */
+static unroll_status print_train(FILE *f, const char *name, uint64_t steps,
+                                 const run_train_row *row)
+{
+  bool bad = false;
+  json_t *object = pack_row("train", &schema_train, row, &bad);
+
+  json_put(object, "steps", json_count(steps), &bad);
+  return print_line(f, name, object, bad);
+}
+
+static unroll_status print_valid(FILE *f, const char *name, const run_valid_row *row)
+{
+  bool bad = false;
+  json_t *object = pack_row("valid", &schema_valid, row, &bad);
+
   return print_line(f, name, object, bad);
 }
 
@@ -92,7 +108,7 @@ static unroll_status log_close(unroll_status st, const char *name, FILE **f)
 }
 
 /* The run holds every row, so the log is written anew: right also where it was lost or cut short. */
-unroll_status runlog_start(const char *path, const run *r)
+unroll_status runlog_start(const char *path, uint64_t steps, const run *r)
 {
   unroll_status st = UNROLL_OK;
   char name[KEEP_NAME];
@@ -117,12 +133,12 @@ unroll_status runlog_start(const char *path, const run *r)
     }
     if (step == UINT64_MAX || step > r->state.step) { break; }
     if (step == train) {
-      UNROLL_TRY(print_row(f, name, "train", &schema_train, &r->train[i++]));
+      UNROLL_TRY(print_train(f, name, steps, &r->train[i++]));
     } else if (step == flow) {
       const unroll_gradflow row = run_flow_view(&r->flows, j++);
       UNROLL_TRY(print_flow(f, name, &row));
     } else {
-      UNROLL_TRY(print_row(f, name, "valid", &schema_valid, &r->valid[k++]));
+      UNROLL_TRY(print_valid(f, name, &r->valid[k++]));
     }
   }
 
@@ -130,28 +146,30 @@ cleanup:
   return log_close(st, name, &f);
 }
 
-static unroll_status append(const char *path, const char *kind, const schema_table *table,
-                            const void *row)
+unroll_status runlog_train(const char *path, uint64_t steps, const run_train_row *row)
 {
   unroll_status st = UNROLL_OK;
   char name[KEEP_NAME];
   FILE *f = NULL;
 
   UNROLL_TRY(log_open(path, "a", name, &f));
-  UNROLL_TRY(print_row(f, name, kind, table, row));
+  UNROLL_TRY(print_train(f, name, steps, row));
 
 cleanup:
   return log_close(st, name, &f);
 }
 
-unroll_status runlog_train(const char *path, const run_train_row *row)
-{
-  return append(path, "train", &schema_train, row);
-}
-
 unroll_status runlog_valid(const char *path, const run_valid_row *row)
 {
-  return append(path, "valid", &schema_valid, row);
+  unroll_status st = UNROLL_OK;
+  char name[KEEP_NAME];
+  FILE *f = NULL;
+
+  UNROLL_TRY(log_open(path, "a", name, &f));
+  UNROLL_TRY(print_valid(f, name, row));
+
+cleanup:
+  return log_close(st, name, &f);
 }
 
 unroll_status runlog_flow(const char *path, const unroll_gradflow *flow)

@@ -258,12 +258,12 @@ unroll_status runfile_hash_weights(const unroll_params *params, char text[65]);
 /*
  * Metrics as JSON lines beside the run file, for people who watch: NAME.jsonl
  * for NAME.h5. One object per row: {"kind": "train" | "valid" | "diagnose" | "change", "step": ...}; where training has
- * ended by itself the last one has the kind "end".
+ * ended by itself the last one has the kind "end". `steps`, in lines of training too, are the updates of the whole run.
  */
 
 /** Cut the log back to rows of step <= r->state.step (a new run: empty it); rank 0 only. */
-unroll_status runlog_start(const char *path, const run *r);
-unroll_status runlog_train(const char *path, const run_train_row *row);
+unroll_status runlog_start(const char *path, uint64_t steps, const run *r);
+unroll_status runlog_train(const char *path, uint64_t steps, const run_train_row *row);
 unroll_status runlog_valid(const char *path, const run_valid_row *row);
 unroll_status runlog_flow(const char *path, const unroll_gradflow *flow);
 unroll_status runlog_end(const char *path, const run_state *state, const char *weights_sha256);

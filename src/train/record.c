@@ -125,7 +125,7 @@ unroll_status record_interval(trainer *t)
   UNROLL_TRY(reduce_times(t, &row));
   if (is_root(t)) {
     UNROLL_TRY(run_add_train(t->run, &row));
-    log_outcome(t, runlog_train(config->out, &row));
+    log_outcome(t, runlog_train(config->out, t->pieces.last, &row));
   }
   unroll_progress *p = &t->progress;
   p->loss = row.loss;

@@ -716,7 +716,8 @@ unroll_status trainer_new(unroll_comm *comm, const unroll_config *config, size_t
   UNROLL_TRY(restore_state(t));
   UNROLL_TRY(comm_agree(comm, diagnose_check(t)));
   UNROLL_TRY(comm_agree(comm, root ? note_place(t, command, resumed, where) : UNROLL_OK));
-  UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->run) : UNROLL_OK));
+  UNROLL_TRY(comm_agree(comm, root ? runlog_start(t->run->config.out, t->pieces.last, t->run)
+                                   : UNROLL_OK));
 
   t->has_checkpoint = resumed;
   t->started = clock_seconds() - t->run->state.seconds;

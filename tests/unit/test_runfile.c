@@ -853,15 +853,15 @@ static void test_runlog_of_a_new_run_begins_empty_and_grows(void)
   run *fresh = NULL;
   CHECK_OK(run_new(&fresh));
   new_path(path);
-  CHECK_OK(runlog_start(path, fresh));
+  CHECK_OK(runlog_start(path, 40, fresh));
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 0);
-  CHECK_OK(runlog_train(path, &r->train[0]));
-  CHECK_OK(runlog_train(path, &r->train[1])); /* its loss is NaN, which JSON does not have */
+  CHECK_OK(runlog_train(path, 40, &r->train[0]));
+  CHECK_OK(runlog_train(path, 40, &r->train[1])); /* its loss is NaN, which JSON does not have */
   CHECK_OK(runlog_valid(path, &r->valid[0]));
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 2);
   CU_ASSERT_EQUAL(step, 20);
   CU_ASSERT_EQUAL(count_lines(path, "valid", &step), 1);
-  CHECK_OK(runlog_start(path, fresh));
+  CHECK_OK(runlog_start(path, 40, fresh));
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 0);
   run_free(&fresh);
   run_free(&r);
@@ -873,11 +873,12 @@ static void test_runlog_row_has_every_column_to_the_last_bit(void)
   size_t n = 0;
   run *r = example_run(small);
   new_path(path);
-  CHECK_OK(runlog_train(path, &r->train[0]));
+  CHECK_OK(runlog_train(path, 40, &r->train[0]));
   memcpy(strrchr(path, '.'), ".jsonl", sizeof ".jsonl");
   unsigned char *text = slurp(path, &n);
   json_t *row = json_loadb((char *)text, n, 0, NULL);
-  CU_ASSERT_EQUAL(json_object_size(row), schema_train.n + 1);
+  CU_ASSERT_EQUAL(json_object_size(row), schema_train.n + 2);
+  CU_ASSERT_EQUAL(json_integer_value(json_object_get(row, "steps")), 40);
   for (size_t k = 0; k < schema_train.n; ++k) {
     const schema_field *f = &schema_train.fields[k];
     const void *at = (const char *)&r->train[0] + f->offset;
@@ -930,17 +931,17 @@ static void test_runlog_start_on_resume_cuts_back_to_the_checkpoint(void)
   uint64_t step = 0;
   run *r = example_run(small); /* train rows at 10, 20, 30, 40; valid at 20, 40; flow at 10, 40 */
   new_path(path);
-  CHECK_OK(runlog_start(path, r));
+  CHECK_OK(runlog_start(path, 40, r));
   CU_ASSERT_EQUAL(count_lines(path, "diagnose", &step), 2);
   CU_ASSERT_EQUAL(step, 40);
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 4);
   CU_ASSERT_EQUAL(count_lines(path, "valid", &step), 2);
-  CHECK_OK(runlog_train(path, &(run_train_row){.step = 50})); /* after the checkpoint */
-  CHECK_OK(runlog_start(path, r));
+  CHECK_OK(runlog_train(path, 40, &(run_train_row){.step = 50})); /* after the checkpoint */
+  CHECK_OK(runlog_start(path, 40, r));
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 4);
   CU_ASSERT_EQUAL(step, 40);
   r->state.step = 25;
-  CHECK_OK(runlog_start(path, r));
+  CHECK_OK(runlog_start(path, 40, r));
   CU_ASSERT_EQUAL(count_lines(path, "train", &step), 2);
   CU_ASSERT_EQUAL(count_lines(path, "valid", &step), 1);
   CU_ASSERT_EQUAL(step, 20);
@@ -951,7 +952,8 @@ static void test_runlog_start_on_resume_cuts_back_to_the_checkpoint(void)
 
 static void test_runlog_where_it_cannot_be_names_path_and_reason(void)
 {
-  CHECK_FAILS(runlog_train("/nowhere/run.h5", &(run_train_row){0}), UNROLL_ERR_IO, "No such file");
+  CHECK_FAILS(runlog_train("/nowhere/run.h5", 40, &(run_train_row){0}), UNROLL_ERR_IO,
+              "No such file");
   CU_ASSERT(one_line_with("/nowhere/run.jsonl"));
 }
 
