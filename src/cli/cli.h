@@ -44,7 +44,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_train, cli_eval, cli_sample, cli_info, cli_compare, cli_report,
-    cli_export, cli_gradflow, cli_bench;
+    cli_watch, cli_export, cli_gradflow, cli_bench;
 
 /* Exit statuses, for --help and the man page. */
 #define CLI_EXIT_TEXT                                                                              \

@@ -23,8 +23,8 @@
 #include <unroll/model.h>
 
 static const cli_command *const commands[] = {
-    &cli_train,  &cli_eval,   &cli_sample,   &cli_info,  &cli_compare,
-    &cli_report, &cli_export, &cli_gradflow, &cli_bench,
+    &cli_train,  &cli_eval,  &cli_sample, &cli_info,     &cli_compare,
+    &cli_report, &cli_watch, &cli_export, &cli_gradflow, &cli_bench,
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/format.h"
 #include "cli/say.h"
 #include "comm/launcher.h"
 #include "runfile/keep.h"
@@ -36,36 +37,6 @@ static void clear_line(progress *p)
     terminal_control(say_err, CLEAR_LINE);
     p->shown = false;
   }
-}
-
-/* "123h", "2h05m", "3m12s", "41s" */
-static void format_time(double seconds, size_t size, char *out)
-{
-  uint64_t s = seconds > 0 && seconds < 1e9 ? (uint64_t)seconds : 0;
-  if (s >= 100 * 3600) {
-    (void)snprintf(out, size, "%" PRIu64 "h", s / 3600);
-  } else if (s >= 3600) {
-    (void)snprintf(out, size, "%" PRIu64 "h%02um", s / 3600, (unsigned)(s % 3600 / 60));
-  } else if (s >= 60) {
-    (void)snprintf(out, size, "%" PRIu64 "m%02us", s / 60, (unsigned)(s % 60));
-  } else {
-    (void)snprintf(out, size, "%" PRIu64 "s", s);
-  }
-}
-
-/* "987", "81.2k", "1.73M" */
-static void format_rate(double rate, size_t size, char *out)
-{
-  const char *unit = rate < 999.5 ? "" : rate < 999.5e3 ? "k" : "M";
-  const double scale = rate < 999.5 ? 1.0 : rate < 999.5e3 ? 1e-3 : 1e-6;
-  (void)snprintf(out, size, "%.3g%s", rate * scale, unit);
-}
-
-/* "9.943", "1234", "99430", "1.2e+08" */
-static void format_perplexity(double perplexity, size_t size, char *out)
-{
-  const bool whole = perplexity >= 1000 && perplexity < 999999.5;
-  (void)snprintf(out, size, whole ? "%.0f" : "%.4g", perplexity);
 }
 
 static void format_line(const unroll_progress *now, size_t size, char *line)
