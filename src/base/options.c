@@ -654,7 +654,17 @@ static const char *known_elsewhere(const option_table *table, const char *word)
   return NULL;
 }
 
-/* The option of a word that was mistyped or abbreviated, however much is missing; NULL where none is near. */
+/* Changes that make the word the name, of n characters: one, however much is missing, where it begins the name. */
+static size_t distance_to(const char *word, const char *name, size_t n)
+{
+  char whole[64];
+  (void)snprintf(whole, sizeof whole, "%.*s", (int)n, name);
+  const bool begins = word[0] != '\0' && strncmp(word, whole, strlen(word)) == 0;
+  return begins ? 1 : edit_distance(word, whole);
+}
+
+/* The option of a word that was mistyped or abbreviated, NULL where none is near. What other programs call it is near
+ * too; of equally near names our own comes first. */
 static const char *nearest_name(const option_table *table, const char *word)
 {
   const char *nearest = NULL;
@@ -662,11 +672,21 @@ static const char *nearest_name(const option_table *table, const char *word)
 
   for (size_t k = 0; k <= table->n_rows; ++k) {
     const char *name = k < table->n_rows ? table->rows[k].name : "help";
-    bool begins = word[0] != '\0' && strncmp(word, name, strlen(word)) == 0;
-    size_t distance = begins ? 1 : edit_distance(word, name);
+    const size_t distance = distance_to(word, name, strlen(name));
     if (distance < least) {
       least = distance;
       nearest = name;
+    }
+  }
+  for (size_t k = 0; k < table->n_rows; ++k) {
+    const char *other = table->rows[k].others;
+    while (other != NULL && *other != '\0') {
+      const size_t n = strcspn(other, "|"), distance = distance_to(word, other, n);
+      if (distance < least) {
+        least = distance;
+        nearest = table->rows[k].name;
+      }
+      other += n + (other[n] == '|');
     }
   }
   return nearest;

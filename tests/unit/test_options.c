@@ -313,7 +313,10 @@ static void test_set_name_of_other_programs_gives_the_one_here_or_none(void)
               "no option --learning_rate; here it is --rate");
   CHECK_FAILS(set("size_limit", "1"), UNROLL_ERR_ARG, "here it is --size-limit");
   CHECK_FAILS(set("learning-rates", "1"), UNROLL_ERR_ARG,
-              "no option --learning-rates; --help lists the options");
+              "no option --learning-rates; the nearest is --rate");
+  CHECK_FAILS(set("learning-rat", "1"), UNROLL_ERR_ARG, "the nearest is --rate");
+  CHECK_FAILS(set("learn", "1"), UNROLL_ERR_ARG, "the nearest is --rate");
+  CHECK_FAILS(set("earning", "1"), UNROLL_ERR_ARG, "no option --earning; --help lists");
   CHECK_FAILS(set("gpu", "1"), UNROLL_ERR_ARG, "no option --gpu; --help lists");
   CHECK_FAILS(set("", "1"), UNROLL_ERR_ARG, "--help lists");
   CHECK_FAILS(set("", "1"), UNROLL_ERR_ARG, "no option --;");
