@@ -39,16 +39,23 @@ static void clear_line(progress *p)
   }
 }
 
-static void format_line(const unroll_progress *now, size_t size, char *line)
+/* At most so many columns: what is left out first is what changes least. */
+static void format_line(const unroll_progress *now, int columns, size_t size, char *line)
 {
-  char left[32], rate[32];
+  char left[32], rate[32], perplexity[32], parts[3][64];
+  int dropped = 0;
+
   format_time(now->seconds_left, sizeof left, left);
   format_rate(now->tokens_per_second, sizeof rate, rate);
-  (void)snprintf(line, size,
-                 "%" PRIu64 "/%" PRIu64 " epoch %" PRIu64 "/%" PRIu64
-                 " loss %.3f ppl %.4g norm %.2g %s tok/s %s left",
-                 now->step, now->steps, now->epoch, now->epochs, now->loss, now->perplexity,
-                 now->grad_norm, rate, left);
+  format_perplexity(now->perplexity, sizeof perplexity, perplexity);
+  (void)snprintf(parts[0], sizeof parts[0], " norm %.2g", now->grad_norm);
+  (void)snprintf(parts[1], sizeof parts[1], " epoch %" PRIu64 "/%" PRIu64, now->epoch, now->epochs);
+  (void)snprintf(parts[2], sizeof parts[2], " ppl %s", perplexity);
+  while (snprintf(line, size, "%" PRIu64 "/%" PRIu64 "%s loss %.3f%s%s %s tok/s %s left", now->step,
+                  now->steps, parts[1], now->loss, parts[2], parts[0], rate, left) > columns &&
+         dropped < 3) {
+    parts[dropped++][0] = '\0';
+  }
 }
 
 static void draw_line(progress *p, const unroll_progress *now)
@@ -57,13 +64,15 @@ static void draw_line(progress *p, const unroll_progress *now)
   double time = clock_seconds();
 
   if (time - p->drawn < REFRESH_SECONDS) { return; }
-  format_line(now, sizeof line, line);
+  format_line(now, PROGRESS_COLUMNS, sizeof line, line);
   terminal_control(say_err, CLEAR_LINE);
-  (void)fprintf(say_err, "%.*s", PROGRESS_COLUMNS, line);
+  (void)fprintf(say_err, "%s", line);
   (void)fflush(say_err);
   p->drawn = time;
   p->shown = true;
 }
+
+#define STEP "step "
 
 /* The same as a line of its own, where nothing was said for long. */
 static void end_silence(progress *p, const unroll_progress *now)
@@ -72,8 +81,8 @@ static void end_silence(progress *p, const unroll_progress *now)
   const double most = fmin(SILENCE_MOST, fmax(SILENCE_LEAST, now->seconds / 10));
 
   if (clock_seconds() - p->told < most) { return; }
-  format_line(now, sizeof line, line);
-  (void)fprintf(say_err, "step %s\n", line);
+  format_line(now, PROGRESS_COLUMNS - (int)strlen(STEP), sizeof line, line);
+  (void)fprintf(say_err, STEP "%s\n", line);
   p->told = clock_seconds();
 }
 

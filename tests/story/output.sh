@@ -87,16 +87,13 @@ if python=$(find_python); then
 f = h5py.File("late.h5", "r+")
 f["state"].attrs["step"] = 1234567
 f["weights/output/b_q"][0] = 11.2'
-  "$unroll" train --resume -o late.h5 --max-steps 0 --log-every 1 >out 2>err &
-  late=$!
-  for _ in $(seq 300); do
-    if [ "$(grep -c '^train' out)" -gt 3 ]; then break; fi
-    sleep 0.1
-  done
-  kill -TERM $late
-  wait $late
+  "$python" "$source_dir/tests/story/in_pty.py" --out-to out "$unroll" train --resume -o late.h5 --max-steps 1234575 \
+    --log-every 1 | tr '\r' '\n' >err
   check "reports" grep -q '^train step 1234569 epoch 1 loss [0-9.]* ppl [0-9]* norm' out
   check "fit a terminal: $(awk 'length > 80' out | head -3)" [ "$(awk 'length > 80' out)" = "" ]
+  sed -n 's/^.\[K\([0-9]*\/.*\)/\1/p' err >drawn
+  check "so does the line that is drawn, with the time left: $(cat drawn)" \
+    awk 'length > 80 || !/ left$/ { bad = 1 } END { exit bad || NR == 0 }' drawn
 fi
 
 # Standard error is no terminal: where nothing is reported for long, a line tells that the run goes on.
