@@ -116,10 +116,12 @@ typedef struct unroll_config {
   uint64_t steps;
   uint64_t stride; /* 0: as steps */
   /* regularisation */
-  double dropout;           /* probability; 0: off */
-  double dropout_embedding; /* the same of the embeddings */
-  double dropout_words;     /* the same of whole words */
-  double dropout_weights;   /* the same of W_hh */
+  double dropout;            /* probability; 0: off */
+  double dropout_embedding;  /* the same of the embeddings */
+  double dropout_words;      /* the same of whole words */
+  double dropout_weights;    /* the same of W_hh */
+  double penalty_activation; /* alpha; 0: off */
+  double penalty_change;     /* beta; the same */
   unroll_dropout dropout_kind;
   unroll_average average;    /* of the weights over updates */
   uint64_t average_from;     /* [epochs] before it begins; asgd and ema */

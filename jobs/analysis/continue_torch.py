@@ -97,9 +97,9 @@ def main():
     config = model.config
     if (config["bptt"], config["partition"], config["sequences"]) != ("truncated", "sequential", "stream"):
         sys.exit("for runs with --bptt truncated --partition sequential --sequences stream")
-    dropped = [name for name, value in config.items() if name.startswith("dropout") and name != "dropout_kind" and value]
-    if dropped:
-        sys.exit(f"the masks of unroll are not made here: {', '.join(dropped)} is on")
+    left_out = [name for name, value in config.items() if name.startswith(("dropout", "penalty")) and name != "dropout_kind" and value]
+    if left_out:
+        sys.exit(f"masks and penalties of unroll are not made here: {', '.join(left_out)} is on")
     T, D, B = int(config["steps"]), int(config["stride"]), int(config["batch"])
     with h5py.File(arguments.run, "r") as run:
         counters = dict(run["state"].attrs)

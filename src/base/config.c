@@ -282,6 +282,26 @@ static const option rows[] = {
      .help = "draw anew for each step, or the same for all steps of a window (variational: Gal and "
              "Ghahramani 2016)",
      .needs = "--dropout or --dropout-embedding"},
+    {.name = "penalty-activation",
+     REAL(penalty_activation),
+     .default_text = "0",
+     .low = 0,
+     .high = INFINITY,
+     .heading = "Regularisation",
+     .others = "ar|alpha|activation-regularization|activity-regularizer",
+     .help =
+         "add this times the mean square of the outputs of the top layer, after dropout, to the "
+         "loss that is minimised, not to that of reports (AR: Merity, McCann and Socher 2017); 0: "
+         "off"},
+    {.name = "penalty-change",
+     REAL(penalty_change),
+     .default_text = "0",
+     .low = 0,
+     .high = INFINITY,
+     .heading = "Regularisation",
+     .others = "tar|beta|temporal-activation-regularization|slowness",
+     .help = "the same of the differences of its states from one step to the next, before dropout "
+             "(TAR: Merity, McCann and Socher 2017); 0: off"},
 
     {.name = "average",
      CHOICE(average),

@@ -27,6 +27,7 @@ static unroll_status start_backward(network *net)
     UNROLL_TRY(memory_new_reals(tokens * (ld > below ? ld : below) + KERNELS_PAD,
                                 "hidden gradients", &net->dh[i]));
   }
+  UNROLL_TRY(memory_new_reals(size->B * ld, "hidden gradients", &net->change));
   if (size->gradient == NULL) { UNROLL_TRY(memory_new_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
   *sink = (gradient_sink){.size = &net->size, .gradient = net->gradient};
@@ -94,6 +95,7 @@ void network_free(network **p)
   memory_free(&net->sink.start);
   memory_free(&net->sink.scratch);
   memory_free(&net->own_gradient);
+  memory_free(&net->change);
   memory_free(&net->dh[0]);
   memory_free(&net->dh[1]);
   memory_free(&net->from_below);
@@ -187,6 +189,7 @@ void network_output(network *net, network_span span, double scale, bool only_los
 {
   assert(span.begin <= span.scored && span.scored < span.end);
   assert(span.end <= net->size.T && span.end - span.begin <= net->size.chunk);
+  net->scale = scale;
   head_forward(&net->head, span, network_top(net), net->y, scale, only_loss ? NULL : net->dh[0]);
 }
 
@@ -222,6 +225,31 @@ cleanup:
   return st;
 }
 
+/* The penalties of a span, into dL/d(output) of the top layer and, behind its dropout, dL/dh. */
+static void backward_top(network *net, network_span span, unroll_real *dh, bool last)
+{
+  const layer *top = network_top(net);
+  const size_t B = net->size.B, first = span.begin * B * top->ld;
+  penalty_rows rows = {.T = span.end - span.begin,
+                       .B = B,
+                       .H = net->params->shape.H,
+                       .ld = top->ld,
+                       .scored = span.scored - span.begin,
+                       .y = net->y + span.begin * B,
+                       .dh = dh};
+
+  if (net->penalty.activation > 0.0) {
+    rows.weight = net->scale * net->penalty.activation;
+    penalty_activation(&rows, top->output + first + B * top->ld);
+  }
+  layer_drop_backward(top, &net->dropout, span, dh);
+  if (net->penalty.change > 0.0) {
+    rows.weight = net->scale * net->penalty.change;
+    if (last) { memset(net->change, 0, B * top->ld * sizeof *net->change); }
+    penalty_change(&rows, top->xi, top->h + first, net->change);
+  }
+}
+
 /* From the loss to the input; with per_shard a chunk of longer sequences, `last` being the first one in this order. */
 static unroll_status backward(network *net, network_span span, const gradient_sink *sink, bool last)
 {
@@ -233,7 +261,11 @@ static unroll_status backward(network *net, network_span span, const gradient_si
   for (size_t i = L; i-- > 0;) {
     layer *l = &net->layers[i];
     const size_t turn = (L - 1 - i) % 2; /* the two buffers take turns from layer to layer */
-    layer_drop_backward(l, &net->dropout, span, net->dh[turn]);
+    if (i + 1 == L) {
+      backward_top(net, span, net->dh[turn], last);
+    } else {
+      layer_drop_backward(l, &net->dropout, span, net->dh[turn]);
+    }
     const layer_deltas d = layer_backward(l, span, net->dh[turn], last, poll);
     if (i == 0) { UNROLL_TRY(backward_table(net, span, d, net->dh[1 - turn], sink)); }
     UNROLL_TRY(layer_backward_weights(l, span, d, sink));

@@ -21,6 +21,7 @@
  *
  * The state of the network is (states, L, B, H): h of all layers, then c of all layers where the cell has memory.
  */
+#include "kernels/penalty.h"
 #include "net/head.h"
 #include "net/ragged.h"
 
@@ -34,6 +35,7 @@ typedef struct network {
   /* Of embeddings, of the output of every layer and of W_hh, whose p are 0 where size.dropout and size.drop_weights are
    * not set; all zeros in scoring. */
   dropout dropout;
+  penalty penalty; /* of the top layer; zeros: none */
 
   embedding embedding;
   layer *layers; /* (L) */
@@ -42,6 +44,8 @@ typedef struct network {
   unroll_real
       *from_below;       /* (T, B, layer_input_ld) W_xh times what is below; L > 1, or embeddings */
   unroll_real *dh[2];    /* (chunk, B, ld) dL/dh of the current layer, and of what is below */
+  unroll_real *change;   /* (B, ld) h_{t+1} - h_t of the top layer at the edge of a chunk */
+  double scale;          /* of the last network_output */
   unroll_real *gradient; /* (params->n_gradient), layout of params */
   unroll_real *own_gradient; /* the same where this network allocated it, else NULL */
   gradient_sink sink;        /* gradient of a window */

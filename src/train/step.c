@@ -117,6 +117,7 @@ static unroll_status make_network(stepper *s, size_t longest)
   UNROLL_TRY(comm_exchange_new(s->team, &s->exchange));
   network_set_xi(s->net, piece_xi(config));
   s->net->head.smoothing = config->label_smoothing;
+  s->net->penalty = (penalty){config->penalty_activation, config->penalty_change};
 
 cleanup:
   return st;

@@ -316,8 +316,9 @@ static void test_contract_odd_sizes(void)
 /* Masks of both kinds, in windows and in segments. */
 static void test_contract_dropout(void)
 {
-  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema",
-                                   "average-decay", "0.7", "max-steps", "12", NULL);
+  unroll_config config =
+      config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema", "average-decay", "0.7",
+                "max-steps", "12", "penalty-activation", "2", "penalty-change", "1", NULL);
   check_contract(&config, text_of(1200));
   config = config_of("x.h5", "cell", "lstm", "bptt", "full", "dropout", "0.2", "dropout-kind",
                      "window", "dropout-weights", "0.4", "max-steps", "2", NULL);
@@ -570,8 +571,9 @@ static void test_resume_equals_not_stopping(void)
 static void test_resume_of_dropout(void)
 {
   static const int cuts[] = {13, 20};
-  unroll_config config = config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema",
-                                   "dropout-weights", "0.2", NULL);
+  unroll_config config =
+      config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema", "dropout-weights", "0.2",
+                "penalty-activation", "2", "penalty-change", "1", NULL);
   check_resume("27", 2, cuts, &config);
 }
 

@@ -48,7 +48,8 @@ contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 -
 contract --hidden 130 --batch 16 --steps 30 --max-steps 21 --partition random --init orthogonal
 
 # Pieces longer than the 256 steps of a chunk, shards of three sequences, lines of unequal lengths.
-contract --bptt full --hidden 24 --batch 24 --shards 8 --epochs 3 --layers 2 --label-smoothing 0.1
+contract --bptt full --hidden 24 --batch 24 --shards 8 --epochs 3 --layers 2 --label-smoothing 0.1 \
+  --penalty-activation 2 --penalty-change 1
 contract --bptt randomized --steps 150 --hidden 24 --batch 16 --epochs 2 --activation relu
 contract --steps 12 --stride 5 --hidden 24 --batch 16 --max-steps 40
 flow=()

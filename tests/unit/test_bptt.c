@@ -56,10 +56,14 @@ typedef struct problem {
   bool padded;    /* all steps are computed for all of them */
   bool sparse;    /* keep a list of touched rows; else none, however large V */
   dropout how;
+  penalty penalty;
 } problem;
 
 /* Of every problem; p is 0 but in the tests of dropout. */
 static dropout held;
+
+/* The same in the tests of penalties. */
+static penalty held_penalty;
 
 static problem problem_of(unroll_shape shape, size_t B, size_t shards, size_t n)
 {
@@ -73,6 +77,7 @@ static problem problem_of(unroll_shape shape, size_t B, size_t shards, size_t n)
                .n = n,
                .of = {shape.cell, shape.activation},
                .how = held,
+               .penalty = held_penalty,
                .x = test_alloc(n * B, sizeof *p.x),
                .y = test_alloc(n * B, sizeof *p.y)};
   CHECK_OK(kernels_start());
@@ -166,6 +171,7 @@ static worker worker_new(const problem *p, cut c, size_t longest, size_t r, size
   w.net->masked = p->masked;
   w.net->dropout = p->how;
   w.net->dropout.first = w.first;
+  w.net->penalty = p->penalty;
   CU_ASSERT(w.net->embedding.sparse == p->sparse);
   if (size.per_shard) { CHECK_OK(segments_new(w.net, longest, &w.segments)); }
   network_pack(w.net);
@@ -321,6 +327,20 @@ static void check_is_telling(const problem *p, const worker *w)
 
 /* -------------------------------------------------------------- differences */
 
+/* alpha / H |out_t|^2 + beta / H |h_t - h_{t-1}|^2 of step and sequence n. */
+static double penalty_of(const network *net, const problem *p, size_t n)
+{
+  const layer *top = network_top(net);
+  const size_t slot = p->B * top->ld;
+  const unroll_real *h = top->h + slot + n * top->ld, *out = top->output + slot + n * top->ld;
+  double sum = 0.0;
+  for (size_t k = 0; k < p->H; ++k) {
+    const double change = (double)(h[k] - (h - slot)[k]);
+    sum += p->penalty.activation * (double)(out[k] * out[k]) + p->penalty.change * change * change;
+  }
+  return sum / (double)p->H;
+}
+
 /* Weighted losses of steps `scored` to the last, from a state held constant: the equations alone, forward. */
 static double loss_of(network *net, const problem *p, const unroll_real *state, size_t scored)
 {
@@ -331,7 +351,9 @@ static double loss_of(network *net, const problem *p, const unroll_real *state, 
   memcpy(net->y, p->y, p->n * p->B * sizeof *net->y);
   network_forward(net, p->n);
   network_output(net, (network_span){0, 0, p->n}, 0.0, true);
-  for (size_t i = scored * p->B; i < p->n * p->B; ++i) { sum += net->head.nll[i]; } /* one shard */
+  for (size_t i = scored * p->B; i < p->n * p->B; ++i) { /* one shard */
+    sum += net->head.nll[i] + (p->y[i] >= 0 ? penalty_of(net, p, i) : 0.0);
+  }
   return WEIGHT * sum;
 }
 
@@ -881,6 +903,61 @@ static void test_dropout_can_be_turned_off_and_on(void)
   problem_free(&p);
 }
 
+/* ------------------------------------------------------------------ penalties */
+
+/* The same with penalties on the states of the top layer, before and after dropout of it. */
+static void with_penalties(void (*test)(void))
+{
+  held_penalty = (penalty){.activation = 2.0, .change = 1.0};
+  held = (dropout){.p = 0.3, .per_step = true, .seed = 3, .update = 8};
+  test();
+  held = (dropout){0};
+  held_penalty = (penalty){0};
+}
+
+static void test_penalties_recomputation_and_threads_change_no_bit(void)
+{
+  with_penalties(test_recomputation_and_threads_change_no_bit);
+}
+
+static void test_penalties_ranks_compose_to_the_same_bits(void)
+{
+  with_penalties(test_ranks_compose_to_the_same_bits);
+}
+
+static void check_full_of_penalties(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    check_full(0, 5, 6, 1 + k % 2, all_kinds[k], 9, (cut){.T = 4, .chunk = 2});
+  }
+  check_full(TIED, 5, 9, 2, KIND_TANH, 13, (cut){.T = 4, .chunk = 4});
+}
+
+static void test_penalties_full_gradient_is_the_derivative(void)
+{
+  with_penalties(check_full_of_penalties);
+}
+
+/* Without dropout, whose masks are of the steps of a piece. */
+static void test_penalties_randomized_over_all_cuts(void)
+{
+  held_penalty = (penalty){.activation = 2.0, .change = 1.0};
+  test_randomized_over_all_cuts_is_the_full_gradient();
+  held_penalty = (penalty){0};
+}
+
+static void test_penalties_stride_is_the_derivative_of_the_scored_losses(void)
+{
+  with_penalties(test_stride_is_the_derivative_of_the_scored_losses);
+}
+
+static void test_penalties_masked_gradient_is_the_sum_of_the_sequences(void)
+{
+  held_penalty = (penalty){.activation = 2.0, .change = 1.0};
+  test_masked_gradient_is_the_sum_of_the_sequences();
+  held_penalty = (penalty){0};
+}
+
 static void test_real_is_the_type_of_this_build(void)
 {
   CU_ASSERT_EQUAL(sizeof(unroll_real), expected_width);
@@ -903,6 +980,8 @@ int main(int argc, char **argv)
       {"dropout: recomputation, threads", test_dropout_recomputation_and_threads_change_no_bit},
       {"dropout: ranks", test_dropout_ranks_compose_to_the_same_bits},
       {"dropout: off and on", test_dropout_can_be_turned_off_and_on},
+      {"penalties: recomputation, threads", test_penalties_recomputation_and_threads_change_no_bit},
+      {"penalties: ranks", test_penalties_ranks_compose_to_the_same_bits},
       /* but for rounding: in double */
       {"full: differences", test_full_gradient_is_the_derivative},
       {"full: one window", test_full_equals_the_window_that_holds_the_sequence},
@@ -912,8 +991,12 @@ int main(int argc, char **argv)
       {"dropout: differences", test_dropout_full_gradient_is_the_derivative},
       {"dropout: one window", test_dropout_full_equals_the_window},
       {"dropout: stride", test_dropout_stride_is_the_derivative_of_the_scored_losses},
+      {"penalties: differences", test_penalties_full_gradient_is_the_derivative},
+      {"penalties: randomized", test_penalties_randomized_over_all_cuts},
+      {"penalties: stride", test_penalties_stride_is_the_derivative_of_the_scored_losses},
+      {"penalties: masked", test_penalties_masked_gradient_is_the_sum_of_the_sequences},
   };
-  const size_t exact = 12;
+  const size_t exact = 14;
   const int is_double = argc == 2 && strcmp(argv[1], "double") == 0;
   expected_width = is_double ? 8 : 4;
   if (argc != 2 || (!is_double && strcmp(argv[1], "float") != 0)) { return EXIT_FAILURE; }

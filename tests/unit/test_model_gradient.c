@@ -4,7 +4,7 @@
  *   a = dL/dw as network_backward says,  n = (L(w + s) - L(w - s)) / 2 s
  *   |a - n| < 1e-6 max(1, |a|, |n|)      for every parameter, with its sign
  *
- * L is the weighted sum of the losses of one window with the state carried into
+ * L is the weighted sum of the losses of one window, and of the penalties on its states, with the state carried into
  * it held constant: that is what truncated BPTT differentiates.
  */
 #include "kinds.h"
@@ -40,6 +40,7 @@ enum {
 
 /* Of embeddings and of W_hh; held in all passes of a test. */
 static dropout held;
+static penalty held_penalty;
 
 static const network_span all_steps = {0, 0, STEPS};
 
@@ -66,6 +67,7 @@ static struct bench *bench_new(unroll_shape shape, size_t shards)
                              .shards = shards,
                              .group = shard_tree_group(shards),
                              .window = ROOM * BATCH,
+                             .dropout = true,
                              .drop_weights = true,
                              .rows = rows};
   if (b == NULL || kernels_start() != UNROLL_OK ||
@@ -109,6 +111,22 @@ static void draw_tokens(struct bench *b, uint64_t w)
   }
 }
 
+/* alpha / H |out_t|^2 + beta / H |h_t - h_{t-1}|^2 of all tokens. */
+static double penalties_of(const network *net)
+{
+  const layer *top = network_top(net);
+  const size_t H = net->params->shape.H, slot = BATCH * top->ld;
+  double out = 0.0, change = 0.0;
+  for (size_t n = 0; n < STEPS * BATCH; ++n) {
+    const unroll_real *h = top->h + slot + n * top->ld, *up = top->output + slot + n * top->ld;
+    for (size_t k = 0; k < H; ++k) {
+      out += up[k] * up[k];
+      change += (h[k] - (h - slot)[k]) * (h[k] - (h - slot)[k]);
+    }
+  }
+  return (held_penalty.activation * out + held_penalty.change * change) / (double)H;
+}
+
 /* L of the window at hand, from the carried state. */
 static double window_loss(struct bench *b)
 {
@@ -118,7 +136,7 @@ static double window_loss(struct bench *b)
   network_forward(b->net, STEPS);
   network_output(b->net, all_steps, 0.0, true);
   for (size_t i = 0; i < STEPS * BATCH; ++i) { sum += b->net->head.nll[i]; }
-  return WEIGHT * sum;
+  return WEIGHT * (sum + penalties_of(b->net));
 }
 
 /* What is notified must be complete: it is copied now and compared at the end. */
@@ -229,6 +247,7 @@ static void check_shape(unroll_shape shape, size_t shards)
 {
   struct bench *b = bench_new(shape, shards);
   b->net->dropout = held;
+  b->net->penalty = held_penalty;
   for (uint64_t w = 0; w < WINDOWS; ++w) {
     draw_tokens(b, w);
     network_get_state(b->net, b->state);
@@ -322,6 +341,23 @@ static void test_backward_of_dropped_weights_is_the_derivative(void)
   held = (dropout){0};
 }
 
+/* Alone, and with dropout, embeddings and a tied table. */
+static void test_backward_of_penalties_is_the_derivative(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    held_penalty = (penalty){.activation = 2.0, .change = k % 2 == 0 ? 1.0 : 0.0};
+    check_model(7, 5, 2 - k % 2, all_kinds[k], 2);
+    unroll_shape tied = shape_of(7, 6, 1 + k % 2, all_kinds[k]);
+    tied.tied = true;
+    tied.E = tied.H;
+    held_penalty = (penalty){.activation = k % 2 == 0 ? 0.0 : 2.0, .change = 1.0};
+    held = (dropout){.p = 0.4, .p_embedding = 0.3, .per_step = k % 2 == 0, .update = 4};
+    check_shape(tied, 4);
+    held = (dropout){0};
+  }
+  held_penalty = (penalty){0};
+}
+
 /* One table of embeddings and output weights, whose two gradients are added. */
 static void test_backward_of_a_tied_table_is_the_derivative(void)
 {
@@ -364,6 +400,7 @@ int main(void)
       {"embeddings, dense and sparse", test_backward_of_embeddings_is_the_derivative},
       {"dropped weights", test_backward_of_dropped_weights_is_the_derivative},
       {"dropped embeddings", test_backward_of_dropped_embeddings_is_the_derivative},
+      {"penalties on the states", test_backward_of_penalties_is_the_derivative},
       {"tied tables, dense and sparse", test_backward_of_a_tied_table_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
       {"the carried state matters", test_window_loss_depends_on_the_carried_state},
