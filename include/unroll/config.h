@@ -80,6 +80,13 @@ typedef enum unroll_average {
   UNROLL_AVERAGE_NT_ASGD
 } unroll_average;
 
+typedef enum unroll_preset {
+  UNROLL_PRESET_OFF,
+  UNROLL_PRESET_CHAR,
+  UNROLL_PRESET_WORD,
+  UNROLL_PRESET_QUICK
+} unroll_preset;
+
 typedef enum unroll_log_format { UNROLL_LOG_SHORT, UNROLL_LOG_FULL } unroll_log_format;
 
 /* How often: every `count` of a unit; 0 is never. */
@@ -90,6 +97,7 @@ typedef struct unroll_every {
 } unroll_every;
 
 typedef struct unroll_config {
+  unroll_preset preset; /* whose options unroll_config_set has set. Only noted */
   /* data */
   unroll_level level;
   bool lowercase;
@@ -177,6 +185,7 @@ void unroll_config_init(unroll_config *config);
 /**
  * Set one option by name from text, as the command line would, for example
  * ("hidden", "512"), ("clip", "1e-3"), ("checkpoint-every", "30m"), ("letters", "yes").
+ * ("preset", "char") also sets every option of that preset that is not given.
  *
  * @return UNROLL_OK, or UNROLL_ERR_ARG: no such option (the nearest is named), not a value of its
  *         type, or out of range (the range is named); config is unchanged then
@@ -192,7 +201,8 @@ unroll_status unroll_config_set(unroll_config *config, const char *name, const c
  * given; or a run file, whose run had these options: none counts as given, and what is about a call (out, resume,
  * change, overwrite and their like) is not read.
  *
- * @return UNROLL_OK, or UNROLL_ERR_INPUT: the message has the file, and the number of the line; config is unchanged then
+ * @return UNROLL_OK, or UNROLL_ERR_INPUT: the message has the file, and the number of the line; config is unchanged then,
+ *         or UNROLL_ERR_ARG: a run file, and a preset is given
  *
  * Collective: no
  */

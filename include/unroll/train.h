@@ -53,6 +53,7 @@ typedef struct unroll_progress {
   /* set at START */
   uint64_t V, parameters, train_tokens, valid_tokens, unknown_tokens, windows;
   uint64_t resumed_step; /* 0: a new run */
+  const char *preset;    /* "char: cell lstm, hidden 512", its options as they are; NULL: none */
   const char *changed; /* what --change has changed now, "step 300: epochs 3 -> 5"; NULL: nothing */
   uint64_t shards;
   char weights_sha256[65]; /* END: of the weights, see jobs/guides/analyse.md; else "" */

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/options.h"
+#include "base/presets.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -31,6 +32,16 @@ _Static_assert(sizeof(unroll_level) == sizeof(int), "a choice is stored in an in
 /* ------------------------------------------------------------------ table */
 
 static const option rows[] = {
+    {.name = "preset",
+     CHOICE(preset),
+     .default_text = "off",
+     .heading = "Preset",
+     .choices = "off|char|word|quick",
+     .others = "recipe",
+     .help = "options that do well without tuning, for characters, for words, or for a first model "
+             "within minutes: what they are is told at the start; those of --config and of the "
+             "command line win"},
+
     {.name = "level",
      CHOICE(level),
      .default_text = "char",
@@ -702,7 +713,9 @@ void unroll_config_init(unroll_config *config)
 
 unroll_status unroll_config_set(unroll_config *config, const char *name, const char *value)
 {
-  return options_set(&config_table, name, value, config, config->given);
+  unroll_status st = options_set(&config_table, name, value, config, config->given);
+  if (st == UNROLL_OK && strcmp(name, "preset") == 0) { presets_apply(config); }
+  return st;
 }
 
 /* ---------------------------------------------------------------- resolve */

@@ -96,6 +96,7 @@ static void print_start(const unroll_progress *now)
     (void)fprintf(say_err, ", %" PRIu64 " of all unknown", now->unknown_tokens);
   }
   (void)fprintf(say_err, ", vocabulary of %" PRIu64 "\n", now->V);
+  if (now->preset != NULL) { (void)fprintf(say_err, "preset %s\n", now->preset); }
   (void)fprintf(say_err, "model: %" PRIu64 " parameters\n", now->parameters);
   (void)fprintf(say_err,
                 "run: %" PRIu64 " updates in %" PRIu64 " epoch%s of %" PRIu64 ", %" PRIu64

@@ -1,4 +1,5 @@
 #include "base/check.h"
+#include "base/presets.h"
 #include "cli/cli.h"
 #include "comm/placement.h"
 #include "comm/signals.h"
@@ -8,14 +9,15 @@
 #include <string.h>
 #include <unroll/config.h>
 
-/* Each rank reads --config for itself, and main.c compares what came of it. */
+/* Each rank reads --config for itself, and main.c compares what came of it. A preset stands below it. */
 static unroll_status prepare(void *settings, bool *given)
 {
   unroll_status st = UNROLL_OK;
   unroll_config *config = settings;
 
-  if (config->config_file[0] == '\0') { return UNROLL_OK; }
   memcpy(config->given, given, sizeof config->given);
+  presets_apply(config);
+  if (config->config_file[0] == '\0') { return UNROLL_OK; }
   UNROLL_TRY(unroll_config_read(config, config->config_file));
   memcpy(given, config->given, sizeof config->given);
 

@@ -193,6 +193,12 @@ unroll_status unroll_config_read(unroll_config *config, const char *path)
   }
   if (pread(fd, start, sizeof start, 0) == (ssize_t)sizeof start &&
       memcmp(start, signature, sizeof start) == 0) {
+    if (config_is_given(config, offsetof(unroll_config, preset))) {
+      st = unroll_fail(UNROLL_ERR_ARG,
+                       "--preset: the run of --config %s has all options; legal is one of the two",
+                       path);
+      goto cleanup;
+    }
     UNROLL_TRY(runfile_read_origin(path, &r));
     take_run(&r->config, config);
   } else {

@@ -3,6 +3,7 @@
 #include "base/cpu.h"
 #include "base/memory.h"
 #include "base/options.h"
+#include "base/presets.h"
 #include "base/sha256.h"
 #include "comm/placement.h"
 #include "comm/watchdog.h"
@@ -655,6 +656,10 @@ static void note_progress(trainer *t)
     p->changed = r->provenance.changed[r->provenance.n_changed - 1];
   }
   p->shards = r->config.shards;
+  if (r->config.preset != UNROLL_PRESET_OFF) {
+    presets_describe(&r->config, sizeof t->preset, t->preset);
+    p->preset = t->preset;
+  }
 }
 
 unroll_status trainer_read(trainer *t, const unroll_config *config, size_t n_texts,

@@ -27,6 +27,7 @@ typedef struct trainer {
   size_t ranks;                    /* of the run: those of comm, but in a dry run */
   const unroll_observer *observer; /* rank 0 only, else NULL */
   unroll_progress progress;
+  char preset[512]; /* of progress */
 
   claim *claim; /* on the name of the run file; rank 0, not in a dry run */
   run *run;     /* config, vocabulary, parameters, moments, state; metrics on rank 0 */

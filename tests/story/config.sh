@@ -66,6 +66,22 @@ check "ranks that read different lines" quiet 2 mpirun -n 1 --wdir 0 "$unroll" t
   -n 1 --wdir 1 "$unroll" train --config lines ../text -o no.h5
 check "are told" grep -q -- '--hidden: rank 0 was started with 8, rank 1 with 9' err
 
+# ---- a preset: below the file, which is below the command line
+
+printf 'preset = char\nhidden = 12\ncell = rnn\n' >preset
+check "a preset" train 0 1 --config preset --cell lstm --steps 10 --batch 16 text -o preset.h5 --max-steps 3
+has preset.h5 "char lstm 12 0.3" preset cell hidden dropout
+check "is told: $(cat err)" grep -q '^preset char: level char, cell lstm, hidden 12, dropout 0.3$' err
+check "is shown" quiet 0 "$unroll" info preset.h5
+check "as it is" grep -q '  Preset:  preset char' out
+check "the same command goes on" train 0 2 --config preset --cell lstm --steps 10 --batch 16 text -o preset.h5 --max-steps 6 --resume
+check "to what all in words does" train 0 1 --preset char --cell lstm --hidden 12 --steps 10 --batch 16 text -o one.h5 --max-steps 6
+check "the same" same_run preset.h5 one.h5
+check "another preset" train 2 1 --preset word -o preset.h5 --resume
+check "is refused" grep -q -- '--preset word: the run to resume has char' err
+check "beside a run" train 2 1 --preset word --config preset.h5 text -o no.h5
+check "it is refused" grep -q -- '--preset: the run of --config preset.h5 has all options' err
+
 # ---- a run
 
 check "from a run" train 0 2 --config lines.h5 text -o again.h5

@@ -1,6 +1,7 @@
 #include "support.h"
 
 #include "base/options.h"
+#include "base/presets.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -569,6 +570,57 @@ static void test_init_from_takes_the_model_and_nothing_else(void)
   CU_ASSERT_EQUAL(of_model, 14);
 }
 
+/* ---------------------------------------------------------------- presets */
+
+/* A preset is options: legal ones, that fit together, and none of them given. */
+static void test_presets_resolve(void)
+{
+  static const char *const names[] = {"off", "char", "word", "quick"};
+  for (size_t i = 0; i < 4; ++i) {
+    static unroll_config config, plain;
+    char text[512];
+    size_t differ = 0;
+    config = with("preset", names[i]);
+    CHECK_OK(unroll_config_resolve(&config));
+    CU_ASSERT_EQUAL(number_given(&config), 1);
+    plain = with("preset", "off");
+    CHECK_OK(unroll_config_resolve(&plain));
+    presets_describe(&config, sizeof text, text);
+    CU_ASSERT(strncmp(text, names[i], strlen(names[i])) == 0);
+    for (size_t k = 0; k < config_table.n_rows; ++k) {
+      const option *row = &config_table.rows[k];
+      differ += !options_equal(row, &config, &plain);
+      if (row->offset != offsetof(unroll_config, preset) && !options_equal(row, &config, &plain) &&
+          row->offset != offsetof(unroll_config, stride)) {
+        CU_ASSERT_PTR_NOT_NULL(strstr(text, row->name));
+      }
+    }
+    CU_ASSERT((differ > 0) == (i > 0));
+  }
+}
+
+/* What is given wins, before and behind it; what is not given comes from a run that goes on. */
+static void test_preset_stands_below_what_is_given(void)
+{
+  static unroll_config config, file;
+  file = with("preset", "char");
+  CU_ASSERT_EQUAL(file.cell, UNROLL_CELL_GRU);
+
+  config = with("hidden", "24");
+  CHECK_OK(unroll_config_set(&config, "preset", "char"));
+  CHECK_OK(unroll_config_set(&config, "cell", "lstm"));
+  CU_ASSERT(config.hidden == 24 && config.cell == UNROLL_CELL_LSTM &&
+            config.dropout == file.dropout && config.dropout > 0);
+
+  file.dropout = 0.125; /* as if the table had been another one then */
+  config = with("preset", "char");
+  CHECK_OK(config_resume(&config, &file));
+  CU_ASSERT_EQUAL(config.dropout, 0.125);
+  config = with("preset", "quick");
+  CHECK_FAILS(config_resume(&config, &file), UNROLL_ERR_ARG,
+              "--preset quick: the run to resume has char");
+}
+
 int main(void)
 {
   static const struct test_case cases[] = {
@@ -594,6 +646,8 @@ int main(void)
       {"resume: needs", test_resume_finds_what_is_needed_in_the_file},
       {"resume: zero is automatic", test_resume_zero_means_what_it_became},
       {"init from: the model, nothing else", test_init_from_takes_the_model_and_nothing_else},
+      {"presets: resolve", test_presets_resolve},
+      {"presets: below what is given", test_preset_stands_below_what_is_given},
   };
   return run_cases("config", sizeof cases / sizeof cases[0], cases);
 }
