@@ -143,11 +143,14 @@ uint64_t network_sort(network *net)
 void network_take_part(network *net, uint64_t step)
 {
   const size_t shards = ragged_active(&net->ragged, step), before = net->size.B;
+  const size_t ld = network_top(net)->ld;
   assert(net->sorted && shards >= 1);
   set_shards(net, shards);
-  for (size_t l = 0; l < net->params->shape.L && net->size.per_shard && before < net->size.B; ++l) {
+  if (!net->size.per_shard || before >= net->size.B) { return; }
+  for (size_t l = 0; l < net->params->shape.L; ++l) {
     layer_clear_boundary(&net->layers[l], before, net->size.B);
   }
+  memset(net->change + before * ld, 0, (net->size.B - before) * ld * sizeof *net->change);
 }
 
 void network_gather(network *net, size_t T)

@@ -925,6 +925,11 @@ static void test_penalties_ranks_compose_to_the_same_bits(void)
   with_penalties(test_ranks_compose_to_the_same_bits);
 }
 
+static void test_penalties_leaving_out_changes_no_bit(void)
+{
+  with_penalties(test_leaving_out_what_has_ended_changes_no_bit);
+}
+
 static void check_full_of_penalties(void)
 {
   for (size_t k = 0; k < KINDS; ++k) {
@@ -981,6 +986,7 @@ int main(int argc, char **argv)
       {"dropout: ranks", test_dropout_ranks_compose_to_the_same_bits},
       {"dropout: off and on", test_dropout_can_be_turned_off_and_on},
       {"penalties: recomputation, threads", test_penalties_recomputation_and_threads_change_no_bit},
+      {"penalties: left out", test_penalties_leaving_out_changes_no_bit},
       {"penalties: ranks", test_penalties_ranks_compose_to_the_same_bits},
       /* but for rounding: in double */
       {"full: differences", test_full_gradient_is_the_derivative},
