@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "cli/cli.h"
+#include "cli/say.h"
 #include "report/data.h"
 #include "report/page.h"
 #include "report/ranking.h"
@@ -154,6 +155,7 @@ static unroll_status run_report(const cli_call *call)
   ranking_entry *entries = NULL;
   json_t **runs = NULL, *page = NULL;
   bool bad = false;
+  size_t bytes = 0;
 
   if (unroll_comm_rank(call->comm) != 0) { return UNROLL_OK; }
   UNROLL_TRY(check_output(call));
@@ -166,7 +168,9 @@ static unroll_status run_report(const cli_call *call)
     st = unroll_fail(UNROLL_ERR_MEMORY, "%s: no memory for the page", s->out);
     goto cleanup;
   }
-  UNROLL_TRY(page_write(s->out, page));
+  UNROLL_TRY(page_write(s->out, page, &bytes));
+  (void)fprintf(say_err, "%s: a page of %zu run%s, %zu kB, for a browser\n", s->out, n,
+                n == 1 ? "" : "s", (bytes + 999) / 1000);
 
 cleanup:
   json_decref(page);
@@ -193,8 +197,10 @@ const cli_command cli_report = {
              "sample is that of unroll sample --temperature 0.8 --length 400.\n"
              "\n"
              "Curves of more than 1500 reports are thinned: a point is then the mean of\n"
-             "several. Eigenvalues are those that --diagnose-every measured last, else those\n"
-             "of the weights, which takes seconds for 1024 units and is left out above.\n"
+             "several. Losses above twice that of a uniform guess, as of runs that diverged,\n"
+             "are drawn at the edge. Eigenvalues are those that --diagnose-every measured\n"
+             "last, else those of the weights, which takes seconds for 1024 units and is left\n"
+             "out above.\n"
              "\n"
              "Examples:\n"
              "  unroll report run.h5\n"

@@ -54,7 +54,7 @@ static size_t count(const char *text, char c)
   return n;
 }
 
-unroll_status page_write(const char *path, const json_t *data)
+unroll_status page_write(const char *path, const json_t *data, size_t *bytes)
 {
   unroll_status st = UNROLL_OK;
   char *text = json_dumps(data, JSON_COMPACT | JSON_REAL_PRECISION(DIGITS)), *page = NULL;
@@ -70,6 +70,7 @@ unroll_status page_write(const char *path, const json_t *data)
   memcpy(end, page_behind, page_behind_bytes);
   end += page_behind_bytes;
   UNROLL_TRY(save_bytes(path, page, (size_t)(end - page)));
+  *bytes = (size_t)(end - page);
 
 cleanup:
   memory_free(&page);

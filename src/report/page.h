@@ -7,6 +7,7 @@
  * forbids it.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include <unroll/status.h>
 
 /** Is the file of that name a page of this kind, or empty? */
@@ -15,11 +16,12 @@ bool page_is_one(const char *path);
 /**
  * Write the page; what was there before stays whatever fails.
  *
- * @param[in] data  borrowed
+ * @param[in]  data   borrowed
+ * @param[out] bytes  of the page
  *
  * @return UNROLL_OK, UNROLL_ERR_IO or UNROLL_ERR_MEMORY
  */
 struct json_t;
-unroll_status page_write(const char *path, const struct json_t *data);
+unroll_status page_write(const char *path, const struct json_t *data, size_t *bytes);
 
 #endif

@@ -28,13 +28,14 @@ const finite = list => list.filter(is);
 const count = n => Number(n).toLocaleString("en");
 const significant = (x, digits = 4) => !is(x) ? "–" : x !== 0 && (Math.abs(x) >= 1e6 || Math.abs(x) < 1e-3)
   ? x.toExponential(Math.max(0, digits - 2)).replace("e+", "e") : String(Number(x.toPrecision(digits)));
-const fixed = (x, digits = 4) => is(x) ? x.toFixed(digits) : "–";
+const fixed = (x, digits = 4) => is(x) && Math.abs(x) >= 1e4 ? significant(x) : is(x) ? x.toFixed(digits) : "–";
 const percent = x => !is(x) ? "–" : x > 0 && x < 0.01 ? "<1%" : x < 1 && x > 0.99 ? ">99%" : `${Math.round(100 * x)}%`;
 
 /* 81200: "81.2k"; of a small number "0.012" */
 function short(x) {
   if (!is(x)) return "–";
   const size = Math.abs(x);
+  if (size >= 1e12) return significant(x, 2);
   for (const [scale, letter] of [[1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (size >= scale) return Number((x / scale).toPrecision(3)) + letter;
   }
@@ -125,8 +126,21 @@ const dashed = pattern => pattern.length ? pattern : undefined;
 /* Logarithmic where a few values would hide all others. */
 function wantsLog(values) {
   const sorted = finite(values).filter(y => y > 0).sort((a, b) => a - b);
-  return sorted.length > 4 && sorted[sorted.length - 1] > 20 * sorted[Math.floor(sorted.length / 2)];
+  const middle = sorted[Math.floor(sorted.length / 2)];
+  return sorted.length > 2 && (sorted[sorted.length - 1] > 20 * middle || middle > 20 * sorted[0]);
 }
+
+/*
+ * Above this a loss is drawn at the upper edge: twice that of a uniform guess, as of runs that diverged, which would hide
+ * all others; Infinity where there are none such, or hardly others. `guess` is a run's own, in the unit of the values.
+ */
+function roofOf(values, guess) {
+  const all = finite(values), roof = 2 * Math.max(...finite(runs.map(guess)));
+  const above = all.filter(y => y > roof).length;
+  return above > 0 && 2 * above <= all.length ? roof : Infinity;
+}
+const uniform = run => Math.log(Number(run.model.vocab));
+const edge = roof => is(roof) ? ` ↑ Above ${significant(roof, 3)}, twice a uniform guess, curves are drawn at the edge.` : "";
 
 /* Logarithms: uPlot's own scale ends at 1e-24, gradients may go on. Ticks at powers of ten, between few of them at 2 and 5. */
 function decades(u, axis, low, high) {
@@ -138,6 +152,9 @@ function decades(u, axis, low, high) {
   return ticks.filter(t => t >= low && t <= high);
 }
 const power = t => t > 5 || t < -3.5 ? `1e${Math.round(t)}` : short(10 ** t);
+
+/* With an arrow where the end of the curve is above the roof of its figure. */
+const endTag = s => s.tag && finite(s.y).at(-1) > s.roof ? `${s.tag} ↑` : s.tag || "";
 
 /* Labels at the ends of the curves, moved apart where they would overlap. */
 function endLabels(u, series) {
@@ -161,7 +178,7 @@ function endLabels(u, series) {
   ctx.textAlign = "left";
   for (const l of labels) {
     ctx.fillStyle = faded(l.s.run) ? alpha(colourOf(l.s.colour), 0.2) : colourOf(l.s.colour);
-    ctx.fillText(l.s.tag, l.x + 5 * ratio, l.at);
+    ctx.fillText(endTag(l.s), l.x + 5 * ratio, l.at);
   }
   ctx.restore();
 }
@@ -169,7 +186,7 @@ function endLabels(u, series) {
 const ruler = document.createElement("canvas").getContext("2d");
 function labelWidth(series) {
   ruler.font = `600 11.5px ${css("--font")}`;
-  return Math.max(0, ...series.map(s => ruler.measureText(s.tag || "").width)) + 10;
+  return Math.max(0, ...series.map(s => ruler.measureText(endTag(s)).width)) + 10;
 }
 
 /* What is under the pointer: the nearest point of all curves. */
@@ -187,15 +204,16 @@ function nearest(u, series, say, { left, top }) {
 
 /*
  * Curves. Each of `series` has x (an array, or a function that gives one) and y, a tag that stands at its end, `colour`,
- * `dash`, `width`, `dots`. `lines`: heights to mark, with a text. `second`: a scale to the right, a function of the left.
+ * `dash`, `width`, `dots`. `lines`: heights to mark, with a text. `roof`: values above it are drawn there. `second`: a scale to the right, a function of the left.
  */
-function curves({ series, height = 230, log, xAxis, lines = [], second, zero, ySay = significant }) {
+function curves({ series, height = 230, log, xAxis, lines = [], second, zero, roof = Infinity, ySay = significant }) {
   return (box, readout, width) => {
     const [xName, xFormat] = xAxis || axes[state.x];
     const isLog = typeof log === "function" ? log() : log;
     for (const s of series) {
       s.at = typeof s.x === "function" ? s.x() : s.x;
-      s.shown = s.y.map(y => !is(y) ? null : !isLog ? y : y > 0 ? Math.log10(y) : null);
+      s.roof = roof;
+      s.shown = s.y.map(y => !is(y) ? null : !isLog ? Math.min(y, roof) : y > 0 ? Math.log10(Math.min(y, roof)) : null);
     }
     lines = lines.map(l => ({ ...l, at: isLog ? Math.log10(l.y) : l.y }));
     const used = series.filter(s => finite(s.shown).length > 0);
@@ -211,7 +229,7 @@ function curves({ series, height = 230, log, xAxis, lines = [], second, zero, yS
     if (x1 === x0) { x1 += 0.5 * (Math.abs(x0) || 1); x0 -= 0.5 * (Math.abs(x0) || 1); }
     const last = Math.max(...xs);
     const label = labelWidth(used), side = second ? 48 : 8;
-    x1 += (x1 - x0) * Math.min(0.5, label / Math.max(60, width - 56 - side - label));
+    x1 += (x1 - x0) * Math.min(1, label / Math.max(60, width - 56 - side - label));
     if (y1 === y0) { y1 += 0.05 * (Math.abs(y1) || 1); y0 -= zero && y0 >= 0 ? 0 : 0.05 * (Math.abs(y0) || 1); }
     else { y1 += 0.06 * (y1 - y0); y0 -= zero && y0 === 0 ? 0 : 0.06 * (y1 - y0); }
 
@@ -239,9 +257,10 @@ function curves({ series, height = 230, log, xAxis, lines = [], second, zero, yS
             ctx.lineTo(u.bbox.left + u.bbox.width, y);
             ctx.stroke();
             ctx.font = `${11.5 * ratio}px ${css("--font")}`;
-            ctx.textBaseline = "bottom";
+            const below = y - 15 * ratio < u.bbox.top;
+            ctx.textBaseline = below ? "top" : "bottom";
             ctx.textAlign = "left";
-            ctx.fillText(line.text, u.bbox.left + 4 * ratio, y - 2 * ratio);
+            ctx.fillText(line.text, u.bbox.left + 4 * ratio, y + (below ? 3 : -2) * ratio);
             ctx.restore();
           }
           endLabels(u, used);
@@ -265,17 +284,27 @@ function curves({ series, height = 230, log, xAxis, lines = [], second, zero, yS
   };
 }
 
+/* How far the plane goes: a few eigenvalues of a run that diverged must not hide all others. */
+const FAR = 4;
+const sizes = sets => sets.flatMap(s => s.re.map((re, i) => Math.max(Math.abs(re), Math.abs(s.im[i])))).filter(is);
+function reach(sets) {
+  const all = sizes(sets), near = all.filter(size => size <= FAR);
+  return (2 * near.length >= all.length ? near : all).reduce((a, b) => Math.max(a, b), 1);
+}
+
 /* Eigenvalues in the complex plane, with the unit circle. */
 function spectrum(sets) {
   return (box, readout, width) => {
-    const all = sets.flatMap(s => [...s.re, ...s.im]).filter(is);
-    const R = 1.08 * Math.max(1, ...[all.reduce((a, b) => Math.max(a, Math.abs(b)), 0)]);
+    const R = 1.08 * reach(sets);
     const left = 40, bottom = 28, size = Math.min(width, 380);
-    const ticks = (u, splits) => splits.map(v => String(Number(v.toPrecision(3))));
+    const ticks = (u, splits) => splits.map(short);
     const dots = u => {
       const { ctx } = u, ratio = devicePixelRatio;
       const X = x => u.valToPos(x, "x", true), Y = y => u.valToPos(y, "y", true);
       ctx.save();
+      ctx.beginPath();
+      ctx.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
+      ctx.clip();
       ctx.strokeStyle = css("--muted");
       ctx.lineWidth = ratio;
       ctx.beginPath();
@@ -310,6 +339,8 @@ function section(title, text) {
   page.append(node);
   return node;
 }
+
+const onScreen = text => el("span", { class: "screen" }, text);
 
 const grid = (parent, kind = "") => {
   const node = el("div", { class: `figures ${kind}` });
@@ -362,7 +393,7 @@ function focusOn(run) {
 
 function ranking() {
   if (!many) return;
-  const node = section("Ranking", "By the best validation, in bits per character; in the middle, the options that differ. Point at a run to see it alone.");
+  const node = section("Ranking", ["By the best validation, in bits per character; in the middle, the options that differ.", onScreen(" Point at a run to see it alone.")]);
   const rows = runs.map(run => {
     const row = el("tr", {}, el("td", { class: "left", title: run.file }, key(run), `${run.rank} ${run.name}`),
       el("td", { class: run.rank === 1 ? "best" : "" }, fixed(run.bits_per_character)), el("td", {}, fixed(run.best_loss)), el("td", {}, significant(run.perplexity)),
@@ -395,6 +426,7 @@ function ranking() {
 function sweep(parent) {
   const measure = runs.some(run => is(run.bits_per_character)) ? ["bits_per_character", "bits per character"] : ["best_loss", "nats per token"];
   const valued = runs.filter(run => is(run[measure[0]]));
+  const roof = roofOf(valued.map(run => run[measure[0]]), run => uniform(run) * run[measure[0]] / run.best_loss);
   const box = grid(parent, "squares");
   box.style.marginTop = "1.5rem";
   const output = new Set(data.options.filter(option => option.heading === "Output").map(option => option.name));
@@ -404,7 +436,7 @@ function sweep(parent) {
     values.sort((a, b) => Number.isNaN(Number(a) - Number(b)) ? (a < b ? -1 : 1) : Number(a) - Number(b));
     const series = valued.map(run => ({ run, tag: String(run.rank), what: run.name, x: [values.indexOf(run.config[name])], y: [run[measure[0]]], colour: run.index, dots: true }));
     figure(box, { id: `sweep-${name}`, title: name, unit: measure[1], n: points(series),
-      draw: curves({ series, height: 200, xAxis: ["", v => Number.isInteger(v) && v >= 0 && v < values.length ? optionText(values[v]) : ""] }) });
+      draw: curves({ series, height: 200, roof, xAxis: ["", v => Number.isInteger(v) && v >= 0 && v < values.length ? optionText(values[v]) : ""] }) });
   }
 }
 
@@ -426,6 +458,11 @@ const thinned = () => {
   return most > 1 ? ` A point is the mean of up to ${most} reports.` : "";
 };
 
+function missing(series) {
+  const n = series.reduce((sum, s) => sum + s.y.length - finite(s.y).length, 0);
+  return n > 0 ? ` ${plural(n, "report")} without a finite loss ${n === 1 ? "is" : "are"} missing.` : "";
+}
+
 function learning() {
   const node = section("Learning");
   abscissae(node);
@@ -435,9 +472,11 @@ function learning() {
   const valid = runs.map(run => curve(run, "valid", "loss", many ? { what: `${run.name}, validation`, width: 2, dots: run.valid.step.length < 40 } : { tag: "valid", colour: 1, width: 2, dots: run.valid.step.length < 40 }));
   const valued = runs.some(run => finite(run.valid.loss).length > 0);
   const loss = [...train.map((s, i) => !finite(valid[i].y).length && many ? { ...s, tag: runs[i].tag } : s), ...valid];
-  figure(box, { id: "loss", title: "Loss", unit: "nats per token; right: perplexity", wide: true, n: points(loss), none: "This run has no reports yet.",
-    note: (many ? `Strong: validation. Faint: training.${runs.length > 4 ? " Numbers are places in the ranking." : ""}` : valued ? "" : "No validation.") + thinned(),
-    draw: curves({ series: loss, height: 330, log: () => wantsLog(loss.flatMap(s => s.y)), second: v => short(Math.exp(v)) }) });
+  const losses = finite(loss.flatMap(s => s.y)), roof = roofOf(losses, uniform);
+  figure(box, { id: "loss", title: "Loss", unit: "nats per token; right: perplexity", wide: true, n: points(loss),
+    none: runs.some(run => run.train.step.length > 0) ? "No loss is finite." : "This run has no reports yet.",
+    note: (many ? `Strong: validation. Faint: training.${runs.length > 4 ? " Numbers are places in the ranking." : ""}` : valued ? "" : "No validation.") + edge(roof) + missing(train) + thinned(),
+    draw: curves({ series: loss, height: 330, roof, log: () => wantsLog(losses.map(y => Math.min(y, roof))), second: v => is(Math.exp(v)) ? short(Math.exp(v)) : "" }) });
 
   if (many && new Set(runs.map(run => run.model.level)).size > 1) {
     const bits = runs.map(run => curve(run, "valid", "bits_per_character", { width: 2, dots: run.valid.step.length < 40 }));
@@ -455,7 +494,8 @@ function learning() {
   figure(box, { id: "clip", title: "Factor of clipping", unit: "1: nothing was clipped", n: points(scale), none: "No reports yet.", draw: curves({ series: scale, zero: true }) });
 
   const rate = runs.map(run => curve(run, "train", "learning_rate"));
-  figure(box, { id: "rate", title: "Learning rate", n: points(rate), none: "No reports yet.", draw: curves({ series: rate, zero: true }) });
+  figure(box, { id: "rate", title: "Learning rate", n: points(rate), none: "No reports yet.",
+    draw: curves(wantsLog(rate.map(s => finite(s.y).reduce((a, b) => Math.max(a, b), 0))) ? { series: rate, log: true } : { series: rate, zero: true }) });
 
   if (runs.some(run => Number(run.state.skipped) > 0)) {
     const skipped = runs.map(run => curve(run, "train", "skipped"));
@@ -486,7 +526,7 @@ function speed() {
   const node = section("Speed");
   const box = grid(node);
   const rate = runs.map(run => curve(run, "train", "tokens_per_second"));
-  figure(box, { id: "speed", title: "Tokens per second", n: points(rate), none: "No reports yet.", draw: curves({ series: rate, zero: true }) });
+  figure(box, { id: "speed", title: "Tokens per second", wide: many, n: points(rate), none: "No reports yet.", draw: curves({ series: rate, zero: true }) });
   if (!many) {
     const parts = PARTS.map(([part, text], i) => curve(runs[0], "train", `${part}_seconds`, { tag: part, what: text, colour: [0, 1, 4][i] }));
     parts.forEach(s => { s.y = s.y.map(y => is(y) ? 1e3 * y : null); });
@@ -511,13 +551,17 @@ function spectra() {
       panels.get(name).sets.push({ run, ...block });
     }));
   }
+  const further = sets => {
+    const n = sizes(sets).filter(size => size > reach(sets)).length;
+    return n > 0 ? `${n} further out` : "";
+  };
   const radius = s => s.re.length ? Math.hypot(s.re[0], s.im[0]) : null;
   const node = section("Recurrent matrices", "Eigenvalues of W_hh and the unit circle: inside it a linear state fades, outside it grows.");
   const box = grid(node, "squares");
   for (const { l, gate, sets } of panels.values()) {
     figure(box, { id: `spectrum-${l}${gate}`, title: `Layer ${l}${gate ? `, ${GATES[gate]} ${gate}` : ""}`, n: sets.reduce((n, s) => n + s.re.length, 0), none: "",
       unit: sets.length === 1 ? `radius ${significant(radius(sets[0]), 3)}` : null,
-      note: sets.length > 1 && sets.length <= 4 ? "radius " + sets.map(s => `${s.run.tag} ${significant(radius(s), 3)}`).join(", ") : null,
+      note: [sets.length > 1 && sets.length <= 4 ? `radius ${sets.map(s => `${s.run.tag} ${significant(radius(s), 3)}`).join(", ")}` : "", further(sets)].filter(Boolean).join("; ") || null,
       draw: spectrum(sets) });
   }
   for (const run of runs.filter(r => typeof r.spectra === "string")) {
@@ -617,7 +661,7 @@ flow();
 samples();
 details("Options", "As they were used; strong: another value than the default.", optionsOf);
 details("Origin", null, originOf);
-page.append(el("footer", {}, `Made by ${data.source} (${data.revision}), ${data.written}. One file, no network. In a figure: drag to see a part, double-click to see all.`));
+page.append(el("footer", {}, `Made by ${data.source} (${data.revision}), ${data.written}. One file, no network.`, onScreen(" In a figure: drag to see a part, double-click to see all.")));
 
 redraw();
 document.body.dataset.ready = String(figures.length);

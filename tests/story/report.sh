@@ -23,7 +23,7 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
   check "run $i of a sweep" train "s$i.h5" --log-every 10 --lr "${i}e-4" --max-steps 40 --valid-every 20
   sweep+=("s$i.h5")
 done
-# A loss that is not finite, as a diverged run would have it.
+# Losses that are not finite and far above a guess, as a diverged run would have them.
 cp one.h5 nan.h5
 "$python" - <<'PY'
 import h5py
@@ -31,6 +31,7 @@ with h5py.File("nan.h5", "r+") as run:
     for name in "loss", "grad_norm", "tokens_per_second":
         run["metrics/train"][name][1] = float("nan")
         run["metrics/train"][name][2] = float("inf")
+    run["metrics/train/loss"][3] = 1e10
     run["metrics/valid/loss"][0] = float("inf")
     run["weights/layer0/W_hh"][0, 0] = float("nan")
 PY
@@ -47,10 +48,17 @@ look() {
 }
 
 # page OUT RUN...
-page() { quiet 0 "$unroll" report -o "$1" "${@:2}" && [ ! -s out ]; }
+page() {
+  local kilobytes
+  quiet 0 "$unroll" report -o "$1" "${@:2}" && [ ! -s out ] || return
+  kilobytes=$((($(wc -c <"$1") + 999) / 1000))
+  grep -qx "$1: a page of [0-9]* runs\?, $kilobytes kB, for a browser" err
+}
 
 check "a page of one run" page one.html one.h5
+check "which is said" grep -q ': a page of 1 run, ' err
 look one.html 10
+check_not "nothing is missing" grep -q -e '↑ Above [0-9]' -e '[0-9] reports\? without a finite' dom
 check "dark" look one.html 10 --force-dark-mode --blink-settings=preferredColorScheme=0
 check_not "asks for nothing" grep -q -E '(src|href)="?[a-z]*:|url\(|@import|XMLHttpRequest|WebSocket' one.html
 
@@ -97,6 +105,7 @@ for name in loss norm clip rate speed parts spectrum-0 flow-0 reach-0 growth-0 s
 done
 
 check "a page of twelve runs" page twelve.html "${sweep[@]}"
+check "which is said" grep -q ': a page of 12 runs, ' err
 look twelve.html 7 # the sweep, loss, norm, clip, rate, speed, spectrum
 check "the numbers of the files" "$python" compare.py twelve.html dom
 check "all are in the ranking" [ "$(grep -o '<td class="left"' dom | wc -l)" = 12 ]
@@ -108,6 +117,8 @@ check "a minGRU has no spectrum" grep -q 'a minGRU has no recurrent matrix' dom
 check "numbers that are not finite" page nan.html nan.h5
 look nan.html 10
 check "the numbers of the file" "$python" compare.py nan.html dom
+check "losses that would hide all others are drawn at the edge" grep -q '↑ Above [0-9.]*, twice a uniform guess' dom
+check "what is missing is said" grep -q '2 reports without a finite loss are missing' dom
 check "one report" page single.html single.h5
 look single.html 7
 check "no report" page none.html none.h5
