@@ -104,6 +104,7 @@ static void example_provenance(run_provenance *p)
   p->train_characters = UINT64_C(6100000000);
   p->valid_characters = 70001;
   p->unknown_tokens = 3;
+  p->valid_unknown_tokens = 2;
 
   p->n_files = 2;
   if (memory_new(2, sizeof *p->file_name, "test", &p->file_name) != UNROLL_OK ||

@@ -46,8 +46,11 @@ typedef struct unroll_progress {
   double tokens_per_second; /* over the interval */
   double seconds, seconds_left;
   double compute_seconds, wait_seconds, exchange_seconds; /* per step, mean over ranks */
-  double valid_loss, valid_perplexity, valid_bits_per_character;
-  uint64_t best_step; /* of the best validation; 0: none */
+  double valid_loss, valid_perplexity;
+  double
+      valid_bits_per_character; /* NAN where tokens that were predicted are not in the vocabulary:
+                                      <unk> costs only its own probability */
+  uint64_t best_step;           /* of the best validation; 0: none */
   double best_loss;
   const unroll_gradflow *flow; /* DIAGNOSE, for the time of the call; else NULL */
   /* set at START */

@@ -410,8 +410,8 @@ static void print_metrics(const run *r)
     print_row("train", &schema_train, TRAIN_SHOWN, train_fields, &r->train[r->n_train - 1]);
   }
   if (r->n_valid > 0) {
-    /* the last, bits_per_character, says nothing where <unk> stands for tokens */
-    const size_t shown = N_OF(valid_fields) - (r->provenance.unknown_tokens > 0 ? 1 : 0);
+    /* the last, bits_per_character, says nothing where <unk> stood for tokens */
+    const size_t shown = N_OF(valid_fields) - (r->provenance.valid_unknown_tokens > 0 ? 1 : 0);
     print_row("valid", &schema_valid, shown, valid_fields, &r->valid[r->n_valid - 1]);
   }
 }

@@ -129,10 +129,10 @@ static void print_report(const unroll_progress *now)
   (void)fflush(say_out);
 }
 
-/* The end of a line of a validation. <unk> costs its own probability alone, not what it stands for: no figure then. */
+/* The end of a line of a validation; there may be no figure. */
 static void print_bits(const unroll_progress *now)
 {
-  if (now->unknown_tokens == 0) {
+  if (!isnan(now->valid_bits_per_character)) {
     (void)fprintf(say_out, " bits_per_character %.4f", now->valid_bits_per_character);
   }
   (void)fprintf(say_out, "\n");

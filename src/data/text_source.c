@@ -11,6 +11,23 @@
 
 /* ----------------------------------------------------------- create, free */
 
+/* A row of streams predicts each token behind its first; what the part has behind the last row is in none. */
+static unroll_status count_unknown(unroll_comm *comm, const unroll_vocab *vocab,
+                                   const corpus_part *part, text_source *text)
+{
+  const uint64_t n = text->cut.count * text->length;
+  text->unknown = 0;
+  if (unroll_vocab_rules(vocab).level == UNROLL_LEVEL_BYTE) { return UNROLL_OK; }
+  if (text->ragged) {
+    text->unknown = part->unknown;
+    return UNROLL_OK;
+  }
+  for (uint64_t i = 1; i <= n; ++i) {
+    text->unknown += corpus_stored(text->tokens, text->width, i) == 0;
+  }
+  return comm_sum_u64(comm, &text->unknown, 1);
+}
+
 unroll_status text_source_new(unroll_comm *comm, const corpus *c, const unroll_vocab *vocab,
                               const corpus_part *part, const text_cut *cut, text_source **out)
 {
@@ -26,6 +43,7 @@ unroll_status text_source_new(unroll_comm *comm, const corpus *c, const unroll_v
   text->n_white = vocab_white(vocab, text->white);
   UNROLL_TRY(text->ragged ? sequences_read(comm, c, vocab, part, text)
                           : streams_read(comm, c, vocab, part, text));
+  UNROLL_TRY(count_unknown(comm, vocab, part, text));
   *out = text;
   text = NULL;
 

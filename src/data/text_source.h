@@ -45,6 +45,7 @@ typedef struct text_source {
   uint64_t batches; /* of an epoch */
   uint64_t longest; /* [tokens] of a stretch */
   uint64_t total;   /* [tokens] of all stretches of an epoch */
+  uint64_t unknown; /* [tokens] of the rows that are to be predicted and not in the vocabulary */
   uint64_t length;  /* [tokens] of the row of a stream; 0 of sequences */
   bool
       ragged; /* the stretches of a batch differ in length, and the state behind their ends is zero */

@@ -412,7 +412,7 @@ unroll_status data_pack(run *r, uint64_t sample, json_t **out, bool *bad)
 
   UNROLL_TRY(pack_spectra(r, finite, &spectra, bad));
   if (sample > 0 && finite) { UNROLL_TRY(pack_sample(r, sample, &text)); }
-  for (size_t i = 0; r->provenance.unknown_tokens > 0 && i < r->n_valid; ++i) {
+  for (size_t i = 0; r->provenance.valid_unknown_tokens > 0 && i < r->n_valid; ++i) {
     r->valid[i].bits_per_character = (double)NAN; /* cannot be compared: ranking.c */
   }
   json_put(object, "rows_per_point", json_count(rows_per_point(r->n_train)), bad);

@@ -53,7 +53,7 @@ unroll_status ranking_take(const char *path, size_t place, const run *r, ranking
                        .train_loss = (double)INFINITY};
   for (size_t i = 0; i < r->n_valid; ++i) {
     /* <unk> costs its own probability alone: of such a run they cannot be compared */
-    if (r->valid[i].step == r->state.best_step && r->provenance.unknown_tokens == 0) {
+    if (r->valid[i].step == r->state.best_step && r->provenance.valid_unknown_tokens == 0) {
       e->best_bits = finite_or_none(r->valid[i].bits_per_character);
     }
   }

@@ -170,7 +170,10 @@ static unroll_status get_provenance(const h5_file *file, run_provenance *p)
   bool has = false;
 
   UNROLL_TRY(h5_get_text(file, "/config", "command_line", &p->command_line));
+  p->valid_unknown_tokens =
+      UINT64_MAX; /* where an older file does not say it, it may be all of them */
   UNROLL_TRY(get_fields(file, "/provenance", &schema_provenance, p));
+  if (p->valid_unknown_tokens == UINT64_MAX) { p->valid_unknown_tokens = p->unknown_tokens; }
   UNROLL_TRY(h5_has(file, "/provenance/changed", &has));
   if (has) {
     UNROLL_TRY(get_length(file, "/provenance/changed", H5T_STRING, &p->n_changed));

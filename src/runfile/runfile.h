@@ -98,7 +98,9 @@ typedef struct run_provenance {
   char **file_name;
   uint64_t *file_bytes;
   char **file_sha256;
-  uint64_t train_tokens, valid_tokens, train_characters, valid_characters, unknown_tokens;
+  uint64_t train_tokens, valid_tokens, train_characters, valid_characters;
+  uint64_t unknown_tokens;       /* of both texts, that are not in the vocabulary */
+  uint64_t valid_unknown_tokens; /* of them, those that a validation predicts */
 } run_provenance;
 
 /* Most arrays beside the weights: Adam's moments and the average. */

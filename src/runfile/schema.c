@@ -102,6 +102,7 @@ static const schema_field provenance_fields[] = {
     {COUNT(run_provenance, train_characters)},
     {COUNT(run_provenance, valid_characters)},
     {COUNT(run_provenance, unknown_tokens)},
+    {COUNT(run_provenance, valid_unknown_tokens), .added = true},
 };
 const schema_table schema_provenance = {provenance_fields, LENGTH(provenance_fields)};
 

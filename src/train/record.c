@@ -159,7 +159,8 @@ unroll_status record_validation(trainer *t, double loss)
   }
   t->progress.valid_loss = row.loss;
   t->progress.valid_perplexity = row.perplexity;
-  t->progress.valid_bits_per_character = row.bits_per_character;
+  t->progress.valid_bits_per_character =
+      t->run->provenance.valid_unknown_tokens == 0 ? row.bits_per_character : (double)NAN;
   record_notify(t, UNROLL_EVENT_VALID, NULL);
 
 cleanup:

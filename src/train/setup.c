@@ -460,6 +460,7 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
   p->valid_tokens = valid.tokens;
   p->valid_characters = valid.characters;
   p->unknown_tokens = train.unknown + valid.unknown;
+  p->valid_unknown_tokens = t->valid != NULL ? t->valid->unknown : 0;
   note_edges(t, text);
   if (other != NULL) { note_edges(t, other); }
   note_reading(t, &train, "training");

@@ -65,6 +65,21 @@ check_not "has none" grep -q bits_per_character out
 check "compare" quiet 0 "$unroll" compare few.h5 char.h5
 check "puts it last, without: $(cat out)" grep -Eq '^ *2 few.h5 +- ' out
 
+# Four streams predict tokens 2 to 4n + 1: a word that is cut, at the end of a text as of `head -c`, removes the figure
+# where it is the last of these, and not behind them.
+for n in 41 42 43 44; do
+  { printf 'the %.0s' $(seq $n) && printf 'riv'; } >cut
+  check "a validation text of $n words and a cut one" quiet 0 "$unroll" train text "${tiny[@]}" --level word --max-steps 4 \
+    --valid-every 4 --valid cut --overwrite -o cut.h5
+  check "is said to have it" grep -q ', 1 of all unknown,' err
+  figure=$(grep -c '^valid .* bits_per_character [0-9]' out)
+  check "info" quiet 0 "$unroll" info cut.h5
+  check "says the same" [ "$(grep -c '^valid .* bits_per_character [0-9]' out)" = "$figure" ]
+  check "compare" quiet 0 "$unroll" compare cut.h5
+  check "says the same" [ "$(grep -cE '^ *1 cut.h5 +[0-9]' out)" = "$figure" ]
+  check "bits per character: $figure" [ "$figure" = $((n % 4 != 0)) ]
+done
+
 # -------------------------------------------------------- train: its reports
 report=(text --hidden 8 --batch 4 --steps 8 --epochs 25 --log-every 5000 --valid-every 5000)
 check "train" quiet 0 mpirun -n 2 "$unroll" train "${report[@]}" -o report.h5

@@ -126,7 +126,7 @@ static int same_provenance(const run_provenance *a, const run_provenance *b)
              a->threads == b->threads && a->train_tokens == b->train_tokens &&
              a->valid_tokens == b->valid_tokens && a->train_characters == b->train_characters &&
              a->valid_characters == b->valid_characters && a->unknown_tokens == b->unknown_tokens &&
-             a->n_files == b->n_files;
+             a->valid_unknown_tokens == b->valid_unknown_tokens && a->n_files == b->n_files;
   same = same && a->n_changed == b->n_changed;
   for (size_t i = 0; same && i < a->n_changed; ++i) {
     same = same_text(a->changed[i], b->changed[i]);
