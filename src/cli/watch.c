@@ -28,14 +28,13 @@ static const option rows[] = {
 
 static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 
-/* [seconds] A log that has not grown for so long, or for ten reports, is silent; where there is no report yet, for the
- * longer time: the first may take long, as the text is read before. */
+/* [seconds] A log that has not grown for so long, or for ten reports if that is longer, is silent. */
 #define SILENT_AFTER     60.0
-#define SILENT_AT_FIRST  600.0
 #define SILENT_REPORTS   10.0
 #define LOOK_EVERY       1.0 /* [seconds] */
 #define LEAST_COLUMNS    40  /* of a panel, beside others */
 #define LEAST_LINES      8
+#define LEAST_TO_DRAW    20 /* columns of a panel alone */
 #define SNAPSHOT_LINES   48 /* of panels; of more runs there is a table */
 #define SNAPSHOT_PANEL   20
 #define LABEL_COLUMNS    8  /* of the axis of losses */
@@ -56,8 +55,7 @@ static bool is_silent(const follow *f)
 {
   const follow_curve *c = &f->train;
   if (f->state != FOLLOW_GOING) { return false; }
-  if (c->n == 0) { return follow_silence(f) > SILENT_AT_FIRST; }
-  const double interval = c->at[c->n - 1].seconds / (double)c->n;
+  const double interval = c->n > 0 ? c->at[c->n - 1].seconds / (double)c->n : 0.0;
   return follow_silence(f) > fmax(SILENT_AFTER, SILENT_REPORTS * interval);
 }
 
@@ -74,7 +72,7 @@ static void say_state(const follow *f, size_t size, char *out)
   } else if (f->state != FOLLOW_GOING) {
     (void)snprintf(out, size, "%s", f->state == FOLLOW_FINISHED ? "finished" : "stopped");
   } else if (is_silent(f)) {
-    (void)snprintf(out, size, "silent for %s", time);
+    (void)snprintf(out, size, "%s for %s", empty ? "no report" : "silent", time);
   } else {
     (void)snprintf(out, size, "%s", empty ? "no report yet" : "running");
   }
@@ -309,7 +307,7 @@ static size_t arrange(size_t n, size_t width, size_t height, size_t *lines)
   const size_t most = width / LEAST_COLUMNS, fit = most == 0 ? 1 : most < n ? most : n;
   const size_t down = (n + fit - 1) / fit, across = (n + down - 1) / down;
   *lines = height / down;
-  return *lines < LEAST_LINES ? 0 : across;
+  return *lines < LEAST_LINES || width < LEAST_TO_DRAW ? 0 : across;
 }
 
 static unroll_status draw_page(canvas *page, size_t n, const watched *runs)

@@ -148,6 +148,9 @@ t.until("the end", r"^grows\.h5 +finished")
 t.resize(12, 30)
 t.until("a small window", r"^grows\.h5 .*finished")
 assert not re.search("│", t.shown()), "two panels do not fit"
+for height, width, what in (40, 7, "grows.h"), (1, 1, "a"), (2, 300, "run  .*left\nand 2 more"):
+    t.resize(height, width)
+    t.until("an odd one", f"^{what}$")
 t.resize(20, 44)
 t.until("a larger one", r"│.*[\u2801-\u28ff]")
 os.write(t.master, b"q")

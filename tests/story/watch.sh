@@ -37,6 +37,14 @@ touch -d '2 hours ago' quiet.jsonl
 check "killed long ago" quiet 0 "$unroll" watch quiet.h5
 check "is said to be silent" grep -q '^quiet\.h5 .* silent for 2h00m$' out
 check_not "without a time left" grep -q left out
+: >empty.jsonl
+check "begun just now" quiet 0 "$unroll" watch empty.h5
+check "is said to be so" grep -q '^empty\.h5 .* no report yet$' out
+touch -d '3 minutes ago' empty.jsonl
+check "and without a report" quiet 0 "$unroll" watch empty.h5
+check "is said to be so" grep -q '^empty\.h5 .* no report for 3m0[0-9]s$' out
+check "under mpirun" quiet 0 mpirun -n 2 "$unroll" watch whole.h5
+check "once" [ "$(grep -c finished out)" = 1 ]
 check "resumed to go further" quiet 0 "$unroll" train --resume --max-steps 0 -o part.h5
 check "knows how far" grep -q "\"steps\": $updates}" <(head -1 part.jsonl)
 
