@@ -131,16 +131,18 @@ function wantsLog(values) {
 }
 
 /*
- * Above this a loss is drawn at the upper edge: twice that of a uniform guess, as of runs that diverged, which would hide
- * all others; Infinity where there are none such, or hardly others. `guess` is a run's own, in the unit of the values.
+ * The upper edge, where losses above twice that of a uniform guess are drawn, as of runs that diverged: they would hide
+ * all others. Infinity where there are none such, or hardly others. `guess` is a run's own, in the unit of the values.
  */
-function roofOf(values, guess) {
-  const all = finite(values), roof = 2 * Math.max(...finite(runs.map(guess)));
-  const above = all.filter(y => y > roof).length;
-  return above > 0 && 2 * above <= all.length ? roof : Infinity;
-}
 const uniform = run => Math.log(Number(run.model.vocab));
-const edge = roof => is(roof) ? ` ↑ Above ${significant(roof, 3)}, twice a uniform guess, curves are drawn at the edge.` : "";
+const twice = guess => 2 * Math.max(...finite(runs.map(guess)));
+function roofOf(values, guess) {
+  const all = finite(values), most = twice(guess), near = all.filter(y => y <= most);
+  if (near.length === all.length || 2 * near.length < all.length) return Infinity;
+  const low = near.reduce((a, b) => Math.min(a, b)), high = near.reduce((a, b) => Math.max(a, b));
+  return high + 0.15 * (high - low || 1);
+}
+const edge = roof => is(roof) ? ` ↑ Above ${significant(twice(uniform), 3)}, twice a uniform guess, curves are drawn at the edge.` : "";
 
 /* Logarithms: uPlot's own scale ends at 1e-24, gradients may go on. Ticks at powers of ten, between few of them at 2 and 5. */
 function decades(u, axis, low, high) {
