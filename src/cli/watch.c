@@ -39,8 +39,8 @@ static const option_table table = {rows, sizeof rows / sizeof rows[0]};
 #define SNAPSHOT_PANEL   20
 #define LABEL_COLUMNS    8  /* of the axis of losses */
 #define LOGARITHMIC_FROM 20 /* the largest loss so many times the least */
-#define MOST_IS                                                                                    \
-  0.98 /* the part of the losses below the upper edge: a few first ones are far above */
+/* The part of the losses below the upper edge, as a few first ones are far above, and above the lower one. */
+#define MOST_IS          0.98
 #define TOO_HIGH         10   /* times the median: of a run that diverged, drawn at the edge */
 #define POINTS_FOR_SCALE 1000 /* of a curve */
 
@@ -157,7 +157,7 @@ static unroll_status find_scale(size_t n, const watched *runs, canvas_scale *sca
     qsort(losses, count, sizeof *losses, compare_reals);
     const double most = TOO_HIGH * losses[count / 2];
     while (count > 1 && losses[count - 1] > most) { --count; }
-    scale->low = losses[0];
+    scale->low = losses[(size_t)((1.0 - MOST_IS) * (double)(count - 1))];
     scale->high = losses[(size_t)ceil(MOST_IS * (double)(count - 1))];
     scale->logarithmic = scale->low > 0.0 && scale->high > LOGARITHMIC_FROM * scale->low;
   }
@@ -167,15 +167,31 @@ cleanup:
   return st;
 }
 
+/* The last step of rows [begin, end) and the mean of their finite losses; NAN without any. */
+static void mean_of(const follow_curve *c, size_t begin, size_t end, double out[2])
+{
+  double sum = 0.0;
+  size_t n = 0;
+  for (size_t i = begin; i < end; ++i) {
+    if (isfinite(c->at[i].loss)) {
+      sum += c->at[i].loss;
+      n += 1;
+    }
+  }
+  out[0] = (double)c->at[end - 1].step;
+  out[1] = n == 0 ? (double)NAN : sum / (double)n;
+}
+
+/* Of more rows than there are dots across the box each dot is the mean of some. */
 static void draw_curve(canvas *page, canvas_box box, const canvas_scale *scale,
                        const follow_curve *c)
 {
-  for (size_t i = 0; i < c->n; ++i) {
-    const follow_point *to = &c->at[i];
-    const follow_point *from = i > 0 && isfinite(c->at[i - 1].loss) ? &c->at[i - 1] : to;
-    if (!isfinite(to->loss)) { continue; }
-    const double a[2] = {(double)from->step, from->loss}, b[2] = {(double)to->step, to->loss};
-    canvas_line(page, box, scale, a, b);
+  const size_t most = 2 * box.width, n = c->n < most ? c->n : most;
+  double from[2] = {NAN, NAN}, to[2];
+  for (size_t k = 0; k < n; ++k) {
+    mean_of(c, k * c->n / n, (k + 1) * c->n / n, to);
+    if (isfinite(to[1])) { canvas_line(page, box, scale, isfinite(from[1]) ? from : to, to); }
+    memcpy(from, to, sizeof from);
   }
 }
 
