@@ -39,6 +39,10 @@ for cell in lstm gru mingru; do
     check "gradient descent, ${model[*]}" step 9 "${model[@]}" --optimizer sgd --lr 0.3 --clip 0
     check "Adam, clipped, ${model[*]}" step 12 "${model[@]}" "${adam[@]}"
     check "an embedding, ${model[*]}" step 9 "${model[@]}" --embedding 10 --optimizer sgd --lr 0.3 --clip 0
+    masks=(--dropout-embedding 0.2 --dropout-words 0.2)
+    if [ "$cell" != mingru ]; then masks+=(--dropout-weights 0.4); fi
+    check "regularised, ${model[*]}" step 9 "${model[@]}" --embedding 10 --dropout 0.3 --dropout-kind window "${masks[@]}" \
+      --penalty-activation 2 --penalty-change 1 --optimizer sgd --lr 0.3 --clip 0
     check "tied, ${model[*]}" step 9 "${model[@]}" --embedding 13 --tied --optimizer sgd --lr 0.3 --clip 0
 
     # What crosses the edge of a segment, a piece or a line is the whole state.

@@ -50,6 +50,12 @@ for optimizer in "sgd --lr 0.3" "momentum --lr 0.1" "adam --epsilon 1e-4 --lr 3e
   # shellcheck disable=SC2086 # an optimizer and its option
   check "decay, bytes, $optimizer" step 7 --level byte --clip 0.2 --weight-decay 0.4 --average ema --average-decay 0.7 --optimizer $optimizer
 done
+# What training alone does to the model: masks of every purpose, penalties, smoothed labels.
+regular=(--dropout 0.3 --label-smoothing 0.1 --penalty-activation 2 --penalty-change 1 --seed 5)
+embedded=(--dropout-embedding 0.2 --dropout-words 0.2 --dropout-weights 0.4)
+check "smoothed labels" step 9 --label-smoothing 0.2 --optimizer sgd --lr 0.3 --clip 0
+check "regularised" step 9 --layers 3 "${regular[@]}" --dropout-kind window --optimizer sgd --lr 0.3 --clip 0
+check "regularised, tied, bytes" step 7 --level byte --layers 2 "${tied[@]}" "${regular[@]}" "${embedded[@]}" --optimizer adam --epsilon 1e-4
 check "the second step" step 1 --optimizer adam --clip 0 --epsilon 1e-5
 check "the first step of an epoch, from the zero state" step 142 --optimizer sgd --lr 0.1 --clip 1
 
@@ -63,10 +69,12 @@ shape=(--batch 6 --shards 2)
 for n in 1 2 3 60; do # windows that begin the text, are cut off there, follow one of those, and others
   check "a stride, step $n" step $n --steps 11 --stride 4 --layers 2 "${sgd[@]}"
 done
+check "a stride, regularised" step 7 --steps 11 --stride 4 --layers 2 "${regular[@]}" "${sgd[@]}"
 check "a stride of one step" step 9 --steps 5 --stride 1 --activation relu "${sgd[@]}"
 
 check "full, a whole text" step 1 --bptt full --epochs 4 --layers 2 "${sgd[@]}"
 check "it is long" long
+check "full, regularised" step 1 --embedding 9 --bptt full --epochs 4 --layers 2 "${regular[@]}" "${embedded[@]}" "${sgd[@]}"
 check "full, a whole text, an embedding" step 1 --embedding 9 --bptt full --epochs 4 --layers 2 "${sgd[@]}"
 was_long=no
 for n in 1 2 3 4; do

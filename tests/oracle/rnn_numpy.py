@@ -13,6 +13,10 @@ are one.
 Column-vector form: a batch is a matrix whose columns are sequences. Behind the end of a sequence its target is -1 and
 its state is zero. xi is the factor of the gradient from a step to the one before (randomized BPTT), whichever way it
 takes. A state is (L, S, H, B): for each layer the S vectors that its cell hands on, h or h and c.
+
+What is minimised is the sum of the losses, or with regularisation.py, out being the top layer's h after its mask,
+
+    (1 - e) l_t + e mean_v(-log p_t[v]) + alpha mean(out_t^2) + beta mean((h_t - h_{t-1})^2)     of each token
 """
 
 import sys
@@ -21,6 +25,7 @@ import h5py
 import numpy as np
 
 from cells import cell_of
+from regularisation import Regularisation
 
 failures = 0
 
@@ -41,17 +46,29 @@ class Model:
     def __init__(self, weights, cell, tied=False):
         self.w = weights
         self.cell = cell
+        self.how = Regularisation()
         self.layers = len({group for group, _ in weights if group.startswith("layer")})
         self.table = ("input", "W_xe") if ("input", "W_xe") in weights else None  # where tokens have their rows
         self.table = ("output", "W_qh") if tied else self.table
         self.V, self.H = weights["output", "W_qh"].shape
 
     def layer(self, l):
-        return {name: value for (group, name), value in self.w.items() if group == f"layer{l}"}
+        """Its tensors, W_hh after its mask."""
+        layer = {name: value for (group, name), value in self.w.items() if group == f"layer{l}"}
+        if "W_hh" in layer:
+            layer["W_hh"] = layer["W_hh"] * self.how.weights(l, layer["W_hh"].shape)
+        return layer
 
-    def read(self, tokens):
+    def read(self, tokens, t):
         """What the first layer reads of tokens (B), as columns."""
-        return (np.eye(self.V) if self.table is None else self.w[self.table])[tokens].T
+        if self.table is None:
+            return np.eye(self.V)[tokens].T
+        rows = self.w[self.table][tokens].T
+        return rows * self.how.embeddings(tokens, t, rows.shape)
+
+    def output(self, l, t, h):
+        """What layer l passes upwards."""
+        return h * self.how.outputs(l, t, h.shape)
 
     def zero_state(self, B):
         return np.zeros((self.layers, len(self.cell.state), self.H, B))
@@ -63,16 +80,33 @@ class Model:
         kept = [[] for _ in range(self.layers)]
         log_p = []
         for t in range(len(x)):
-            below = self.read(x[t])
+            below = self.read(x[t], t)
             for l, layer in enumerate(layers):
                 after, gates = self.cell.forward(layer, layer["W_xh"] @ below, s[l][t])
                 s[l].append([np.where(y[t] < 0, 0.0, vector) for vector in after])
                 kept[l].append(gates)
-                below = s[l][t + 1][0]
+                below = self.output(l, t, s[l][t + 1][0])
             o = w["output", "W_qh"] @ below + w["output", "b_q"][:, None]
             top = o.max(axis=0)
             log_p.append(o - top - np.log(np.exp(o - top).sum(axis=0)))
         return s, kept, log_p
+
+    def changes(self, s, y, scored):
+        """h_t - h_{t-1} of the top layer, zero where there is no loss."""
+        return [(s[-1][t + 1][0] - s[-1][t][0]) * ((y[t] >= 0) & (t >= scored)) for t in range(len(y))]
+
+    def minimised(self, x, y, state, scored=0):
+        """The sum whose gradient `gradients` is."""
+        e, alpha, beta = self.how.smoothing, self.how.alpha, self.how.beta
+        if (e, alpha, beta) == (0.0, 0.0, 0.0):
+            return self.loss(x, y, state, scored)[0]
+        s, _, log_p = self.forward(x, y, state)
+        total = 0.0
+        for t in range(scored, len(x)):
+            out = self.output(self.layers - 1, t, s[-1][t + 1][0])
+            each = (1 - e) * log_p[t][y[t], np.arange(x.shape[1])] + e * log_p[t].mean(axis=0)
+            total += (y[t] >= 0) @ (alpha * (out**2).mean(axis=0) - each)
+        return total + beta * sum((change**2).sum() for change in self.changes(s, y, scored)) / self.H
 
     def loss(self, x, y, state, scored=0):
         """Sum of nats from step `scored` on, and the states after 0..T steps (T + 1, L, S, H, B)."""
@@ -82,29 +116,36 @@ class Model:
         return nats, np.array(s).swapaxes(0, 1)
 
     def gradients(self, x, y, state, scored=0, xi=1.0):
-        """Of that sum, the state at the beginning held constant."""
+        """Of what is minimised, the state at the beginning held constant."""
         w, layers, (T, B) = self.w, [self.layer(l) for l in range(self.layers)], x.shape
         s, kept, log_p = self.forward(x, y, state)
         d = {key: np.zeros_like(value) for key, value in w.items()}
+        e, change = self.how.smoothing, self.changes(s, y, scored) + [0.0]
         future = [[np.zeros((self.H, B)) for _ in self.cell.state] for _ in layers]  # by the state, from the next step
         for t in reversed(range(T)):
             do = np.exp(log_p[t])
-            do[y[t], np.arange(B)] -= 1.0
-            do *= (y[t] >= 0) & (t >= scored)
-            d["output", "W_qh"] += do @ s[-1][t + 1][0].T
+            do[y[t], np.arange(B)] -= 1.0 - e
+            do = (do - e / self.V) * ((y[t] >= 0) & (t >= scored))
+            out = self.output(self.layers - 1, t, s[-1][t + 1][0])
+            d["output", "W_qh"] += do @ out.T
             d["output", "b_q"] += do.sum(axis=1)
             above = w["output", "W_qh"].T @ do
+            if t >= scored:
+                above += 2 * self.how.alpha / self.H * out
             for l in reversed(range(self.layers)):
                 g, layer = f"layer{l}", layers[l]
                 ds = [xi * vector for vector in future[l]]
-                ds[0] = above + ds[0]
+                ds[0] = self.output(l, t, above) + ds[0]
+                if l == self.layers - 1:
+                    ds[0] += 2 * self.how.beta / self.H * (change[t] - xi * change[t + 1])
                 da, rest, future[l] = self.cell.backward(layer, s[l][t], s[l][t + 1], kept[l][t], ds)
                 for name, value in rest.items():
-                    d[g, name] += value
+                    d[g, name] += value * (self.how.weights(l, value.shape) if name == "W_hh" else 1.0)
                 d[g, "b_h"] += da.sum(axis=1)
-                d[g, "W_xh"] += da @ (s[l - 1][t + 1][0] if l > 0 else self.read(x[t])).T
+                d[g, "W_xh"] += da @ (self.output(l - 1, t, s[l - 1][t + 1][0]) if l > 0 else self.read(x[t], t)).T
                 above = layer["W_xh"].T @ da
             if self.table is not None:
+                above = above * self.how.embeddings(x[t], t, above.shape)
                 for b in range(B):
                     d[self.table][x[t, b]] += above[:, b]
         return d
@@ -211,9 +252,9 @@ def check_differences(model, x, y, state, scored, what):
         for i in np.ndindex(value.shape):
             before = value[i]
             value[i] = before + 1e-6
-            up = model.loss(x, y, state, scored)[0]
+            up = model.minimised(x, y, state, scored)
             value[i] = before - 1e-6
-            down = model.loss(x, y, state, scored)[0]
+            down = model.minimised(x, y, state, scored)
             value[i] = before
             check(abs((up - down) / 2e-6 - d[key][i]) < 1e-6, f"own gradient {key} {i}, {what}")
 
@@ -275,7 +316,7 @@ def check_self():
     for L in (1, 2, 3):
         for name, activation in [("rnn", "tanh"), ("rnn", "relu"), ("lstm", "tanh"), ("gru", "tanh"), ("mingru", "tanh")]:
             what = f"L {L}, {name}, {activation}"
-            model = random_model(rng, 5, 4, L, cell_of(name, activation))
+            model = random_model(rng, 5, 4, L, cell_of(name, activation), 3 * (L - 1))
             x, y = rng.integers(0, 5, (2, 6, 3))
             state = rng.uniform(0.0, 1.0, model.zero_state(3).shape)
             check_differences(model, x, y, state, 0, what)
@@ -283,6 +324,13 @@ def check_self():
             check_cuts(model, x[:5], y[:5], state, 0.3, what)
             y[2:, 1], y[5:, 2] = -1, -1
             check_differences(model, x, y, state, 0, what + ", of unequal lengths")
+            if L == 2:
+                options = {"label_smoothing": 0.1, "penalty_activation": 2, "penalty_change": 1}
+                model.how = Regularisation(options)
+                check_cuts(model, x[:3], y[:3], state, 0.3, what + ", regularised")
+                masks = dict.fromkeys(("dropout", "dropout_embedding", "dropout_words", "dropout_weights"), 0.3)
+                model.how = Regularisation({**options, **masks})
+                check_differences(model, x[1:5], y[1:5], state, 1, what + ", regularised")
 
 
 def check_eval(path, text, streams, said):
@@ -348,6 +396,7 @@ def check_step(before, after, text):
     a, b = Run(before), Run(after)
     config, model, p = a.config, a.model, Piece(a, b, text)
     eta, theta = config["lr"], config["clip"]
+    model.how = Regularisation(config, int(a.state["updates"]) + 1)
     check(b.state["step"] == a.state["step"] + 1, "the run files are one step apart")
     check(b.state["tokens"] == a.state["tokens"] + p.tokens, "tokens with a loss")
 
@@ -378,13 +427,13 @@ def check_step(before, after, text):
             close(f"first moment {key}", b.moments["first"][key], m, m)
             close(f"second moment {key}", b.moments["second"][key], v, v)
             step = (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + config["epsilon"])
-        after = (1 - eta * config["weight_decay"]) * w - eta * step
-        close(f"weights {key}", b.weights[key], after, eta * step)
+        new = (1 - eta * config["weight_decay"]) * w - eta * step
+        close(f"weights {key}", b.weights[key], new, eta * step)
         if config["average"] != "off":
             n = int(b.state["averaged"])
             share = 1 / n if config["average"] == "asgd" else max(10 / (n + 9), 1 - config["average_decay"])
             average = a.average.get(key, np.zeros_like(w))
-            close(f"average {key}", b.average[key], (1 - share) * average + share * after, eta * step)
+            close(f"average {key}", b.average[key], (1 - share) * average + share * new, eta * step)
     print(f"{after}: {len(p.x)} steps, loss {row['loss']:.6f}, norm {norm:.4f}, clip factor {scale:.4f}")
 
 

@@ -41,6 +41,7 @@ enum {
 /* Of embeddings and of W_hh; held in all passes of a test. */
 static dropout held;
 static penalty held_penalty;
+static double held_smoothing;
 
 static const network_span all_steps = {0, 0, STEPS};
 
@@ -127,15 +128,38 @@ static double penalties_of(const network *net)
   return (held_penalty.activation * out + held_penalty.change * change) / (double)H;
 }
 
+/* Sum of -log p of the targets at hand over the window, after network_forward. */
+static double nats_of(network *net)
+{
+  double sum = 0.0;
+  network_output(net, all_steps, 0.0, true);
+  for (size_t i = 0; i < STEPS * BATCH; ++i) { sum += net->head.nll[i]; }
+  return sum;
+}
+
+/* The same, mean over all tokens as targets. */
+static double nats_of_any(network *net)
+{
+  const size_t V = net->params->shape.V;
+  int32_t y[STEPS * BATCH];
+  double sum = 0.0;
+  memcpy(y, net->y, sizeof y);
+  for (size_t v = 0; v < V; ++v) {
+    for (size_t i = 0; i < STEPS * BATCH; ++i) { net->y[i] = (int32_t)v; }
+    sum += nats_of(net);
+  }
+  memcpy(net->y, y, sizeof y);
+  return sum / (double)V;
+}
+
 /* L of the window at hand, from the carried state. */
 static double window_loss(struct bench *b)
 {
-  double sum = 0.0;
   network_pack(b->net);
   network_set_state(b->net, b->state);
   network_forward(b->net, STEPS);
-  network_output(b->net, all_steps, 0.0, true);
-  for (size_t i = 0; i < STEPS * BATCH; ++i) { sum += b->net->head.nll[i]; }
+  double sum = (1.0 - held_smoothing) * nats_of(b->net);
+  if (held_smoothing > 0.0) { sum += held_smoothing * nats_of_any(b->net); }
   return WEIGHT * (sum + penalties_of(b->net));
 }
 
@@ -248,6 +272,7 @@ static void check_shape(unroll_shape shape, size_t shards)
   struct bench *b = bench_new(shape, shards);
   b->net->dropout = held;
   b->net->penalty = held_penalty;
+  b->net->head.smoothing = held_smoothing;
   for (uint64_t w = 0; w < WINDOWS; ++w) {
     draw_tokens(b, w);
     network_get_state(b->net, b->state);
@@ -341,6 +366,18 @@ static void test_backward_of_dropped_weights_is_the_derivative(void)
   held = (dropout){0};
 }
 
+static void test_backward_of_smoothed_labels_is_the_derivative(void)
+{
+  held_smoothing = 0.2;
+  check_model(7, 5, 2, KIND_TANH, 2);
+  held_penalty = (penalty){.activation = 2.0, .change = 1.0};
+  held = (dropout){.p = 0.4, .update = 4};
+  check_model(5, 4, 1, all_kinds[GATED], 4);
+  held = (dropout){0};
+  held_penalty = (penalty){0};
+  held_smoothing = 0.0;
+}
+
 /* Alone, and with dropout, embeddings and a tied table. */
 static void test_backward_of_penalties_is_the_derivative(void)
 {
@@ -400,6 +437,7 @@ int main(void)
       {"embeddings, dense and sparse", test_backward_of_embeddings_is_the_derivative},
       {"dropped weights", test_backward_of_dropped_weights_is_the_derivative},
       {"dropped embeddings", test_backward_of_dropped_embeddings_is_the_derivative},
+      {"smoothed labels", test_backward_of_smoothed_labels_is_the_derivative},
       {"penalties on the states", test_backward_of_penalties_is_the_derivative},
       {"tied tables, dense and sparse", test_backward_of_a_tied_table_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
