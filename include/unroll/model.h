@@ -82,6 +82,28 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
                                     void (*on_line)(void *context, const unroll_line_score *line),
                                     void *context, unroll_score *score);
 
+/* How a model adapts to a text while it scores it; src/model/adapt.h has the equations. */
+typedef struct unroll_adaptation {
+  double rate;  /* learning rate of dynamic evaluation; 0: the weights stay */
+  double decay; /* share of the way back to the trained weights before each of its steps, 0 to 1 */
+  uint64_t steps; /* [tokens] between them, >= 1 */
+  uint64_t cache; /* [tokens] that the cache remembers; 0: none */
+  double theta;   /* how much the cache prefers like states, >= 0 */
+  double lambda;  /* share of the cache in the probability of a token, 0 to below 1 */
+} unroll_adaptation;
+
+/**
+ * The same by a model that adapts: not the loss of the model, which unroll_model_evaluate says, and the model is left as
+ * it is. The text is one stream, scored by rank 0 alone.
+ *
+ * @return as unroll_model_evaluate
+ *
+ * Collective: over comm
+ */
+unroll_status unroll_model_evaluate_adapting(unroll_model *model, unroll_comm *comm, size_t n_texts,
+                                             const char *const *texts, const unroll_adaptation *how,
+                                             unroll_score *score);
+
 typedef struct unroll_sampling {
   const char *prime;  /* text fed first; "" starts from a line end, or from a space */
   uint64_t length;    /* tokens to draw */

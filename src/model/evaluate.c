@@ -5,6 +5,7 @@
 #include "base/numbers.h"
 #include "comm/comm.h"
 #include "data/vocab.h"
+#include "model/adapt.h"
 #include "model/model.h"
 #include "net/score.h"
 
@@ -68,10 +69,11 @@ cleanup:
   return st;
 }
 
-unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
-                                    const char *const *texts, size_t n_streams,
-                                    void (*on_line)(void *context, const unroll_line_score *line),
-                                    void *context, unroll_score *score)
+/* Of a model that adapts with `how`, else NULL. */
+static unroll_status evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
+                              const char *const *texts, size_t n_streams,
+                              void (*on_line)(void *context, const unroll_line_score *line),
+                              void *context, const unroll_adaptation *how, unroll_score *score)
 {
   unroll_status st = UNROLL_OK;
   const unroll_vocab *vocab = model->run->vocab;
@@ -105,6 +107,8 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
       goto cleanup;
     }
     if (rank == 0) { listener = (score_listener){.call = report_lines, .context = &lines}; }
+  }
+  if (on_line != NULL || how != NULL) { /* in the order of the text, by one rank */
     cut.partition = UNROLL_PARTITION_SEQUENTIAL;
     cut.first = 0;
     cut.count = rank == 0 ? 1 : 0;
@@ -122,7 +126,12 @@ unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size
   UNROLL_TRY(comm_agree(comm, st));
 
   double begin = clock_seconds();
-  UNROLL_TRY(comm_agree(comm, score_rows(model, own, listener, sums + cut.first)));
+  if (how == NULL) {
+    st = score_rows(model, own, listener, sums + cut.first);
+  } else if (cut.count > 0) {
+    st = adapt_score(model->run->params, own, how, sums);
+  }
+  UNROLL_TRY(comm_agree(comm, st));
   UNROLL_TRY(comm_sum_double(comm, sums, n_streams)); /* one rank's value and zeros: exact */
   double seconds = clock_seconds() - begin;
   if (listener.call != NULL && lines.line.tokens > 0) { on_line(context, &lines.line); }
@@ -146,4 +155,19 @@ cleanup:
   corpus_part_free(&part);
   corpus_free(&text);
   return st;
+}
+
+unroll_status unroll_model_evaluate(unroll_model *model, unroll_comm *comm, size_t n_texts,
+                                    const char *const *texts, size_t n_streams,
+                                    void (*on_line)(void *context, const unroll_line_score *line),
+                                    void *context, unroll_score *score)
+{
+  return evaluate(model, comm, n_texts, texts, n_streams, on_line, context, NULL, score);
+}
+
+unroll_status unroll_model_evaluate_adapting(unroll_model *model, unroll_comm *comm, size_t n_texts,
+                                             const char *const *texts, const unroll_adaptation *how,
+                                             unroll_score *score)
+{
+  return evaluate(model, comm, n_texts, texts, 1, NULL, NULL, how, score);
 }

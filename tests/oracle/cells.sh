@@ -36,6 +36,7 @@ for cell in lstm gru mingru; do
     check "the file names the cell, ${model[*]}" is_cell "$cell" "$layers"
     check "loss, ${model[*]}" score 1
     check "loss in streams, ${model[*]}" score 5
+    if [ "$layers" = 3 ]; then check "dynamic evaluation, ${model[*]}" adapt 0.1 0.02 8 0 0 0; fi
     check "gradient descent, ${model[*]}" step 9 "${model[@]}" --optimizer sgd --lr 0.3 --clip 0
     check "Adam, clipped, ${model[*]}" step 12 "${model[@]}" "${adam[@]}"
     check "an embedding, ${model[*]}" step 9 "${model[@]}" --embedding 10 --optimizer sgd --lr 0.3 --clip 0

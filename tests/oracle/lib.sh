@@ -21,6 +21,15 @@ loss_of() { "$unroll" eval --json --streams "$2" run.h5 "$1" | sed -n 's/.*"loss
 # score STREAMS: what the program says of `other` agrees with the oracle
 score() { "$python" "$oracle" eval run.h5 other "$1" "$(loss_of other "$1")"; }
 
+# adapt RATE DECAY STEPS CACHE THETA LAMBDA: the same of dynamic evaluation and a cache, beside the loss of the model
+adapt() {
+  local options=()
+  if [ "$1" != 0 ]; then options+=(--dynamic-lr "$1" --dynamic-decay "$2" --dynamic-steps "$3"); fi
+  if [ "$4" != 0 ]; then options+=(--cache "$4" --cache-theta "$5" --cache-lambda "$6"); fi
+  "$unroll" eval --json "${options[@]}" run.h5 other >adapted.json &&
+    "$python" "$oracle" adapt run.h5 other "$(sed -n 's/^ .*"loss": \([0-9.e+-]*\).*/\1/p' adapted.json | tail -n 1)" "$@"
+}
+
 shape=(--batch 6 --shards 2 --steps 7)
 from=text
 

@@ -31,6 +31,7 @@ for E in 7 30; do
   check "training, an embedding of $E" train text --embedding $E --layers 2 --hidden 21 --batch 8 --steps 9 --epochs 3 --lr 5e-3
   check "loss, an embedding of $E" score 1
   check "loss in streams, an embedding of $E" score 5
+  check "dynamic evaluation, an embedding of $E" adapt 0.2 0.01 7 0 0 0
   check "an embedding of $E, momentum" step 5 --embedding $E --optimizer momentum --lr 0.1 --momentum 0.8 --clip 0.3
   for optimizer in "sgd --lr 0.3" "adam --epsilon 1e-4"; do
     # shellcheck disable=SC2086 # an optimizer and its option
@@ -40,6 +41,18 @@ done
 tied=(--embedding 13 --tied)
 check "training, tied" train text --embedding 21 --tied --layers 2 --hidden 21 --batch 8 --steps 9 --epochs 3 --lr 5e-3
 check "loss, tied" score 1
+check "dynamic evaluation, tied" adapt 0.2 0 9 0 0 0
+check "a cache" adapt 0 0 256 100 0.4 0.2
+check "both" adapt 0.1 0.1 10 400 1 0.3
+both=(run.h5 other --dynamic-lr 0.1 --cache 50)
+check "on one rank" quiet 0 "$unroll" eval "${both[@]}"
+check "the model's own figures come first" [ "$(head -n 1 out | cut -d ' ' -f 1-4)" = "$("$unroll" eval run.h5 other | cut -d ' ' -f 1-4)" ]
+sed -n 's/ *tokens_per_second.*//; s/^with dynamic evaluation and a cache: //p' out >one
+check "on three, of three threads" quiet 0 env OMP_NUM_THREADS=3 mpirun -n 3 "$unroll" eval "${both[@]}"
+check "the same: $(cat one out)" cmp one <(sed -n 's/ *tokens_per_second.*//; s/^with dynamic evaluation and a cache: //p' out)
+check "one of them alone, which is said" grep -q '^unroll: with dynamic evaluation and a cache a text is one stream: one rank scores it alone$' err
+check "too high a rate" quiet 1 "$unroll" eval run.h5 other --dynamic-lr 1e39
+check "is said: $(cat err)" grep -q 'the loss with dynamic evaluation is not finite: --dynamic-lr 1e+39 is too high' err
 check "tied, momentum" step 5 "${tied[@]}" --optimizer momentum --lr 0.1 --momentum 0.8 --clip 0.3
 for optimizer in "sgd --lr 0.3" "adam --epsilon 1e-4"; do
   # shellcheck disable=SC2086 # an optimizer and its option

@@ -7,6 +7,8 @@ are one.
 
     rnn_numpy.py self                          the oracle's own gradients against central differences
     rnn_numpy.py eval RUN TEXT STREAMS LOSS    loss of a text cut into streams, against what `unroll eval` said
+    rnn_numpy.py adapt RUN TEXT LOSS RATE DECAY STEPS CACHE THETA LAMBDA
+                                               the same by dynamic evaluation, with a cache, or both
     rnn_numpy.py step BEFORE AFTER TEXT        the update between two run files of one run, one step apart
     rnn_numpy.py valid RUN TEXT                the last validation of a run, its text as lines or paragraphs
 
@@ -342,6 +344,36 @@ def check_eval(path, text, streams, said):
     print(f"loss {said:.9f}, oracle {loss:.9f}, relative difference {said / loss - 1.0:.1e}")
 
 
+def check_adapted(path, text, said, rate, decay, steps, cache, theta, lam):
+    """Krause et al. 2018, SGD with decay; Grave et al. 2017, the whole distribution for each token."""
+    run = Run(path)
+    model, trained = run.model, dict(run.model.w)
+    x, y = windows(run.encode(text), 1)
+    state, pairs, nats = model.zero_state(1), [], 0.0
+    for first in range(0, len(x), steps):
+        wx, wy = x[first : first + steps], y[first : first + steps]
+        s, _, log_p = model.forward(wx, wy, state)
+        for t in range(len(wx)):
+            h, p = s[-1][t + 1][0][:, 0], np.exp(log_p[t][:, 0])
+            if pairs:
+                weight = np.array([theta * (h @ other) for other, _ in pairs])
+                weight = np.exp(weight - weight.max())
+                of_cache = np.zeros(model.V)
+                np.add.at(of_cache, [token for _, token in pairs], weight / weight.sum())
+                p = (1.0 - lam) * p + lam * of_cache
+            assert abs(p.sum() - 1.0) < 1e-12
+            nats -= np.log(p[wy[t, 0]])
+            pairs = (pairs + [(h, wy[t, 0])])[-cache:] if cache > 0 else []
+        if rate > 0.0:
+            d = model.gradients(wx, wy, state)
+            for key, w in model.w.items():
+                model.w[key] = w + decay * (trained[key] - w) - rate * d[key] / len(wx)
+        state = np.array(s).swapaxes(0, 1)[-1]
+    loss = nats / x.size
+    check(abs(said / loss - 1.0) < 1e-5, f"{path}: adapted loss {said}, the oracle says {loss}")
+    print(f"adapted loss {said:.9f}, oracle {loss:.9f}, relative difference {said / loss - 1.0:.1e}")
+
+
 def close(name, got, expected, change):
     """Within a hundred-thousandth of the largest change of the tensor, and the rounding of float."""
     bound = 2e-5 * np.abs(change).max() + 2.0**-23 * np.abs(expected)
@@ -457,6 +489,8 @@ def main():
         check_self()
     elif command == "eval":
         check_eval(arguments[0], arguments[1], int(arguments[2]), float(arguments[3]))
+    elif command == "adapt":
+        check_adapted(*arguments[:2], *map(float, arguments[2:5]), *map(int, arguments[5:7]), *map(float, arguments[7:]))
     elif command == "step":
         check_step(*arguments)
     elif command == "valid":
