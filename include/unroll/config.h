@@ -25,12 +25,20 @@ extern "C" {
 #define UNROLL_OPTIONS_MAX 128
 
 /* The values of the choices; order and names as in the table. */
-typedef enum unroll_level { UNROLL_LEVEL_BYTE, UNROLL_LEVEL_CHAR, UNROLL_LEVEL_WORD } unroll_level;
+typedef enum unroll_level {
+  UNROLL_LEVEL_BYTE,
+  UNROLL_LEVEL_CHAR,
+  UNROLL_LEVEL_WORD,
+  UNROLL_LEVEL_BPE
+} unroll_level;
 
-/** "byte", "character" or "word". */
+/** "byte", "character", "word" or "subword". */
 static inline const char *unroll_level_text(unroll_level level)
 {
-  return level == UNROLL_LEVEL_BYTE ? "byte" : level == UNROLL_LEVEL_CHAR ? "character" : "word";
+  return level == UNROLL_LEVEL_BYTE   ? "byte"
+         : level == UNROLL_LEVEL_CHAR ? "character"
+         : level == UNROLL_LEVEL_WORD ? "word"
+                                      : "subword";
 }
 
 typedef enum unroll_partition {
@@ -104,6 +112,7 @@ typedef struct unroll_config {
   bool letters;
   uint64_t min_count;
   uint64_t max_vocab;             /* 0: no limit */
+  uint64_t vocab_size;            /* of level bpe */
   char valid[UNROLL_CONFIG_TEXT]; /* "": none */
   double valid_fraction;
   unroll_partition partition;

@@ -4,7 +4,8 @@
 /*
  * Vocabulary: the tokens of a model and their indices.
  *
- * Level byte: the 256 bytes, index = byte. Levels char and word: index 0 is
+ * Level byte: the 256 bytes, index = byte. Level bpe: the same, then subwords
+ * in the order in which they were learned (src/data/bpe.h). Levels char and word: index 0 is
  * `<unk>`, then the tokens of the training text by falling count, equal counts
  * by the bytes of the token; so it never depends on the number of ranks.
  * Opaque because the order and the lookup table must agree.
@@ -50,11 +51,11 @@ const char *unroll_vocab_token_view(const unroll_vocab *vocab, size_t index);
 /** The text the token stands for, *n bytes: what sampling prints. `<unk>` is U+FFFD at level char. */
 const char *unroll_vocab_text_view(const unroll_vocab *vocab, size_t index, size_t *n);
 
-/** Code point at level char, byte at level byte, -1 for words and `<unk>`. */
+/** Code point at level char, byte at levels byte and bpe, -1 for words, longer subwords and `<unk>`. */
 int64_t unroll_vocab_code(const unroll_vocab *vocab, size_t index);
 uint64_t unroll_vocab_count(const unroll_vocab *vocab, size_t index);
 
-/** Index of a token by its name as in the file; of an unknown one `<unk>`'s, or -1 at level byte. */
+/** Index of a token by its name as in the file; of an unknown one `<unk>`'s, or -1 at levels byte and bpe. */
 int64_t unroll_vocab_find(const unroll_vocab *vocab, const char *token);
 
 #ifdef __cplusplus

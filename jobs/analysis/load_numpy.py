@@ -16,6 +16,33 @@ def logistic(a):
     return 1.0 / (1.0 + np.exp(-a))
 
 
+class Subwords:
+    """Level bpe: the texts of the tokens in their order are the merges too; see src/data/bpe.h."""
+
+    def __init__(self, names):
+        self.text = [re.sub(rb"\\x([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), name.encode()) for name in names]
+        self.merge = {}
+        for v in range(256, len(self.text)):
+            self.merge[tuple(self.encode_piece(self.text[v]))] = v
+
+    def encode_piece(self, piece):
+        tokens = list(piece)
+        while True:
+            least = min((self.merge.get(pair, len(self.text)) for pair in zip(tokens, tokens[1:])), default=len(self.text))
+            if least == len(self.text):
+                return tokens
+            merged, i = [], 0
+            while i < len(tokens):
+                pair = self.merge.get(tuple(tokens[i : i + 2])) == least
+                merged.append(least if pair else tokens[i])
+                i += 2 if pair else 1
+            tokens = merged
+
+    def encode(self, text):
+        pieces = re.findall(rb" ?[^ \t\n\v\f\r]+|[ \t\n\v\f\r]", text.encode())
+        return [token for piece in pieces for token in self.encode_piece(piece)]
+
+
 class Model:
     def __init__(self, path):
         with h5py.File(path, "r") as run:
@@ -29,11 +56,14 @@ class Model:
             if self.config.get("tied", 0):
                 self.table = self.output["W_qh"]
         self.cell, self.level = self.config["cell"], self.config["level"]
+        self.subwords = Subwords(self.token) if self.level == "bpe" else None
         words = {"\n" if name == "<eos>" else name: v for v, name in enumerate(self.token)}
         self.index = words if self.level == "word" else {int(code): v for v, code in enumerate(self.code)}
 
     def encode(self, text):
         """Tokens of a text; 0 is <unk>."""
+        if self.level == "bpe":
+            return self.subwords.encode(text)
         units = text.encode() if self.level == "byte" else map(ord, text)
         if self.level == "word":
             units = re.findall(r"\n|[^ \t\n\v\f\r]+", text)
@@ -41,6 +71,8 @@ class Model:
 
     def text(self, v):
         """The bytes of a token."""
+        if self.level == "bpe":
+            return self.subwords.text[v]
         if self.level == "word":
             return b"\n" if self.token[v] == "<eos>" else b" " + self.token[v].encode()
         return bytes([self.code[v]]) if self.level == "byte" else chr(self.code[v]).encode()
@@ -77,7 +109,7 @@ class Model:
 
     def sample(self, prime, length, temperature):
         """The bytes of `length` tokens behind the prime; temperature 0: the likeliest ones. <unk> is never drawn."""
-        state, text, first = self.start(), b"", 0 if self.level == "byte" else 1
+        state, text, first = self.start(), b"", 0 if self.level in ("byte", "bpe") else 1
         begin = "\n" if self.config["sequences"] != "stream" else ""  # lines and paragraphs were read behind a line end
         for token in self.encode(begin + (prime or (" " if self.config["letters"] else "\n"))):
             logits, state = self.step(token, state)

@@ -82,6 +82,10 @@ class Model(torch.nn.Module):
         """Tokens of a text; 0, at levels char and word, is <unk>. Small letters are the caller's affair (--lowercase)."""
         if self.config["level"] == "byte":
             return list(text.encode())
+        if self.config["level"] == "bpe":
+            from load_numpy import Subwords  # beside this file
+
+            return Subwords(self.token).encode(text)
         units = re.findall(r"\n|[^ \t\n\v\f\r]+", text) if self.config["level"] == "word" else text
         return [self.index.get(unit, 0) for unit in units]
 

@@ -46,9 +46,11 @@ static const option rows[] = {
      CHOICE(level),
      .default_text = "char",
      .heading = "Data",
-     .choices = "byte|char|word",
+     .choices = "byte|char|word|bpe",
      .of_model = true,
-     .help = "a token is a byte, a Unicode character of UTF-8, or a word between white space"},
+     .help =
+         "a token is a byte, a Unicode character of UTF-8, a word between white space, or a "
+         "subword that byte pair encoding (Sennrich et al. 2016) learns from the training text"},
     {.name = "lowercase",
      FLAG(lowercase),
      .heading = "Data",
@@ -80,9 +82,22 @@ static const option rows[] = {
      .high = NO_LIMIT,
      .heading = "Data",
      .of_model = true,
-     .others = "vocab-size|max-vocab-size|vocab",
+     .others = "max-vocab-size|vocab",
      .help = "keep only the most frequent tokens; 0: no limit",
      .needs = "--level char|word"},
+    {.name = "vocab-size",
+     COUNT(vocab_size),
+     .default_text = "4096",
+     .unit = "tokens",
+     .low = 257,
+     .high = 1e6,
+     .heading = "Data",
+     .of_model = true,
+     .others = "bpe-size|bpe-vocab|num-merges|bpe-codes",
+     .help =
+         "256 bytes and as many subwords as this leaves, fewer where the text has no more pairs "
+         "that come twice",
+     .needs = "--level bpe"},
     {.name = "valid",
      TEXT(valid),
      .default_text = "",
@@ -775,6 +790,10 @@ static unroll_status check_pairs(const unroll_config *config)
     return unroll_fail(UNROLL_ERR_ARG,
                        "--lowercase has no effect with --letters, whose letters are "
                        "small ones; legal is one");
+  }
+  if (config->letters && config->level == UNROLL_LEVEL_BPE) {
+    return unroll_fail(UNROLL_ERR_ARG, "--letters leaves no text for --level bpe, whose tokens are "
+                                       "bytes; legal is --lowercase, or another level");
   }
   if (config->init == UNROLL_INIT_IDENTITY && config->cell != UNROLL_CELL_RNN) {
     return unroll_fail(UNROLL_ERR_ARG, "--init identity is of --cell rnn; legal is uniform or "

@@ -96,7 +96,8 @@ unroll_status corpus_split(const corpus *c, unroll_text_rules rules, double frac
 void corpus_part_free(corpus_part *part);
 
 /** Count the tokens of a part and merge the counts: the vocabulary, and the counts of the part as corpus_count
- * would fill them in, without reading the text once more. Collective. */
+ * would fill them in, without reading the text once more; but at level bpe, where the tokens, max_vocab at most,
+ * are learned first. Collective. */
 unroll_status vocab_build(unroll_comm *comm, const corpus *c, corpus_part *part,
                           unroll_text_rules rules, uint64_t min_count, uint64_t max_vocab,
                           unroll_vocab **out);

@@ -5,7 +5,7 @@
  *                 many tokens each block has
  *   merge         up a binary tree: ranks at distance 1 add up their tallies, then at distance 2, 4, ...
  *                 so that a rank takes part in log2 P rounds, and holds its merged tally and one message
- *   rank 0        orders the tokens and drops the rare
+ *   rank 0        orders the tokens and drops the rare; at level bpe, where pieces are counted, it learns the tokens
  *   broadcast     every rank builds the same vocabulary
  *
  * The sums are exact and the order of the tokens is total, so the result does
@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "comm/comm.h"
 #include "data/blocks.h"
+#include "data/bpe.h"
 #include "data/vocab.h"
 #include <assert.h>
 #include <inttypes.h>
@@ -59,7 +60,7 @@ cleanup:
 
 /* What one thread counts. */
 typedef struct thread_counts {
-  tally words;         /* level word */
+  tally words;         /* levels word and bpe */
   uint64_t *histogram; /* (codes) levels byte and char */
 } thread_counts;
 
@@ -72,7 +73,7 @@ typedef struct counting {
 
 static size_t codes_of(unroll_text_rules rules)
 {
-  return rules.level == UNROLL_LEVEL_WORD ? 0 : rules.level == UNROLL_LEVEL_BYTE ? 256 : SCAN_CODES;
+  return rules.level == UNROLL_LEVEL_BYTE ? 256 : rules.level == UNROLL_LEVEL_CHAR ? SCAN_CODES : 0;
 }
 
 static unroll_status count_codes(scan *s, uint64_t *histogram, uint64_t *tokens)
@@ -91,14 +92,14 @@ cleanup:
   return st;
 }
 
-static unroll_status count_words(scan *s, tally *t, uint64_t *tokens)
+static unroll_status count_words(scan *s, bool of_pieces, tally *t, uint64_t *tokens)
 {
   unroll_status st = UNROLL_OK;
   const char *word = NULL;
   size_t n = 0;
 
   for (;;) {
-    UNROLL_TRY(scan_word(s, &word, &n));
+    UNROLL_TRY(of_pieces ? scan_piece(s, &word, &n) : scan_word(s, &word, &n));
     if (n == 0) { break; }
     UNROLL_TRY(tally_add(t, word, n, 1));
     *tokens += 1;
@@ -115,8 +116,8 @@ static unroll_status count_block(void *context, size_t thread, size_t k, scan *s
   thread_counts *mine = &c->of[thread];
   uint64_t tokens = 0;
 
-  if (c->rules.level == UNROLL_LEVEL_WORD) {
-    UNROLL_TRY(count_words(s, &mine->words, &tokens));
+  if (codes_of(c->rules) == 0) {
+    UNROLL_TRY(count_words(s, c->rules.level == UNROLL_LEVEL_BPE, &mine->words, &tokens));
   } else {
     if (mine->histogram == NULL) {
       UNROLL_TRY(memory_new(codes_of(c->rules), sizeof *mine->histogram,
@@ -394,6 +395,20 @@ cleanup:
   return st;
 }
 
+/* Level bpe: at most V tokens, learned from the pieces. */
+static unroll_status pack_subwords(const tally *pieces, uint64_t V, size_t *size, char **message)
+{
+  unroll_status st = UNROLL_OK;
+  tally learned = {0};
+
+  UNROLL_TRY(bpe_learn(&pieces->texts, pieces->counts, (size_t)V, &learned.texts, &learned.counts));
+  UNROLL_TRY(pack_tally(&learned, size, message));
+
+cleanup:
+  tally_free(&learned);
+  return st;
+}
+
 /* The vocabulary of the merged tally of rank 0, to every rank. Collective. */
 static unroll_status share_vocabulary(unroll_comm *comm, const corpus *c, const tally *t,
                                       unroll_text_rules rules, uint64_t min_count,
@@ -410,6 +425,8 @@ static unroll_status share_vocabulary(unroll_comm *comm, const corpus *c, const 
                      c->names[0]);
   } else if (root && rules.level == UNROLL_LEVEL_BYTE) {
     st = pack_bytes(t, &size, &message);
+  } else if (root && rules.level == UNROLL_LEVEL_BPE) {
+    st = pack_subwords(t, max_vocab, &size, &message);
   } else if (root) {
     st = pack_vocabulary(t, rules.level, min_count, max_vocab, &size, &message);
   }
@@ -442,9 +459,13 @@ unroll_status vocab_build(unroll_comm *comm, const corpus *c, corpus_part *part,
   UNROLL_TRY(comm_agree(comm, st));
   UNROLL_TRY(merge(comm, &t));
   UNROLL_TRY(share_vocabulary(comm, c, &t, rules, min_count, max_vocab, &vocab));
-  UNROLL_TRY(block_counts_sum(comm, &counts, part));
-  /* Only now is it known which tokens are rare. */
-  part->unknown = rules.level == UNROLL_LEVEL_BYTE ? 0 : unroll_vocab_count(vocab, 0);
+  if (rules.level == UNROLL_LEVEL_BPE) { /* only now is it known how many tokens the pieces are */
+    UNROLL_TRY(corpus_count(comm, c, vocab, part));
+  } else {
+    UNROLL_TRY(block_counts_sum(comm, &counts, part));
+    /* Only now is it known which tokens are rare. */
+    part->unknown = rules.level == UNROLL_LEVEL_BYTE ? 0 : unroll_vocab_count(vocab, 0);
+  }
   *out = vocab;
   vocab = NULL;
 

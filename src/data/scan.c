@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "data/bpe.h"
 #include "data/lowercase.h"
 #include <assert.h>
 #include <errno.h>
@@ -40,6 +41,7 @@ struct scan {
   size_t at, filled;     /* next byte; bytes in the buffer */
   unsigned char *buffer; /* (BUFFER) */
   char *word;            /* (LOWERED_WORD) */
+  bpe_memory *memory;    /* level bpe; NULL: nothing yet */
 };
 
 /* ------------------------------------------------------------------ bytes */
@@ -296,6 +298,12 @@ cleanup:
   return st;
 }
 
+/* Does what stands before a byte of a word belong to the same token? */
+static bool is_joined(const scan *s, unsigned char before)
+{
+  return s->kind[before] == KIND_WORD || (before == ' ' && s->rules.level == UNROLL_LEVEL_BPE);
+}
+
 /* Pass over what belongs to a word that begins before the range. */
 static unroll_status skip_word(scan *s)
 {
@@ -304,7 +312,7 @@ static unroll_status skip_word(scan *s)
 
   if (position_of(s) == s->c->start[s->file]) { goto cleanup; }
   UNROLL_TRY(read_bytes(s, position_of(s) - 1, 1, &back));
-  if (s->kind[back] != KIND_WORD) { goto cleanup; }
+  if (!is_joined(s, back)) { goto cleanup; }
   while (position_of(s) < least(s->end, file_end(s))) {
     if (s->at == s->filled) { UNROLL_TRY(refill(s)); }
     if (s->kind[s->buffer[s->at]] != KIND_WORD) { break; }
@@ -327,6 +335,7 @@ unroll_status scan_start(scan *s, uint64_t begin, uint64_t end)
   s->counts = (scan_counts){0};
   s->before = 'a'; /* so that a run at the very beginning of the text counts */
   s->gap = false;
+  bpe_memory_restart(s->memory);
   if (begin == end) { goto cleanup; }
 
   if (s->rules.letters && begin > 0) {
@@ -335,8 +344,12 @@ unroll_status scan_start(scan *s, uint64_t begin, uint64_t end)
     s->gap = !is_letter(s->before);
   }
   UNROLL_TRY(refill(s));
-  if (s->rules.level != UNROLL_LEVEL_BYTE) { UNROLL_TRY(skip_code_point(s)); }
-  if (s->rules.level == UNROLL_LEVEL_WORD) { UNROLL_TRY(skip_word(s)); }
+  const bool is_decoded =
+      s->rules.level == UNROLL_LEVEL_CHAR || s->rules.level == UNROLL_LEVEL_WORD;
+  if (is_decoded) { UNROLL_TRY(skip_code_point(s)); }
+  if (s->rules.level == UNROLL_LEVEL_WORD || s->rules.level == UNROLL_LEVEL_BPE) {
+    UNROLL_TRY(skip_word(s));
+  }
 
 cleanup:
   return st;
@@ -454,6 +467,29 @@ static unroll_status finish_word(scan *s, size_t n, const char **word, size_t *w
   return UNROLL_OK;
 }
 
+/* Lengthen *m bytes from s->at, which stays, by the bytes of a word behind them. */
+static unroll_status find_word_end(scan *s, size_t *m)
+{
+  unroll_status st = UNROLL_OK;
+
+  for (;;) {
+    while (s->at + *m < s->filled && s->kind[s->buffer[s->at + *m]] == KIND_WORD) { ++*m; }
+    if (*m > SCAN_WORD) {
+      st = unroll_fail(
+          unusable(s),
+          "%s: the word at byte %" PRIu64
+          " is longer than %zu bytes; models of --level char and --level byte know no words",
+          s->c->names[s->file], offset_of(s, position_of(s)), SCAN_WORD);
+      goto cleanup;
+    }
+    if (s->at + *m < s->filled || s->base + s->filled == file_end(s)) { break; }
+    UNROLL_TRY(refill(s));
+  }
+
+cleanup:
+  return st;
+}
+
 unroll_status scan_word(scan *s, const char **word, size_t *n)
 {
   unroll_status st = UNROLL_OK;
@@ -482,23 +518,43 @@ unroll_status scan_word(scan *s, const char **word, size_t *n)
     }
   }
 
-  for (;;) { /* find the end of the word; s->at stays at its beginning */
-    while (s->at + m < s->filled && s->kind[s->buffer[s->at + m]] == KIND_WORD) { ++m; }
-    if (m > SCAN_WORD) {
-      st = unroll_fail(
-          unusable(s),
-          "%s: the word at byte %" PRIu64
-          " is longer than %zu bytes; models of --level char and --level byte know no words",
-          s->c->names[s->file], offset_of(s, position_of(s)), SCAN_WORD);
-      goto cleanup;
-    }
-    if (s->at + m < s->filled || s->base + s->filled == file_end(s)) { break; }
-    UNROLL_TRY(refill(s));
-  }
+  UNROLL_TRY(find_word_end(s, &m));
   UNROLL_TRY(finish_word(s, m, word, n));
 
 cleanup:
   return st;
+}
+
+unroll_status scan_piece(scan *s, const char **piece, size_t *n)
+{
+  unroll_status st = UNROLL_OK;
+  size_t m = 0;
+  assert(s->rules.level == UNROLL_LEVEL_BPE);
+
+  if (position_of(s) >= s->end) { goto cleanup; }
+  if (s->at == s->filled) { UNROLL_TRY(refill(s)); }
+  if (s->buffer[s->at] == ' ') {
+    m = 1;
+    if (s->at + m == s->filled && s->base + s->filled < file_end(s)) { UNROLL_TRY(refill(s)); }
+  }
+  UNROLL_TRY(find_word_end(s, &m));
+  if (m == 0) { m = 1; } /* white space */
+  const unsigned char *b = s->buffer + s->at;
+  *piece = (const char *)b;
+  if (s->rules.lowercase) {
+    for (size_t i = 0; i < m; ++i) { s->word[i] = (char)s->map[b[i]]; }
+    *piece = s->word;
+  }
+  s->at += m;
+
+cleanup:
+  *n = m;
+  return st;
+}
+
+bpe_memory **scan_memory(scan *s)
+{
+  return &s->memory;
 }
 
 scan_counts scan_counted(const scan *s)
@@ -537,7 +593,9 @@ static unroll_status is_token_begin(scan *s, uint64_t position, bool *yes)
   UNROLL_TRY(byte_at(s, position, &byte));
   const bool first = position == s->c->start[s->file]; /* of its file */
   if (position > 0) { UNROLL_TRY(byte_at(s, position - 1, &back)); }
-  if (s->rules.level == UNROLL_LEVEL_WORD) {
+  if (s->rules.level == UNROLL_LEVEL_BPE) {
+    *yes = first || s->kind[byte] != KIND_WORD || !is_joined(s, back);
+  } else if (s->rules.level == UNROLL_LEVEL_WORD) {
     bool inside = !first && s->kind[back] == KIND_WORD;
     *yes = s->kind[byte] == KIND_LINE_END || (s->kind[byte] == KIND_WORD && !inside);
   } else if (s->rules.letters) {
@@ -589,7 +647,7 @@ unroll_status scan_new(const corpus *c, unroll_text_rules rules, scan **out)
     s->kind[b] = b == '\n' ? KIND_LINE_END : inside ? KIND_WORD : KIND_SEPARATOR;
   }
   UNROLL_TRY(memory_new(BUFFER, 1, "the buffer of a scanner", &s->buffer));
-  if (rules.level == UNROLL_LEVEL_WORD) {
+  if (rules.level == UNROLL_LEVEL_WORD || rules.level == UNROLL_LEVEL_BPE) {
     UNROLL_TRY(memory_new(LOWERED_WORD, 1, "the longest word", &s->word));
   }
   *out = s;
@@ -604,6 +662,7 @@ void scan_free(scan **s)
 {
   if (*s == NULL) { return; }
   if ((*s)->fd >= 0) { (void)close((*s)->fd); }
+  bpe_memory_free(&(*s)->memory);
   memory_free(&(*s)->word);
   memory_free(&(*s)->buffer);
   memory_free(s);

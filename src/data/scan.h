@@ -12,7 +12,10 @@
  *   word  every maximal run of bytes other than space, \t, \r, \v, \f and \n is a token, and every
  *         \n is the token <eos>, given as SCAN_LINE_END; a file's end separates words
  *
- *   --lowercase  code points are lowered one by one, see lowercase.h (at level byte: A to Z)
+ *   bpe   every maximal run of such bytes, with the space before it where there is one, and every other byte of white
+ *         space is a piece, whose tokens the vocabulary knows (bpe.h): as tokens they all begin where the piece begins
+ *
+ *   --lowercase  code points are lowered one by one, see lowercase.h (at levels byte and bpe: A to Z)
  *   --letters    A to Z are lowered; at levels byte and char every maximal run of anything else is
  *                one space, begun where the run begins; at level word it separates
  *
@@ -20,8 +23,8 @@
  * back from the beginning and reads past the end, so ranges that tile a text
  * yield the tokens of the text, wherever the cuts fall. Malformed UTF-8 (a bad
  * or missing continuation byte, an overlong form, a surrogate, a code point
- * above U+10FFFF, a sequence across a file's end) is an error except at level
- * byte; it belongs to the range in which the sequence begins.
+ * above U+10FFFF, a sequence across a file's end) is an error except at levels
+ * byte and bpe; it belongs to the range in which the sequence begins.
  *
  * Not collective. A scanner belongs to one thread.
  */
@@ -80,10 +83,19 @@ unroll_status scan_codes(scan *s, size_t max, int32_t *codes, size_t *n);
 /** The next word of the range at level word, valid until the next call; *n is 0 when it is done. */
 unroll_status scan_word(scan *s, const char **word, size_t *n);
 
+/* Bytes of the longest piece: a word and a space. */
+#define SCAN_PIECE (SCAN_WORD + 1)
+
+/** The same for the next piece of the range at level bpe. */
+unroll_status scan_piece(scan *s, const char **piece, size_t *n);
+
+/** Where what bpe.h remembers for a scanner is kept; scan_free frees it. */
+struct bpe_memory **scan_memory(scan *s);
+
 /* Of a range, once it is done. */
 typedef struct scan_counts {
-  /* Characters that begin in it: code points after --lowercase and --letters, the same number at every level (at level
-   * byte: bytes that are no continuation bytes of UTF-8). */
+  /* Characters that begin in it: code points after --lowercase and --letters, the same number at every level (at levels
+   * byte and bpe: bytes that are no continuation bytes of UTF-8). */
   uint64_t characters;
   uint64_t unk_words, eos_words; /* level word: words of the text that are <unk> or <eos> */
 } scan_counts;

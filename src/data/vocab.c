@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "data/bpe.h"
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +20,14 @@ struct unroll_vocab {
   size_t *name;     /* (V) [bytes] where in names */
   int32_t *index;   /* (n_codes) levels byte and char: of a code; `<unk>` where there is none */
   size_t n_codes;   /* one more than the highest code of a token */
+  bpe *merges;      /* level bpe */
 };
+
+/* Are its tokens made of bytes, so that none is unknown? */
+static bool has_all_bytes(unroll_level level)
+{
+  return level == UNROLL_LEVEL_BYTE || level == UNROLL_LEVEL_BPE;
+}
 
 /* ------------------------------------------------------------ set of words */
 
@@ -144,7 +152,7 @@ void words_free(words *w)
 /* ------------------------------------------------------------------- names
  *
  * A name is the token's text, but with "\xNN" for control bytes, at level byte
- * also for bytes above 127, and for a backslash that would read as such an
+ * also for bytes above 127, at level bpe where the text is no UTF-8, and for a backslash that would read as such an
  * escape: so a name is one line of UTF-8 and gives back exactly one text.
  * At level word the line end has the name "<eos>", and a word of that name
  * is "\x3ceos>".
@@ -171,10 +179,23 @@ static size_t room_of_name(size_t n)
   return 4 * n + sizeof SCAN_EOS;
 }
 
+static bool is_utf8(const char *text, size_t n)
+{
+  int32_t code = 0;
+  for (size_t i = 0; i < n;) {
+    const size_t length = scan_utf8_decode(text + i, n - i, &code);
+    if (length == 0) { return false; }
+    i += length;
+  }
+  return true;
+}
+
 /* Write the name of a text and its final zero. Returns its length. */
 static size_t write_name(unroll_level level, const char *text, size_t n, char *out)
 {
   const bool word = level == UNROLL_LEVEL_WORD, reserved = word && is_text(text, n, SCAN_EOS);
+  const bool escaped =
+      level == UNROLL_LEVEL_BYTE || (level == UNROLL_LEVEL_BPE && !is_utf8(text, n));
   size_t m = 0;
 
   if (word && is_text(text, n, SCAN_LINE_END)) { return strlen(strcpy(out, SCAN_EOS)); }
@@ -182,7 +203,7 @@ static size_t write_name(unroll_level level, const char *text, size_t n, char *o
     unsigned char b = (unsigned char)text[i];
     char next[5] = {0};
     memcpy(next, text + i, n - i < 4 ? n - i : 4);
-    bool high = b > 126 && (b == 127 || level == UNROLL_LEVEL_BYTE);
+    bool high = b > 126 && (b == 127 || escaped);
     if (b < ' ' || high || escaped_byte(next) >= 0 || (reserved && i == 0)) {
       m += (size_t)snprintf(out + m, 5, "\\x%02x", b);
     } else {
@@ -278,6 +299,7 @@ unroll_status vocab_assemble(unroll_text_rules rules, words *texts, uint64_t **c
 {
   unroll_status st = UNROLL_OK;
   unroll_vocab *vocab = NULL;
+  size_t bad = 0;
   assert(rules.level != UNROLL_LEVEL_BYTE || texts->n == 256);
 
   UNROLL_TRY(memory_new(1, sizeof *vocab, "the vocabulary", &vocab));
@@ -285,7 +307,15 @@ unroll_status vocab_assemble(unroll_text_rules rules, words *texts, uint64_t **c
   vocab->texts = *texts; /* lent until nothing can fail any more */
   vocab->counts = *counts;
   st = name_tokens(vocab);
-  if (st == UNROLL_OK && rules.level != UNROLL_LEVEL_WORD) { st = index_codes(vocab); }
+  if (st == UNROLL_OK && rules.level == UNROLL_LEVEL_BPE) {
+    st = bpe_new(texts, &bad, &vocab->merges);
+    if (st == UNROLL_OK && bad < texts->n) {
+      st = unroll_fail(UNROLL_ERR_INPUT, "vocabulary: \"%s\" cannot be token %zu at %s level",
+                       unroll_vocab_token_view(vocab, bad), bad, unroll_level_text(rules.level));
+    }
+  } else if (st == UNROLL_OK && rules.level != UNROLL_LEVEL_WORD) {
+    st = index_codes(vocab);
+  }
   if (st != UNROLL_OK) {
     memset(&vocab->texts, 0, sizeof vocab->texts);
     vocab->counts = NULL;
@@ -305,7 +335,7 @@ cleanup:
 static bool is_token(unroll_text_rules rules, const char *text, size_t n)
 {
   int32_t code = 0;
-  if (n == 0) { return false; }
+  if (n == 0 || rules.level == UNROLL_LEVEL_BPE) { return n > 0; } /* vocab_assemble looks */
   if (rules.level == UNROLL_LEVEL_CHAR) { return scan_utf8_decode(text, n, &code) == n; }
   for (size_t i = 0; i < n;) {
     size_t length = scan_utf8_decode(text + i, n - i, &code);
@@ -333,9 +363,10 @@ static unroll_status read_texts(unroll_text_rules rules, size_t V, const char *c
     size_t n = read_name(rules.level, tokens[i], text);
     bool unk = strcmp(tokens[i], SCAN_UNK) == 0;
     bool eos = rules.level == UNROLL_LEVEL_WORD && strcmp(tokens[i], SCAN_EOS) == 0;
-    bool legal = rules.level == UNROLL_LEVEL_BYTE ? n == 1 && (unsigned char)text[0] == i
-                 : i == 0                         ? unk
-                                                  : unk || eos || is_token(rules, text, n);
+    bool legal = rules.level == UNROLL_LEVEL_BYTE  ? n == 1 && (unsigned char)text[0] == i
+                 : rules.level == UNROLL_LEVEL_BPE ? is_token(rules, text, n)
+                 : i == 0                          ? unk
+                                                   : unk || eos || is_token(rules, text, n);
     if (!legal) {
       st = unroll_fail(UNROLL_ERR_INPUT, "vocabulary: \"%s\" cannot be token %zu at %s level",
                        tokens[i], i, unroll_level_text(rules.level));
@@ -363,9 +394,12 @@ unroll_status unroll_vocab_new(unroll_text_rules rules, size_t V, const char *co
   const bool byte = rules.level == UNROLL_LEVEL_BYTE;
   assert(byte || tokens != NULL);
 
-  if (byte ? V != 256 : V < 1 || V > INT32_MAX) {
+  const size_t least = rules.level == UNROLL_LEVEL_BPE ? BPE_BYTES : 1;
+  if (byte ? V != 256 : V < least || V > INT32_MAX) {
     st = unroll_fail(UNROLL_ERR_INPUT, "vocabulary: %zu tokens; %s", V,
-                     byte ? "level byte has 256" : "there must be 1 to 2147483647");
+                     byte         ? "level byte has 256"
+                     : least == 1 ? "there must be 1 to 2147483647"
+                                  : "level bpe has 256 to 2147483647");
     goto cleanup;
   }
   if (tokens != NULL) {
@@ -389,6 +423,7 @@ cleanup:
 void unroll_vocab_free(unroll_vocab **vocab)
 {
   if (*vocab == NULL) { return; }
+  bpe_free(&(*vocab)->merges);
   memory_free(&(*vocab)->index);
   memory_free(&(*vocab)->name);
   memory_free(&(*vocab)->names);
@@ -433,6 +468,7 @@ int64_t unroll_vocab_code(const unroll_vocab *vocab, size_t index)
   size_t n = 0;
   const char *text = words_view(&vocab->texts, index, &n);
   if (level == UNROLL_LEVEL_WORD || (level == UNROLL_LEVEL_CHAR && index == 0)) { return -1; }
+  if (level == UNROLL_LEVEL_BPE && n > 1) { return -1; }
   return code_of(level, text, n);
 }
 
@@ -457,7 +493,7 @@ int64_t unroll_vocab_find(const unroll_vocab *vocab, const char *token)
       if (strcmp(unroll_vocab_token_view(vocab, i), token) == 0) { return (int64_t)i; }
     }
   }
-  return vocab->rules.level == UNROLL_LEVEL_BYTE ? -1 : 0;
+  return has_all_bytes(vocab->rules.level) ? -1 : 0;
 }
 
 int32_t vocab_line_end(const unroll_vocab *vocab)
@@ -482,6 +518,7 @@ unroll_status vocab_scan(const unroll_vocab *vocab, scan *s, size_t max, int32_t
 {
   unroll_status st = UNROLL_OK;
 
+  if (vocab->rules.level == UNROLL_LEVEL_BPE) { return bpe_scan(vocab->merges, s, max, tokens, n); }
   if (vocab->rules.level != UNROLL_LEVEL_WORD) {
     UNROLL_TRY(scan_codes(s, max, tokens, n));
     for (size_t i = 0; i < *n; ++i) {
@@ -509,7 +546,7 @@ cleanup:
 size_t vocab_unknown(const unroll_vocab *vocab, size_t n, const int32_t *tokens)
 {
   size_t unknown = 0;
-  if (vocab->rules.level == UNROLL_LEVEL_BYTE) { return 0; }
+  if (has_all_bytes(vocab->rules.level)) { return 0; }
   for (size_t i = 0; i < n; ++i) { unknown += tokens[i] == 0; }
   return unknown;
 }
@@ -541,7 +578,7 @@ unroll_status vocab_unseen(const unroll_vocab *vocab, const char *text, size_t b
   size_t n = 0;
 
   out[0] = '\0';
-  if (level == UNROLL_LEVEL_BYTE) { goto cleanup; }
+  if (has_all_bytes(level)) { goto cleanup; }
   UNROLL_TRY(scan_new(&c, vocab->rules, &s));
   UNROLL_TRY(scan_start(s, 0, bytes));
   do {

@@ -134,7 +134,8 @@ unroll_status unroll_model_sample(unroll_model *model, const unroll_sampling *ho
   const unroll_vocab *vocab = model->run->vocab;
   const unroll_params *params = model->run->params;
   unroll_level level = unroll_vocab_rules(vocab).level;
-  size_t V = params->shape.V, first = level == UNROLL_LEVEL_BYTE ? 0 : 1, n_prime = 0, unknown = 0;
+  const bool has_unk = level == UNROLL_LEVEL_CHAR || level == UNROLL_LEVEL_WORD; /* token 0 */
+  size_t V = params->shape.V, first = has_unk ? 1 : 0, n_prime = 0, unknown = 0;
   const char *prime = how->prime != NULL && how->prime[0] != '\0' ? how->prime
                       : unroll_vocab_rules(vocab).letters         ? " "
                                                                   : "\n";

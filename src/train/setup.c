@@ -426,8 +426,9 @@ static unroll_status read_text(trainer *t, size_t n_texts, const char *const *te
     UNROLL_TRY(comm_agree(t->comm, corpus_split(other, rules, 0.0, &valid, &none)));
   }
   if (t->run->vocab == NULL) {
-    UNROLL_TRY(vocab_build(t->comm, text, &train, rules, config->min_count, config->max_vocab,
-                           &t->run->vocab));
+    const bool learned = config->level == UNROLL_LEVEL_BPE;
+    UNROLL_TRY(vocab_build(t->comm, text, &train, rules, config->min_count,
+                           learned ? config->vocab_size : config->max_vocab, &t->run->vocab));
   } else {
     UNROLL_TRY(corpus_count(t->comm, text, t->run->vocab, &train));
   }

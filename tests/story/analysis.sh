@@ -21,7 +21,7 @@ check "training" train rnn --hidden 20 --epochs 3 --activation relu
 check "training" train lstm --hidden 16 --epochs 2 --cell lstm --level word --layers 2
 check "training" train gru --hidden 16 --epochs 2 --cell gru --level byte
 check "training" train mingru --hidden 16 --epochs 2 --cell mingru --layers 2
-check "training" train embedding --hidden 16 --epochs 2 --cell gru --embedding 9 --average ema
+check "training" train embedding --hidden 16 --epochs 2 --cell gru --embedding 9 --average ema --level bpe --vocab-size 290
 check "training" train tied --hidden 16 --epochs 2 --cell lstm --embedding 16 --tied --average asgd
 
 # The likeliest text. Before a word there is a space, at the beginning of a line too.

@@ -567,7 +567,7 @@ static void test_init_from_takes_the_model_and_nothing_else(void)
       CU_ASSERT(options_equal(row, &config, &taken)); /* nothing has changed */
     }
   }
-  CU_ASSERT_EQUAL(of_model, 14);
+  CU_ASSERT_EQUAL(of_model, 15);
 }
 
 /* ---------------------------------------------------------------- presets */
