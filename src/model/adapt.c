@@ -9,6 +9,9 @@
 #include <math.h>
 #include <string.h>
 
+/* Steps of a window where no weights change behind it: enough rows for the matrix products of the output layer. */
+#define WINDOW 256
+
 /* ------------------------------------------------------------------- cache */
 
 /* The last `size` pairs, in a ring. */
@@ -118,7 +121,8 @@ unroll_status adapt_score(const unroll_params *trained, const text_source *text,
 {
   unroll_status st = UNROLL_OK;
   const bool learns = how->rate > 0.0;
-  const size_t most = how->steps < text->longest ? (size_t)how->steps : (size_t)text->longest;
+  const uint64_t window = learns ? how->steps : WINDOW;
+  const size_t most = window < text->longest ? (size_t)window : (size_t)text->longest;
   unroll_params *params = NULL;
   network *net = NULL;
   cache c = {0};

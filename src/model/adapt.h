@@ -22,7 +22,7 @@
 #include <unroll/model.h>
 
 /**
- * Score the one row of the text, windows of how->steps; the weights are copied.
+ * Score the one row of the text; the weights are copied.
  *
  * @param[out] nats  summed over all tokens
  *
