@@ -41,8 +41,8 @@ static unroll_status collect(scan *s, unroll_level level, uint64_t begin, uint64
     const char *word = NULL;
     int32_t codes[16];
     char out[4];
-    if (level == UNROLL_LEVEL_WORD) {
-      st = scan_word(s, &word, &n);
+    if (level == UNROLL_LEVEL_WORD || level == UNROLL_LEVEL_BPE) {
+      st = level == UNROLL_LEVEL_WORD ? scan_word(s, &word, &n) : scan_piece(s, &word, &n);
       if (st == UNROLL_OK && n > 0) { naive_add(t, word, n); }
       continue;
     }
@@ -63,6 +63,25 @@ static void must_be_same(const struct naive *a, const struct naive *b)
   MUST(a->used == 0 || memcmp(a->pool, b->pool, a->used) == 0);
 }
 
+/* The pieces of a string at level bpe: words with the space before them, and other white space byte by byte. */
+static struct naive naive_pieces(const char *text, size_t size)
+{
+  struct naive t = {0};
+  for (size_t i = 0; i < size; ++i) { t.characters += ((unsigned char)text[i] & 0xc0) != 0x80; }
+  for (size_t i = 0, begin = 0; i < size; begin = i) {
+#define WHITE(at) (memchr(" \t\r\v\f\n", text[at], 6) != NULL)
+    i += text[i] == ' ' && i + 1 < size && !WHITE(i + 1);
+    if (WHITE(i)) {
+      i += 1;
+    } else {
+      while (i < size && !WHITE(i)) { ++i; }
+    }
+#undef WHITE
+    naive_add(&t, text + begin, i - begin);
+  }
+  return t;
+}
+
 /* The string in one range, and in many. */
 static void scan_string(unroll_text_rules rules, const char *text, size_t size, size_t step)
 {
@@ -81,7 +100,9 @@ static void scan_string(unroll_text_rules rules, const char *text, size_t size, 
   if (st == UNROLL_OK) {
     must_be_same(&whole, &pieces);
     if (!rules.lowercase) { /* the oracle knows few letters */
-      struct naive expected = naive_tokens(rules, 1, &text, &size);
+      struct naive expected = rules.level == UNROLL_LEVEL_BPE
+                                  ? naive_pieces(text, size)
+                                  : naive_tokens(rules, 1, &text, &size);
       must_be_same(&whole, &expected);
       naive_free(&expected);
     }
@@ -178,7 +199,8 @@ static unroll_status read_files(unroll_text_rules rules, input *in, const char *
   const size_t cut = size * (take_byte(in) % 128) / 64;
   const unsigned how = take_byte(in), share = take_byte(in);
   const size_t n_files = cut < size ? 2 : 1, first = n_files == 2 ? cut : size;
-  const uint64_t least = 1 + how % 2, most = how / 2 % 4 == 0 ? 3 : 0;
+  const bool learned = rules.level == UNROLL_LEVEL_BPE;
+  const uint64_t least = 1 + how % 2, most = learned ? 256 + how % 32 : how / 2 % 4 == 0 ? 3 : 0;
   corpus *c = NULL;
   corpus_part train = {0}, valid = {0};
   unroll_vocab *vocab = NULL;
@@ -196,6 +218,11 @@ static unroll_status read_files(unroll_text_rules rules, input *in, const char *
     if (rules.level == UNROLL_LEVEL_BYTE && !rules.lowercase && !rules.letters) {
       MUST(got.used == train.end && (got.used == 0 || memcmp(got.pool, text, got.used) == 0));
     }
+    if (learned && !rules.lowercase && n_files == 1) {
+      const size_t mark = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+      MUST(got.used == train.end &&
+           (got.used == 0 || memcmp(got.pool, text + mark, got.used) == 0));
+    }
     read_part(c, vocab, &valid, &got);
     walk(c, vocab, &train, how);
   }
@@ -211,7 +238,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   input in = {data, size};
   const unsigned how = take_byte(&in), step = 1 + take_byte(&in);
-  const unroll_text_rules rules = {(unroll_level)(how % 3), how / 3 % 2 == 1, how / 6 % 2 == 1};
+  const unroll_level level = (unroll_level)(how % 4);
+  const unroll_text_rules rules = {level, how / 4 % 2 == 1,
+                                   how / 8 % 2 == 1 && level != UNROLL_LEVEL_BPE};
   const int64_t alive = memory_live_blocks();
   const size_t head = 3 < in.left ? 3 : in.left; /* for read_files */
   char *text = malloc(in.left - head + 1);

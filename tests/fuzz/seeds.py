@@ -67,7 +67,7 @@ TEXTS = (
 
 def text():
     for k, t in enumerate(TEXTS):
-        for rules in range(12):
+        for rules in range(16):
             yield bytes([rules, (k * 7 + rules) % 40, 32 if k % 2 else 127, k * 5 + rules, 60 * (rules % 3)]) + t
 
 
