@@ -1,4 +1,5 @@
 """unroll watch on a terminal, while the logs change: watch.py UNROLL LOG, of a run that has finished."""
+import atexit
 import codecs
 import fcntl
 import os
@@ -17,6 +18,15 @@ trains = [i for i, line in enumerate(lines) if b'"train"' in line]
 bad_name = "a\x1b[31m\x07\u009b5m.h5"
 
 
+running = set()
+
+
+@atexit.register
+def end_all():
+    for process in running:
+        os.kill(process, signal.SIGKILL)
+
+
 class Terminal:
     """What stands on the screen, of the sequences that unroll uses; any other is an error."""
 
@@ -31,6 +41,7 @@ class Terminal:
             for fd in range(3):
                 os.dup2(slave, fd)
             os.execve(words[0], words, {**os.environ, "TERM": "xterm"})
+        running.add(self.process)
         self.slave, self.alternate, self.modes, self.rest = slave, False, {"25": True, "7": True}, ""
         self.decoder = codecs.getincrementaldecoder("utf-8")()
 
@@ -91,14 +102,20 @@ class Terminal:
                 return
         raise AssertionError(f"{what}: no {pattern!r} in\n{self.shown()}")
 
-    def ends(self, what):
+    def gone(self, what, read):
+        """The status with which it ends."""
         end = time.monotonic() + 60
         while time.monotonic() < end:
-            self.read(0.05)
+            read(0.05)
             pid, status = os.waitpid(self.process, os.WNOHANG)
             if pid:
-                break
-        assert pid and status == 0, (what, pid, status)
+                running.remove(pid)
+                return status
+        raise AssertionError(f"{what}: it does not end")
+
+    def ends(self, what):
+        status = self.gone(what, self.read)
+        assert status == 0, (what, status)
         while select.select([self.master], [], [], 0.1)[0]:
             self.read(0)
         assert self.rest == "", self.rest
@@ -163,3 +180,9 @@ for what, end in (("^C", lambda t: os.write(t.master, b"\x03")), ("SIGTERM", lam
     assert not termios.tcgetattr(t.slave)[3] & termios.ECHO, "keys are not shown"
     end(t)
     t.ends(what)
+
+t = Terminal([unroll, "watch", log], 24, 80)
+t.until("a terminal", "finished")
+os.close(t.slave)
+os.close(t.master)
+t.gone("a terminal that goes away", time.sleep)
