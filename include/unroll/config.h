@@ -67,6 +67,8 @@ typedef enum unroll_bptt {
   UNROLL_BPTT_FULL,
   UNROLL_BPTT_RANDOMIZED
 } unroll_bptt;
+typedef enum unroll_windows { UNROLL_WINDOWS_FIXED, UNROLL_WINDOWS_RANDOM } unroll_windows;
+typedef enum unroll_offset { UNROLL_OFFSET_ZERO, UNROLL_OFFSET_RANDOM } unroll_offset;
 typedef enum unroll_optimizer {
   UNROLL_OPTIMIZER_SGD,
   UNROLL_OPTIMIZER_MOMENTUM,
@@ -130,6 +132,8 @@ typedef struct unroll_config {
   char init_from[UNROLL_CONFIG_TEXT]; /* run file of the first weights; "": random ones */
   /* back-propagation through time */
   unroll_bptt bptt;
+  unroll_windows windows; /* their lengths; truncated */
+  unroll_offset offset;   /* where an epoch begins; truncated */
   uint64_t steps;
   uint64_t stride; /* 0: as steps */
   /* regularisation */

@@ -97,6 +97,8 @@ def main():
     config = model.config
     if (config["bptt"], config["partition"], config["sequences"]) != ("truncated", "sequential", "stream"):
         sys.exit("for runs with --bptt truncated --partition sequential --sequences stream")
+    if config.get("windows", "fixed") != "fixed" or config.get("offset", "zero") != "zero":
+        sys.exit("for runs with --windows fixed --offset zero")
     left_out = [name for name, value in config.items() if name.startswith(("dropout", "penalty")) and name != "dropout_kind" and value]
     if left_out:
         sys.exit(f"masks and penalties of unroll are not made here: {', '.join(left_out)} is on")

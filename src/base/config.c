@@ -255,6 +255,29 @@ static const option rows[] = {
      .help = "new tokens of each window: the losses of so many reach back through --steps; 0: as "
              "many as --steps",
      .needs = "--bptt truncated"},
+    {.name = "windows",
+     CHOICE(windows),
+     .default_text = "fixed",
+     .choices = "fixed|random",
+     .heading = "Back-propagation through time",
+     .others = "window-lengths|variable-bptt|random-bptt|variable-length-bptt",
+     .help =
+         "each window is as long as --steps, or has a length drawn from a normal distribution "
+         "around it, in one of 20 around half of it, with a deviation of 5 tokens and at least 5, "
+         "and the learning rate of its update is multiplied by length / --steps (AWD-LSTM: Merity "
+         "et al. 2018)",
+     .needs = "random: --bptt truncated"},
+    {.name = "offset",
+     CHOICE(offset),
+     .default_text = "zero",
+     .choices = "zero|random",
+     .heading = "Back-propagation through time",
+     .others = "random-offset|epoch-offset|start-offset",
+     .help =
+         "tokens that each stream leaves out at the beginning of an epoch: none, or a number below "
+         "--steps drawn for each epoch, so that windows begin elsewhere (Dive into Deep Learning "
+         "9.3)",
+     .needs = "random: --bptt truncated"},
 
     {.name = "dropout",
      REAL(dropout),
@@ -778,6 +801,30 @@ static unroll_status check_stride(const unroll_config *config)
   return UNROLL_OK;
 }
 
+/* Windows whose places or lengths are drawn anew. */
+static unroll_status check_windows(const unroll_config *config)
+{
+  const bool lengths = config->windows == UNROLL_WINDOWS_RANDOM;
+  if (!lengths && config->offset != UNROLL_OFFSET_RANDOM) { return UNROLL_OK; }
+  if (config->partition == UNROLL_PARTITION_RANDOM) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--%s random needs windows that follow each other; legal is --partition "
+                       "sequential",
+                       lengths ? "windows" : "offset");
+  }
+  if (lengths && config->stride != 0 && config->stride != config->steps) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--windows random and --stride are both given; legal is one");
+  }
+  if (lengths && config->steps < 10) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--steps %" PRIu64 " is too short for --windows random, whose lengths are "
+                       "5 at least; legal is 10 or more",
+                       config->steps);
+  }
+  return UNROLL_OK;
+}
+
 /* Pairs of options that exclude each other. */
 static unroll_status check_pairs(const unroll_config *config)
 {
@@ -865,6 +912,7 @@ unroll_status unroll_config_resolve(unroll_config *config)
   UNROLL_TRY(options_check_needs(&config_table, config, config->given));
   UNROLL_TRY(check_pairs(config));
   UNROLL_TRY(check_stride(config));
+  UNROLL_TRY(check_windows(config));
   UNROLL_TRY(check_values(config));
   UNROLL_TRY(resolve_shards(&resolved));
   if (resolved.batch != 0) { config_fit(&resolved, UINT64_MAX); }

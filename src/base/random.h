@@ -17,7 +17,7 @@
 typedef enum random_purpose {
   RANDOM_INIT = 1, /* initial parameters: i = tensor, j = element */
   RANDOM_OFFSET =
-      2, /* random partition, start of the first window: i = epoch, j = global sequence */
+      2, /* start of the first window: i = epoch, j = global sequence, of a random partition, or 0 */
   RANDOM_ORDER =
       3, /* random partition, order of windows or lines: i = epoch and sequence, j = swap */
   RANDOM_SAMPLE = 4,    /* sampling text: i = sample, j = position */
@@ -27,6 +27,7 @@ typedef enum random_purpose {
   RANDOM_DROPOUT = 8,   /* masks: i = update and layer, j = global sequence and step */
   RANDOM_WORD = 9,      /* masks of whole words: i = update, j = token */
   RANDOM_WEIGHT = 10,   /* masks of W_hh: i = update and layer, j = row */
+  RANDOM_LENGTH = 11,   /* of a window: i = epoch, j = its first step and which of the draws */
 } random_purpose;
 
 #define RANDOM_GOLDEN UINT64_C(0x9e3779b97f4a7c15) /* 2^64 divided by the golden ratio */

@@ -6,15 +6,23 @@
  * section 2); the same for all sequences and ranks. Only this file reads and advances the position of a run in its text
  * (run_state: epoch, window, position).
  *
- *   truncated   windows of --steps at a distance of --stride; the first ones of a stream are shorter
+ *   truncated   windows of --steps at a distance of --stride; the first ones of a stream are shorter. With --windows
+ *               random from one end to the next, of max(5, floor(m + 5 z)) steps, m = --steps, or half of it with
+ *               probability 1/20, z the sum of 12 uniform numbers less 6 instead of a normal one, whose bits would
+ *               be those of a mathematical library; the last is as long as what is left. Its rate is multiplied
+ *               by length / --steps
  *   full        the whole stream
  *   randomized  from one cut to the next: a cut lies before step t of an epoch when
  *               RANDOM_CUT(epoch, t) >= pi = 1 - 1 / steps
  *
+ * With --offset random an epoch of windows begins at a step below --steps of all streams, and leaves as many out at the
+ * end that they have so many steps whatever the draw.
+ *
  * So where a text is one batch of whole streams. Where it has more batches (windows in random order, lines,
  * paragraphs), each batch is a piece.
  *
- * Source of the last: Tallec and Ollivier 2017, "Unbiasing truncated backpropagation through time", section 3
+ * Sources: Tallec and Ollivier 2017, "Unbiasing truncated backpropagation through time", section 3; lengths: Merity, Keskar
+ * and Socher 2018, "Regularizing and optimizing LSTM language models", section 5
  */
 #include "data/text_source.h"
 #include "runfile/runfile.h"
@@ -30,6 +38,7 @@ typedef struct piece {
   bool ends_epoch; /* the last of its epoch */
   double tokens;   /* with a loss, of all ranks */
   double scale;    /* weight of the loss of each token in the gradient */
+  double rate;     /* factor of the learning rate */
 } piece;
 
 /* The pieces of a run in numbers: the same on every rank. */

@@ -68,8 +68,8 @@ static unroll_status step(trainer *t, step_outcome *out)
 
   UNROLL_TRY(piece_next(t->comm, config, t->train, state, &t->piece));
   t->stepper->times.total += clock_seconds() - before;
-  UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate, share, state->updates + 1,
-                      (step_flags){set_flags, t}, out));
+  UNROLL_TRY(step_run(t->stepper, &t->piece, t->train, rate * t->piece.rate, share,
+                      state->updates + 1, (step_flags){set_flags, t}, out));
   t->progress.learning_rate = rate; /* of a skipped update too */
   if (out->updated) {
     state->updates += 1;

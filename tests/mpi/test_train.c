@@ -573,7 +573,8 @@ static void test_resume_of_dropout(void)
   static const int cuts[] = {13, 20};
   unroll_config config =
       config_of("x.h5", "layers", "2", "dropout", "0.3", "average", "ema", "dropout-weights", "0.2",
-                "penalty-activation", "2", "penalty-change", "1", NULL);
+                "penalty-activation", "2", "penalty-change", "1", "windows", "random", "offset",
+                "random", "steps", "10", "epochs", "5", NULL);
   check_resume("27", 2, cuts, &config);
 }
 

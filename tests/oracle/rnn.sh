@@ -83,6 +83,10 @@ for n in 1 2 3 60; do # windows that begin the text, are cut off there, follow o
   check "a stride, step $n" step $n --steps 11 --stride 4 --layers 2 "${sgd[@]}"
 done
 check "a stride, regularised" step 7 --steps 11 --stride 4 --layers 2 "${regular[@]}" "${sgd[@]}"
+check "a stride, an offset" step 61 --steps 11 --stride 4 --offset random "${sgd[@]}"
+for n in 1 2 50 130; do # the first epoch has some 90 windows
+  check "windows of random lengths, step $n" step $n --windows random --offset random --steps 11 --layers 2 --weight-decay 0.02 "${sgd[@]}"
+done
 check "a stride of one step" step 9 --steps 5 --stride 1 --activation relu "${sgd[@]}"
 
 check "full, a whole text" step 1 --bptt full --epochs 4 --layers 2 "${sgd[@]}"

@@ -27,7 +27,7 @@ import h5py
 import numpy as np
 
 from cells import cell_of
-from regularisation import Regularisation
+from regularisation import Regularisation, bits
 
 failures = 0
 
@@ -398,6 +398,7 @@ class Piece:
     def __init__(self, a, b, text):
         config, k = a.config, int(a.state["window"])
         T, B, strategy = int(config["steps"]), int(config["batch"]), config["bptt"]
+        offset, self.rate = 0, 1.0
         tokens, line_end = a.encode(text), a.line_end()
         self.scored, self.xi, begin, scale = 0, 1.0, 0, None
         if config["sequences"] != "stream":
@@ -410,6 +411,10 @@ class Piece:
             elif strategy == "randomized":  # how long the piece is, the count of tokens tells
                 begin, scale, self.xi = int(a.state["position"]), 1.0 / (T * B), T / max(1.0, T - 1.0)
                 T = self.advance = (int(b.state["tokens"]) - int(a.state["tokens"])) // B
+            elif config.get("windows") == "random":  # here too
+                begin, self.rate = int(a.state["position"]), 1 / T
+                T = self.advance = (int(b.state["tokens"]) - int(a.state["tokens"])) // B
+                self.rate *= T
             elif config["partition"] == "random":
                 begin, self.advance = find_window(a, b, x, y), T
             else:
@@ -417,7 +422,10 @@ class Piece:
                 begin, after = (max(0, i * stride - look_back) for i in (k + 1, k + 2))
                 T, self.advance = (k + 1) * stride - begin, after - begin
                 self.scored = T - stride
-        self.x, self.y = x[begin : begin + T], y[begin : begin + T]
+            if config.get("offset") == "random":
+                draw = int(bits(int(config["seed"]), 2, int(a.state["epoch"]), [0])[0])
+                offset = draw * min(int(config["steps"]), len(x) - int(config["steps"]) + 1) >> 64
+        self.x, self.y = x[offset + begin :][:T], y[offset + begin :][:T]
         carried = begin > 0 and config["partition"] == "sequential"
         self.state = a.carried if carried else np.zeros_like(a.carried)
         self.tokens = (self.y[self.scored :] >= 0).sum()
@@ -427,7 +435,7 @@ class Piece:
 def check_step(before, after, text):
     a, b = Run(before), Run(after)
     config, model, p = a.config, a.model, Piece(a, b, text)
-    eta, theta = config["lr"], config["clip"]
+    eta, theta = config["lr"] * p.rate, config["clip"]
     model.how = Regularisation(config, int(a.state["updates"]) + 1)
     check(b.state["step"] == a.state["step"] + 1, "the run files are one step apart")
     check(b.state["tokens"] == a.state["tokens"] + p.tokens, "tokens with a loss")

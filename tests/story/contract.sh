@@ -42,7 +42,7 @@ contract --hidden 24 --batch 16 --steps 9 --max-steps 60
 contract --hidden 33 --batch 32 --steps 12 --max-steps 40 --layers 2 --partition random --level word \
   --optimizer momentum --lr 0.05
 contract --hidden 40 --batch 24 --shards 8 --steps 10 --max-steps 40 --layers 2 --activation relu --optimizer sgd \
-  --lr 0.2 --clip 0.1 --lowercase
+  --lr 0.2 --clip 0.1 --lowercase --windows random --offset random
 contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 --max-steps 40 # few of the words at a time
 contract --level word --optimizer sgd --lr 0.5 --hidden 24 --batch 8 --steps 4 --max-steps 40 --weight-decay 1e-2 --average asgd
 contract --hidden 130 --batch 16 --steps 30 --max-steps 21 --partition random --init orthogonal

@@ -55,17 +55,21 @@ static walk walk_new(const unroll_config *config, uint64_t length)
 
 /*
  * One epoch of pieces along the streams: every token up to `covered` has a loss once, in order; each piece begins
- * with the state of its first step, which is the zero state at 0, and what it hands on is the next one's.
+ * with the state of its first step, which is the zero state at the first one, and what it hands on is the next one's.
  * Returns the number of pieces.
  */
 static uint64_t check_epoch(walk *w, uint64_t covered)
 {
   const uint64_t epoch = w->state.epoch;
-  uint64_t scored = 0, carried = 0, pieces = 0;
+  uint64_t scored = 0, carried = 0, pieces = 0, offset = 0;
   int ok = 1, ended = 0;
   while (w->state.epoch == epoch && scored < covered + 1000) {
     piece p = next(w);
-    ok &= !ended && p.scored < p.steps && p.start + p.steps <= w->text.length;
+    ok &= p.start + p.steps <= w->text.length;
+    if (pieces == 0) { offset = p.start; }
+    ok &= w->config->offset == UNROLL_OFFSET_RANDOM ? offset < w->config->steps : offset == 0;
+    p.start -= offset;
+    ok &= !ended && p.scored < p.steps;
     ok &= p.start + p.scored == scored;
     ok &= p.from_zero == (p.start == 0) && (p.from_zero || p.start == carried);
     ok &= p.tokens == (double)((p.steps - p.scored) * BATCH);
@@ -113,6 +117,44 @@ static void test_truncated_window_looks_back_as_far_as_it_may(void)
       CU_ASSERT(p.scale == 1.0 / p.tokens);
     }
   }
+}
+
+/* An epoch that begins elsewhere has as many windows as any other, and few of a stream are left out. */
+static void test_offsets_move_the_windows(void)
+{
+  for (uint64_t steps = 1; steps <= 7; steps += 2) {
+    for (uint64_t stride = 1; stride <= steps; ++stride) {
+      for (uint64_t length = steps; length <= 40; length += 3) {
+        unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, steps, stride);
+        config.offset = UNROLL_OFFSET_RANDOM;
+        walk w = walk_new(&config, length);
+        const piece_count count = piece_totals(&config, &w.text);
+        const uint64_t spare = length < 2 * steps - 1 ? length - steps : steps - 1;
+        for (uint64_t epoch = 0; epoch < 3; ++epoch) {
+          CU_ASSERT_EQUAL(check_epoch(&w, (length - spare) / stride * stride), count.per_epoch);
+        }
+        CU_ASSERT(count.updates == w.state.step && count.per_epoch == (length - spare) / stride);
+      }
+    }
+  }
+}
+
+/* Each as often as any other, and by seed and epoch alone. */
+static void test_offsets_are_drawn_for_each_epoch(void)
+{
+  unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, 8, 0), other = config;
+  double seen[8] = {0.0};
+  config.offset = other.offset = UNROLL_OFFSET_RANDOM;
+  other.batch = 60;
+  walk w = walk_new(&config, 100), v = walk_new(&other, 900);
+  for (uint64_t epoch = 0; epoch < 4000; ++epoch) {
+    w.state.epoch = v.state.epoch = epoch;
+    w.state.window = v.state.window = 0;
+    const piece p = next(&w);
+    CU_ASSERT(p.start < 8 && p.start == next(&v).start && p.from_zero);
+    seen[p.start] += 1.0;
+  }
+  for (size_t k = 0; k < 8; ++k) { CU_ASSERT(fabs(seen[k] - 500.0) < 4.0 * sqrt(437.5)); }
 }
 
 static void test_random_partition_takes_whole_windows_from_the_zero_state(void)
@@ -259,6 +301,66 @@ static void test_randomized_lengths_are_geometric(void)
   }
 }
 
+/* -------------------------------------------------------------- random lengths */
+
+static unroll_config config_of_lengths(uint64_t steps, unroll_offset offset)
+{
+  unroll_config config = config_of(UNROLL_BPTT_TRUNCATED, steps, 0);
+  config.windows = UNROLL_WINDOWS_RANDOM;
+  config.offset = offset;
+  CHECK_OK(unroll_config_resolve(&config));
+  return config;
+}
+
+static void test_random_lengths_cover_an_epoch(void)
+{
+  for (uint64_t length = 10; length <= 1000; length = 2 * length + 1) {
+    for (int k = 0; k < 2; ++k) {
+      const unroll_config config = config_of_lengths(10, k ? UNROLL_OFFSET_RANDOM : 0);
+      walk w = walk_new(&config, length);
+      const uint64_t covered = length - (k == 0 ? 0 : length < 19 ? length - 10 : 9);
+      const piece_count count = piece_totals(&config, &w.text);
+      CU_ASSERT_EQUAL(check_epoch(&w, covered), count.per_epoch);
+      (void)check_epoch(&w, covered);
+      (void)check_epoch(&w, covered);
+      CU_ASSERT_EQUAL(count.updates, w.state.step);
+    }
+  }
+}
+
+/* Of two normal distributions; a piece from the middle of a window ends elsewhere, from its start at the same step. */
+static void test_random_lengths_are_those_of_their_distribution(void)
+{
+  const unroll_config config = config_of_lengths(100, UNROLL_OFFSET_ZERO);
+  unroll_config other = config;
+  other.seed += 1;
+  double n = 0.0, halves = 0.0, sum[2] = {0.0}, squares[2] = {0.0};
+  size_t longest = 0, unlike = 0;
+  walk w = walk_new(&config, 300000);
+  while (w.state.epoch < 3) {
+    walk v = {.config = &other, .text = w.text, .state = w.state};
+    const piece p = next(&w);
+    const size_t half = p.steps < 75;
+    const double z = ((double)p.steps + 0.5 - (half ? 50.0 : 100.0)) / 5.0;
+    CU_ASSERT(p.rate == (double)p.steps / 100.0 && p.scale == 1.0 / p.tokens && p.scored == 0);
+    longest = p.steps > longest ? p.steps : longest;
+    unlike += next(&v).steps != p.steps;
+    if (p.ends_epoch) { continue; } /* the text cuts it */
+    n += 1.0;
+    halves += (double)half;
+    sum[half] += z;
+    squares[half] += z * z;
+  }
+  CU_ASSERT(is_binomial(halves, n, 0.05));
+  for (size_t half = 0; half < 2; ++half) {
+    const double m = half ? halves : n - halves;
+    CU_ASSERT(fabs(sum[half]) < 4.0 * sqrt(m));
+    CU_ASSERT(fabs(squares[half] / m - 1.0) < 4.0 * sqrt(2.0 / m) + 1.0 / 300.0); /* rounding */
+  }
+  CU_ASSERT((double)unlike > 0.9 * n);
+  CU_ASSERT_EQUAL(longest, piece_totals(&config, &w.text).longest);
+}
+
 static void test_randomized_factor_makes_the_mean_one(void)
 {
   for (uint64_t steps = 2; steps < 1000; steps *= 3) {
@@ -286,6 +388,10 @@ int main(void)
   static const struct test_case cases[] = {
       {"truncated: an epoch", test_truncated_windows_cover_an_epoch},
       {"truncated: looks back", test_truncated_window_looks_back_as_far_as_it_may},
+      {"truncated: offsets", test_offsets_move_the_windows},
+      {"truncated: drawn offsets", test_offsets_are_drawn_for_each_epoch},
+      {"lengths: an epoch", test_random_lengths_cover_an_epoch},
+      {"lengths: distribution", test_random_lengths_are_those_of_their_distribution},
       {"truncated: random partition",
        test_random_partition_takes_whole_windows_from_the_zero_state},
       {"full: an epoch", test_full_is_one_piece},
