@@ -124,6 +124,7 @@ typedef struct unroll_config {
   uint64_t layers;
   uint64_t embedding; /* 0: none */
   bool tied;          /* the embeddings are the output weights */
+  bool skip;          /* layers above the first add what they read to what they pass upwards */
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
   unroll_init init;

@@ -47,6 +47,7 @@ typedef struct unroll_shape {
   size_t V, H, L;
   size_t E;  /* size of the embedding of a token below the first layer; 0: none */
   bool tied; /* the embeddings are the rows of W_qh: E is H */
+  bool skip; /* layers above the first pass upwards h_t + what they read */
   unroll_cell cell;
   unroll_activation activation; /* of cell rnn */
 } unroll_shape;

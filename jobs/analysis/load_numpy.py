@@ -84,10 +84,10 @@ class Model:
 
     def step(self, token, state):
         """One token: logits (V) of the next one, and the new state."""
-        new = []
+        new, read = [], None
         for w, (h, c) in zip(self.layers, state):
             if new or self.table is not None:
-                a = w["b_h"] + w["W_xh"] @ (new[-1][0] if new else self.table[token])
+                a = w["b_h"] + w["W_xh"] @ (read if new else self.table[token])
             else:
                 a = w["b_h"] + w["W_xh"][:, token]  # one-hot
             if self.cell == "rnn":
@@ -104,8 +104,9 @@ class Model:
             else:  # mingru
                 z, n = np.split(a, 2)
                 h = (1 - logistic(z)) * h + logistic(z) * n
+            read = h + read if new and self.config.get("skip", 0) else h  # by the layer above
             new.append((h, c))
-        return self.output["W_qh"] @ new[-1][0] + self.output["b_q"], new
+        return self.output["W_qh"] @ read + self.output["b_q"], new
 
     def sample(self, prime, length, temperature):
         """The bytes of `length` tokens behind the prime; temperature 0: the likeliest ones. <unk> is never drawn."""

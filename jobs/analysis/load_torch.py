@@ -55,6 +55,8 @@ class Model(torch.nn.Module):
     def __init__(self, config, token, code, hidden):
         super().__init__()
         self.config, self.token = config, token
+        if config.get("skip", 0):
+            raise SystemExit("torch.nn.RNN has no skip connections, and this model has: load_numpy.py can read it")
         names = [chr(c) if c >= 0 else "\n" if name == "<eos>" else name for name, c in zip(token, code)]
         self.index = {name: v for v, name in enumerate(names)}
         cell, layers, V = config["cell"], int(config["layers"]), len(token)

@@ -170,6 +170,14 @@ static const option rows[] = {
      .help = "the embedding of a token is its row of the output weights, one table for both (Press "
              "and Wolf 2017, Inan et al. 2017): --embedding is then as large as --hidden",
      .needs = "on: --embedding"},
+    {.name = "skip",
+     FLAG(skip),
+     .heading = "Model",
+     .of_model = true,
+     .others = "residual|residuals|skip-connections|residual-connections",
+     .help =
+         "each layer above the first passes upwards the sum of its state and of what it read from "
+         "the layer below, residual connections as in Wu et al. 2016; for --layers 2 or more"},
     {.name = "cell",
      CHOICE(cell),
      .default_text = "rnn",
@@ -851,6 +859,16 @@ static unroll_status check_pairs(const unroll_config *config)
                        "--tied makes one table of embeddings and output weights; legal is "
                        "--embedding %" PRIu64 ", as --hidden, here %" PRIu64,
                        config->hidden, config->embedding);
+  }
+  if (config->skip && config->layers < 2) {
+    return unroll_fail(UNROLL_ERR_ARG,
+                       "--skip is of layers above the first; legal is --layers 2 or more");
+  }
+  if (config->skip && config->diagnose_every.count > 0) {
+    return unroll_fail(
+        UNROLL_ERR_ARG,
+        "--diagnose-every measures no gradient that --skip leads past a layer; legal "
+        "is one of them");
   }
   if (config->resume && config->overwrite) {
     return unroll_fail(UNROLL_ERR_ARG, "--resume and --overwrite are both given; legal is one");

@@ -332,9 +332,10 @@ static void print_model(const char *path, const run *r, const hashes *h)
     (void)snprintf(embedding, sizeof embedding, "%sembedding of %zu, ",
                    p->shape.tied ? "tied " : "", p->shape.E);
   }
-  (void)printf("%s: %s model, %zu layer%s of %zu %s units, %svocabulary of %zu, %zu parameters\n",
+  (void)printf("%s: %s model, %zu layer%s of %zu %s units, %s%svocabulary of %zu, %zu parameters\n",
                path, unroll_level_text(r->config.level), p->shape.L, p->shape.L == 1 ? "" : "s",
-               p->shape.H, params_units(&p->shape), embedding, p->shape.V, p->n_real);
+               p->shape.H, params_units(&p->shape), p->shape.skip ? "skip connections, " : "",
+               embedding, p->shape.V, p->n_real);
   (void)printf("weights: SHA-256 %s\n", h->weights);
   if (r->state.averaged > 0) {
     (void)printf("average: SHA-256 %s, of %" PRIu64 " updates: validation and eval take it\n",

@@ -16,6 +16,7 @@ void penalty_activation(const penalty_rows *p, const unroll_real *out)
 
 #pragma omp parallel for schedule(static) default(none) shared(p, out, by, padded)
   for (size_t n = p->scored * p->B; n < p->T * p->B; ++n) {
+    if (p->y[n] < 0) { continue; }
     const unroll_real *from = out + n * p->ld;
     unroll_real *dh = p->dh + n * p->ld;
     for (size_t k = 0; k < padded; ++k) { dh[k] += by * from[k]; }

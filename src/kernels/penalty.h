@@ -6,7 +6,7 @@
  *
  *   l_t + alpha / H |out_t|^2 + beta / H |h_t - h_{t-1}|^2
  *
- *   out_t   what the layer passes upwards: h_t after dropout
+ *   out_t   what the layer passes upwards: h_t after dropout, and with skip connections what the layer read
  *   h_0     in front of a piece the state carried in, or zero: held constant, as the loss itself has it
  *
  *   dL/dout_t <- dL/dout_t + s 2 alpha / H out_t                                             s: weight of the loss of a token
@@ -35,7 +35,7 @@ typedef struct penalty_rows {
   unroll_real *dh;  /* (T, B, ld): the gradient to add to */
 } penalty_rows;
 
-/** dL/dout, of out (T, B, ld), which is zero where y is below 0. Opens a region. */
+/** dL/dout, of out (T, B, ld). Opens a region. */
 void penalty_activation(const penalty_rows *p, const unroll_real *out);
 
 /**

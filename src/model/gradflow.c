@@ -381,6 +381,12 @@ unroll_status unroll_model_gradflow(unroll_model *model, unroll_comm *comm, size
   int32_t *tokens = NULL;
   size_t T = 0;
 
+  if (params->shape.skip) {
+    st = unroll_fail(UNROLL_ERR_ARG,
+                     "a model with --skip: its gradients flow past layers too, which is not "
+                     "measured; legal is one without");
+    goto cleanup;
+  }
   if (plan->positions < 1 || plan->lags < 1) {
     st = unroll_fail(UNROLL_ERR_ARG,
                      "%" PRIu64 " positions and %" PRIu64 " lags: legal is 1 or more",

@@ -564,6 +564,13 @@ unroll_status unroll_export_onnx(const unroll_model *model, const char *path)
   Onnx__ModelProto *m = NULL;
   unsigned char *bytes = NULL;
 
+  if (model->run->params->shape.skip) {
+    st = unroll_fail(UNROLL_ERR_ARG,
+                     "%s: skip connections are not written to ONNX files; legal is a model without "
+                     "--skip, or --safetensors",
+                     path);
+    goto cleanup;
+  }
   UNROLL_TRY(memory_new(1, sizeof *m, WHAT, &m));
   onnx__model_proto__init(m);
   UNROLL_TRY(fill_model(m, model));

@@ -58,7 +58,7 @@ static unroll_status start_backward(layer *l)
   UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, l->params->shape.H),
                               "hidden states", &l->state_panels));
   UNROLL_TRY(memory_new(size->B, sizeof *l->panel_row, "panel rows", &l->panel_row));
-  if (size->dropout) {
+  if (size->dropout || l->skips) {
     UNROLL_TRY(memory_new_reals(state_panels_size(size->T, size->B, l->params->shape.H),
                                 "hidden states", &l->dropped_panels));
   }
@@ -84,6 +84,7 @@ unroll_status layer_init(const unroll_params *params, size_t number, const netwo
                .size = *size,
                .xi = 1.0,
                .below = params_below(params, number),
+               .skips = params->shape.skip && number > 0,
                .ld = kernels_ld(H)};
   l->ld_deltas = l->cell->kept > 0 ? kernels_ld(l->cell->kept * kernels_pad(H)) : l->ld;
   const size_t states = (size->T + 1) * size->B * l->ld;
@@ -91,7 +92,9 @@ unroll_status layer_init(const unroll_params *params, size_t number, const netwo
   UNROLL_TRY(start_weights(l));
   UNROLL_TRY(memory_new_reals(states, "hidden states", &l->h));
   if (l->cell->memory) { UNROLL_TRY(memory_new_reals(states, "hidden states", &l->c)); }
-  if (size->dropout) { UNROLL_TRY(memory_new_reals(states, "hidden states", &l->dropped)); }
+  if (size->dropout || l->skips) {
+    UNROLL_TRY(memory_new_reals(states, "hidden states", &l->dropped));
+  }
   if (l->cell->kept > 0 && (size_has_backward(size) || size->keep_gates)) {
     UNROLL_TRY(
         memory_new_reals(size->T * size->B * l->ld_deltas + KERNELS_PAD, "gates", &l->deltas));
@@ -241,13 +244,25 @@ void layer_apply_mask(layer *l, size_t T, const int32_t *y)
   }
 }
 
-/* -------------------------------------------------------------------- dropout */
+/* ------------------------------------------------------------- what is passed */
 
-void layer_drop(layer *l, const dropout *how, size_t T)
+/* h, or h after dropout, and with it what was read. */
+static void add_below(const layer *l, const layer *below, bool dropped, size_t T)
 {
-  l->output = how->p > 0.0 ? l->dropped : l->h;
-  l->output_panels = how->p > 0.0 ? l->dropped_panels : l->state_panels;
-  if (how->p == 0.0) { return; }
+  const size_t slot = l->size.B * l->ld;
+#pragma omp parallel for default(none) schedule(static) shared(l, below, dropped, T, slot)
+  for (size_t t = 1; t <= T; ++t) {
+    if (!dropped) { memcpy(l->dropped + t * slot, l->h + t * slot, slot * sizeof *l->h); }
+    kernels()->add(slot, below->output + t * slot, l->dropped + t * slot);
+  }
+}
+
+void layer_pass(layer *l, const dropout *how, const layer *below, size_t T)
+{
+  const bool drops = how->p > 0.0, copies = drops || l->skips;
+  l->output = copies ? l->dropped : l->h;
+  l->output_panels = copies ? l->dropped_panels : l->state_panels;
+  if (!copies) { return; }
 
   const size_t H = l->params->shape.H, B = l->size.B, slot = B * l->ld;
   const dropout_rows rows = {how,   l->number,   how->p,           T, B, H,
@@ -261,7 +276,8 @@ void layer_drop(layer *l, const dropout *how, size_t T)
                              .slot = 1,
                              .state_panels = l->dropped_panels,
                              .panel_T = l->size.T};
-  dropout_run(&rows);
+  if (drops) { dropout_run(&rows); }
+  if (l->skips) { add_below(l, below, drops, T); }
   if (l->dropped_panels != NULL) { state_panels_copy(&panels); }
 }
 

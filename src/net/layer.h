@@ -26,7 +26,9 @@ typedef struct layer {
       deltas; /* (T, B, ld_deltas): saved by the forward pass, then deltas; NULL: the cell saves nothing */
   unroll_real *state_panels; /* copy of h for the weight gradients (kernels/recurrence.h) */
   uint32_t *panel_row;       /* (B) */
-  unroll_real *dropped, *dropped_panels; /* h and state_panels after dropout; size.dropout only */
+  bool skips;                /* adds what it reads to what it passes upwards */
+  unroll_real *dropped,
+      *dropped_panels; /* h and state_panels after dropout, what was read added; only with either */
   const unroll_real *output, *output_panels; /* what is passed upwards: of both pairs one */
   unroll_real *after; /* (B, ld_deltas) deltas of the step after a chunk; per_shard only */
   unroll_real *dc,
@@ -60,10 +62,13 @@ layer_input layer_project_input(const layer *l, layer_below below, size_t T, unr
 /** The states of the first T steps. */
 void layer_forward(layer *l, layer_input input, size_t T);
 
-/** Dropout of the output of the first T steps, or none with p 0. After layer_forward and layer_apply_mask. */
-void layer_drop(layer *l, const dropout *how, size_t T);
+/**
+ * What is passed upwards of the first T steps: h after dropout, or as it is with p 0; and where the layer skips,
+ * with what `below` passed, the layer below. After layer_forward and layer_apply_mask.
+ */
+void layer_pass(layer *l, const dropout *how, const layer *below, size_t T);
 
-/** dL/dh of a span from dL/d(output), dh (T, B, ld), in place. */
+/** dL/dh of a span from dL/d(output), dh (T, B, ld), in place; that of what was read past the layer is dL/d(output). */
 void layer_drop_backward(const layer *l, const dropout *how, network_span span, unroll_real *dh);
 
 /**

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/dispatch.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -28,6 +29,9 @@ static unroll_status start_backward(network *net)
                                 "hidden gradients", &net->dh[i]));
   }
   UNROLL_TRY(memory_new_reals(size->B * ld, "hidden gradients", &net->change));
+  if (net->params->shape.skip) {
+    UNROLL_TRY(memory_new_reals(tokens * ld, "hidden gradients", &net->skipped));
+  }
   if (size->gradient == NULL) { UNROLL_TRY(memory_new_reals(n, "gradient", &net->own_gradient)); }
   net->gradient = size->gradient != NULL ? size->gradient : net->own_gradient;
   *sink = (gradient_sink){.size = &net->size, .gradient = net->gradient};
@@ -96,6 +100,7 @@ void network_free(network **p)
   memory_free(&net->sink.scratch);
   memory_free(&net->own_gradient);
   memory_free(&net->change);
+  memory_free(&net->skipped);
   memory_free(&net->dh[0]);
   memory_free(&net->dh[1]);
   memory_free(&net->from_below);
@@ -184,7 +189,7 @@ void network_forward(network *net, size_t T)
     layer *l = &net->layers[i];
     layer_forward(l, input_of(net, i, T), T);
     if (net->masked) { layer_apply_mask(l, T, net->y); }
-    layer_drop(l, &net->dropout, T);
+    layer_pass(l, &net->dropout, i > 0 ? l - 1 : NULL, T);
   }
 }
 
@@ -228,29 +233,48 @@ cleanup:
   return st;
 }
 
-/* The penalties of a span, into dL/d(output) of the top layer and, behind its dropout, dL/dh. */
-static void backward_top(network *net, network_span span, unroll_real *dh, bool last)
+/* The arguments of the penalties of a span. */
+static penalty_rows penalty_of(const network *net, network_span span, double factor,
+                               unroll_real *dh)
 {
-  const layer *top = network_top(net);
-  const size_t B = net->size.B, first = span.begin * B * top->ld;
-  penalty_rows rows = {.T = span.end - span.begin,
-                       .B = B,
-                       .H = net->params->shape.H,
-                       .ld = top->ld,
-                       .scored = span.scored - span.begin,
-                       .y = net->y + span.begin * B,
-                       .dh = dh};
+  const size_t B = net->size.B;
+  return (penalty_rows){.T = span.end - span.begin,
+                        .B = B,
+                        .H = net->params->shape.H,
+                        .ld = network_top(net)->ld,
+                        .scored = span.scored - span.begin,
+                        .y = net->y + span.begin * B,
+                        .weight = net->scale * factor,
+                        .dh = dh};
+}
 
-  if (net->penalty.activation > 0.0) {
-    rows.weight = net->scale * net->penalty.activation;
-    penalty_activation(&rows, top->output + first + B * top->ld);
+/* dL/d(output) of a layer of a span becomes dL/dh; where it skips, `skipped` keeps it. */
+static void backward_output(network *net, const layer *l, network_span span, unroll_real *dh,
+                            bool last)
+{
+  const size_t slot = net->size.B * l->ld, steps = span.end - span.begin;
+  const bool top = l == network_top(net);
+
+  if (top && net->penalty.activation > 0.0) {
+    const penalty_rows rows = penalty_of(net, span, net->penalty.activation, dh);
+    penalty_activation(&rows, l->output + (span.begin + 1) * slot);
   }
-  layer_drop_backward(top, &net->dropout, span, dh);
-  if (net->penalty.change > 0.0) {
-    rows.weight = net->scale * net->penalty.change;
-    if (last) { memset(net->change, 0, B * top->ld * sizeof *net->change); }
-    penalty_change(&rows, top->xi, top->h + first, net->change);
+  if (l->skips) { memcpy(net->skipped, dh, steps * slot * sizeof *dh); }
+  layer_drop_backward(l, &net->dropout, span, dh);
+  if (top && net->penalty.change > 0.0) {
+    const penalty_rows rows = penalty_of(net, span, net->penalty.change, dh);
+    if (last) { memset(net->change, 0, slot * sizeof *net->change); }
+    penalty_change(&rows, l->xi, l->h + span.begin * slot, net->change);
   }
+}
+
+/* dL/d(output) of the layer below, from the product alone in dh, and past a layer. */
+static void add_skipped(const network *net, const layer *l, network_span span, unroll_real *dh)
+{
+  const size_t slot = net->size.B * l->ld, steps = span.end - span.begin;
+  const unroll_real *skipped = net->skipped;
+#pragma omp parallel for default(none) schedule(static) shared(slot, steps, skipped, dh)
+  for (size_t t = 0; t < steps; ++t) { kernels()->add(slot, skipped + t * slot, dh + t * slot); }
 }
 
 /* From the loss to the input; with per_shard a chunk of longer sequences, `last` being the first one in this order. */
@@ -264,16 +288,13 @@ static unroll_status backward(network *net, network_span span, const gradient_si
   for (size_t i = L; i-- > 0;) {
     layer *l = &net->layers[i];
     const size_t turn = (L - 1 - i) % 2; /* the two buffers take turns from layer to layer */
-    if (i + 1 == L) {
-      backward_top(net, span, net->dh[turn], last);
-    } else {
-      layer_drop_backward(l, &net->dropout, span, net->dh[turn]);
-    }
+    backward_output(net, l, span, net->dh[turn], last);
     const layer_deltas d = layer_backward(l, span, net->dh[turn], last, poll);
     if (i == 0) { UNROLL_TRY(backward_table(net, span, d, net->dh[1 - turn], sink)); }
     UNROLL_TRY(layer_backward_weights(l, span, d, sink));
     if (i > 0) {
       UNROLL_TRY(layer_backward_input(l, layer_output(l - 1), span, d, net->dh[1 - turn], sink));
+      if (l->skips) { add_skipped(net, l, span, net->dh[1 - turn]); }
     }
     if (sink->per_shard > 0) { layer_save_boundary(l, d); }
   }

@@ -44,6 +44,7 @@ typedef struct network {
   unroll_real
       *from_below;       /* (T, B, layer_input_ld) W_xh times what is below; L > 1, or embeddings */
   unroll_real *dh[2];    /* (chunk, B, ld) dL/dh of the current layer, and of what is below */
+  unroll_real *skipped;  /* (chunk, B, ld) dL/d(output) of the current layer; shape.skip only */
   unroll_real *change;   /* (B, ld) h_{t+1} - h_t of the top layer at the edge of a chunk */
   double scale;          /* of the last network_output */
   unroll_real *gradient; /* (params->n_gradient), layout of params */

@@ -223,6 +223,7 @@ unroll_shape params_shape(const unroll_config *config, size_t V)
                         .L = (size_t)config->layers,
                         .E = (size_t)config->embedding,
                         .tied = config->tied,
+                        .skip = config->skip,
                         .cell = config->cell,
                         .activation = config->activation};
 }

@@ -49,7 +49,7 @@ size_t segments_chunk_steps(size_t B, size_t V);
  * the longest, which balances checkpoints and the states of a segment. A multiple of the chunk.
  *
  * @param[in] B      sequences of this rank
- * @param[in] drops  the layers have dropout, and with it a copy of h
+ * @param[in] drops  the layers have dropout or skip connections, and with them a copy of h
  */
 size_t segments_steps(size_t longest, size_t chunk, const unroll_params *params, size_t B,
                       bool drops);

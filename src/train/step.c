@@ -96,7 +96,7 @@ static unroll_status make_network(stepper *s, size_t longest)
   if (config->bptt != UNROLL_BPTT_TRUNCATED &&
       longest > segments_chunk_steps(batch, params->shape.V)) {
     chunk = segments_chunk_steps(batch, params->shape.V);
-    T = segments_steps(longest, chunk, params, count, config->dropout > 0.0);
+    T = segments_steps(longest, chunk, params, count, config->dropout > 0.0 || params->shape.skip);
   }
   const network_size size = {.T = T,
                              .chunk = chunk,

@@ -69,6 +69,10 @@ embedded=(--dropout-embedding 0.2 --dropout-words 0.2 --dropout-weights 0.4)
 check "smoothed labels" step 9 --label-smoothing 0.2 --optimizer sgd --lr 0.3 --clip 0
 check "regularised" step 9 --layers 3 "${regular[@]}" --dropout-kind window --optimizer sgd --lr 0.3 --clip 0
 check "regularised, tied, bytes" step 7 --level byte --layers 2 "${tied[@]}" "${regular[@]}" "${embedded[@]}" --optimizer adam --epsilon 1e-4
+check "training, skip" train text --skip --embedding 9 --layers 3 --hidden 21 --batch 8 --steps 9 --epochs 3 --lr 5e-3
+check "loss, skip" score 1
+check "skip" step 9 --layers 3 --skip --optimizer sgd --lr 0.3 --clip 0
+check "skip, regularised" step 9 --cell lstm --layers 3 --skip "${regular[@]}" --optimizer sgd --lr 0.3 --clip 0
 check "the second step" step 1 --optimizer adam --clip 0 --epsilon 1e-5
 check "the first step of an epoch, from the zero state" step 142 --optimizer sgd --lr 0.1 --clip 1
 

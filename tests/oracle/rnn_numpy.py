@@ -45,8 +45,9 @@ def check(ok, what):
 class Model:
     """Parameters by (group, name), in double."""
 
-    def __init__(self, weights, cell, tied=False):
+    def __init__(self, weights, cell, tied=False, skip=False):
         self.w = weights
+        self.skip = skip
         self.cell = cell
         self.how = Regularisation()
         self.layers = len({group for group, _ in weights if group.startswith("layer")})
@@ -87,11 +88,15 @@ class Model:
                 after, gates = self.cell.forward(layer, layer["W_xh"] @ below, s[l][t])
                 s[l].append([np.where(y[t] < 0, 0.0, vector) for vector in after])
                 kept[l].append(gates)
-                below = self.output(l, t, s[l][t + 1][0])
+                below = self.output(l, t, s[l][t + 1][0]) + (below if self.skip and l > 0 else 0.0)
             o = w["output", "W_qh"] @ below + w["output", "b_q"][:, None]
             top = o.max(axis=0)
             log_p.append(o - top - np.log(np.exp(o - top).sum(axis=0)))
         return s, kept, log_p
+
+    def passed(self, s, l, t):
+        """What layer l passes upwards at time step t: with skip connections the sum of all layers up to it."""
+        return sum(self.output(k, t, s[k][t + 1][0]) for k in range(0 if self.skip else l, l + 1))
 
     def changes(self, s, y, scored):
         """h_t - h_{t-1} of the top layer, zero where there is no loss."""
@@ -105,7 +110,7 @@ class Model:
         s, _, log_p = self.forward(x, y, state)
         total = 0.0
         for t in range(scored, len(x)):
-            out = self.output(self.layers - 1, t, s[-1][t + 1][0])
+            out = self.passed(s, self.layers - 1, t)
             each = (1 - e) * log_p[t][y[t], np.arange(x.shape[1])] + e * log_p[t].mean(axis=0)
             total += (y[t] >= 0) @ (alpha * (out**2).mean(axis=0) - each)
         return total + beta * sum((change**2).sum() for change in self.changes(s, y, scored)) / self.H
@@ -128,7 +133,7 @@ class Model:
             do = np.exp(log_p[t])
             do[y[t], np.arange(B)] -= 1.0 - e
             do = (do - e / self.V) * ((y[t] >= 0) & (t >= scored))
-            out = self.output(self.layers - 1, t, s[-1][t + 1][0])
+            out = self.passed(s, self.layers - 1, t)
             d["output", "W_qh"] += do @ out.T
             d["output", "b_q"] += do.sum(axis=1)
             above = w["output", "W_qh"].T @ do
@@ -144,8 +149,8 @@ class Model:
                 for name, value in rest.items():
                     d[g, name] += value * (self.how.weights(l, value.shape) if name == "W_hh" else 1.0)
                 d[g, "b_h"] += da.sum(axis=1)
-                d[g, "W_xh"] += da @ (self.output(l - 1, t, s[l - 1][t + 1][0]) if l > 0 else self.read(x[t], t)).T
-                above = layer["W_xh"].T @ da
+                d[g, "W_xh"] += da @ (self.passed(s, l - 1, t) if l > 0 else self.read(x[t], t)).T
+                above = layer["W_xh"].T @ da + (above if self.skip and l > 0 else 0.0)
             if self.table is not None:
                 above = above * self.how.embeddings(x[t], t, above.shape)
                 for b in range(B):
@@ -177,7 +182,7 @@ class Run:
             self.moments = {m: tensors(file["optimizer"][m]) for m in ("velocity", "first", "second") if f"optimizer/{m}" in file}
             self.average = tensors(file["average"]) if "average" in file else {}
             cell = cell_of(self.config.get("cell", "rnn"), self.config["activation"])
-            self.model = Model(self.weights, cell, self.config.get("tied", 0) == 1)
+            self.model = Model(self.weights, cell, self.config.get("tied", 0) == 1, self.config.get("skip", 0) == 1)
             self.carried = None
             if "state/h" in file:
                 vectors = [file["state"][name][...].astype(float) for name in cell.state]  # (L, B, H)
@@ -333,6 +338,8 @@ def check_self():
                 masks = dict.fromkeys(("dropout", "dropout_embedding", "dropout_words", "dropout_weights"), 0.3)
                 model.how = Regularisation({**options, **masks})
                 check_differences(model, x[1:5], y[1:5], state, 1, what + ", regularised")
+                model.skip = True
+                check_differences(model, x[1:4], y[1:4], state, 0, what + ", regularised, skip connections")
 
 
 def check_eval(path, text, streams, said):

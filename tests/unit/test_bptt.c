@@ -62,12 +62,14 @@ typedef struct problem {
 /* Of every problem; p is 0 but in the tests of dropout. */
 static dropout held;
 
-/* The same in the tests of penalties. */
+/* The same in the tests of penalties and of skip connections. */
 static penalty held_penalty;
+static bool held_skip;
 
 static problem problem_of(unroll_shape shape, size_t B, size_t shards, size_t n)
 {
   const size_t V = shape.V, H = shape.H, L = shape.L;
+  shape.skip = held_skip;
   problem p = {.V = V,
                .H = H,
                .L = L,
@@ -963,6 +965,29 @@ static void test_penalties_masked_gradient_is_the_sum_of_the_sequences(void)
   held_penalty = (penalty){0};
 }
 
+/* Skip connections in segments and lines of unequal lengths. */
+static void test_skip_ranks_compose_to_the_same_bits(void)
+{
+  held_skip = true;
+  test_ranks_compose_to_the_same_bits();
+  held_skip = false;
+}
+
+static void test_skip_full_gradient_is_the_derivative(void)
+{
+  held_skip = true;
+  check_full(0, 5, 6, 2, KIND_TANH, 9, (cut){.T = 4, .chunk = 2});
+  with_penalties(check_full_of_penalties);
+  held_skip = false;
+}
+
+static void test_skip_masked_gradient_is_the_sum_of_the_sequences(void)
+{
+  held_skip = true;
+  test_penalties_masked_gradient_is_the_sum_of_the_sequences();
+  held_skip = false;
+}
+
 static void test_real_is_the_type_of_this_build(void)
 {
   CU_ASSERT_EQUAL(sizeof(unroll_real), expected_width);
@@ -988,6 +1013,7 @@ int main(int argc, char **argv)
       {"penalties: recomputation, threads", test_penalties_recomputation_and_threads_change_no_bit},
       {"penalties: left out", test_penalties_leaving_out_changes_no_bit},
       {"penalties: ranks", test_penalties_ranks_compose_to_the_same_bits},
+      {"skip: ranks", test_skip_ranks_compose_to_the_same_bits},
       /* but for rounding: in double */
       {"full: differences", test_full_gradient_is_the_derivative},
       {"full: one window", test_full_equals_the_window_that_holds_the_sequence},
@@ -1001,8 +1027,10 @@ int main(int argc, char **argv)
       {"penalties: randomized", test_penalties_randomized_over_all_cuts},
       {"penalties: stride", test_penalties_stride_is_the_derivative_of_the_scored_losses},
       {"penalties: masked", test_penalties_masked_gradient_is_the_sum_of_the_sequences},
+      {"skip: differences", test_skip_full_gradient_is_the_derivative},
+      {"skip: masked", test_skip_masked_gradient_is_the_sum_of_the_sequences},
   };
-  const size_t exact = 14;
+  const size_t exact = 15;
   const int is_double = argc == 2 && strcmp(argv[1], "double") == 0;
   expected_width = is_double ? 8 : 4;
   if (argc != 2 || (!is_double && strcmp(argv[1], "float") != 0)) { return EXIT_FAILURE; }

@@ -245,6 +245,7 @@ static void test_resolve_refuses_what_does_not_fit_together(void)
          "--hidden, here 32",
          {"tied", "yes"}, {"embedding", "32"}, {"hidden", "33"});
   REFUSE("--tied needs --embedding", {"tied", "yes"});
+  REFUSE("--skip is of layers above the first; legal is --layers 2 or more", {"skip", "yes"});
   REFUSE("--out needs a file name", {"out", ""});
 #undef REFUSE
 }
@@ -567,7 +568,7 @@ static void test_init_from_takes_the_model_and_nothing_else(void)
       CU_ASSERT(options_equal(row, &config, &taken)); /* nothing has changed */
     }
   }
-  CU_ASSERT_EQUAL(of_model, 15);
+  CU_ASSERT_EQUAL(of_model, 16);
 }
 
 /* ---------------------------------------------------------------- presets */

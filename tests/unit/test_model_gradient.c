@@ -378,6 +378,24 @@ static void test_backward_of_smoothed_labels_is_the_derivative(void)
   held_smoothing = 0.0;
 }
 
+/* Alone, and with dropout and penalties. */
+static void test_backward_of_skip_connections_is_the_derivative(void)
+{
+  for (size_t k = 0; k < KINDS; ++k) {
+    unroll_shape shape = shape_of(7, 5, 2 + k % 2, all_kinds[k]);
+    shape.skip = true;
+    check_shape(shape, 2);
+  }
+  held = (dropout){.p = 0.4, .per_step = true, .update = 4};
+  held_penalty = (penalty){.activation = 2.0, .change = 1.0};
+  unroll_shape all = shape_of(6, 5, 3, all_kinds[GATED]);
+  all.skip = all.tied = true;
+  all.E = all.H;
+  check_shape(all, 4);
+  held_penalty = (penalty){0};
+  held = (dropout){0};
+}
+
 /* Alone, and with dropout, embeddings and a tied table. */
 static void test_backward_of_penalties_is_the_derivative(void)
 {
@@ -438,6 +456,7 @@ int main(void)
       {"dropped weights", test_backward_of_dropped_weights_is_the_derivative},
       {"dropped embeddings", test_backward_of_dropped_embeddings_is_the_derivative},
       {"smoothed labels", test_backward_of_smoothed_labels_is_the_derivative},
+      {"skip connections", test_backward_of_skip_connections_is_the_derivative},
       {"penalties on the states", test_backward_of_penalties_is_the_derivative},
       {"tied tables, dense and sparse", test_backward_of_a_tied_table_is_the_derivative},
       {"sizes beyond a tile", test_backward_past_a_tile_is_the_derivative},
