@@ -17,7 +17,7 @@
 static void logits_of(const unroll_params *p, const network *net, double *o)
 {
   const unroll_tensor *W_qh = params_output(p, PARAMS_W_QH), *b_q = params_output(p, PARAMS_B_Q);
-  const unroll_real *h = network_top(net)->h, *W = p->values + W_qh->offset,
+  const unroll_real *h = layer_output(network_top(net)).rows, *W = p->values + W_qh->offset,
                     *b = p->values + b_q->offset;
 
 #pragma omp parallel for default(none) shared(p, W_qh, W, b, h, o) schedule(static)
