@@ -23,6 +23,7 @@ check "training" train gru --hidden 16 --epochs 2 --cell gru --level byte
 check "training" train mingru --hidden 16 --epochs 2 --cell mingru --layers 2
 check "training" train embedding --hidden 16 --epochs 2 --cell gru --embedding 9 --average ema --level bpe --vocab-size 290
 check "training" train tied --hidden 16 --epochs 2 --cell lstm --embedding 16 --tied --average asgd
+check "training" train skip --hidden 16 --epochs 2 --cell gru --layers 3 --skip
 
 # The likeliest text. Before a word there is a space, at the beginning of a line too.
 same_text() {
@@ -31,7 +32,7 @@ same_text() {
   if [ "$1" = lstm ]; then sed -i 's/^ //; s/  / /g' got expected; fi
   cmp expected got
 }
-for run in rnn lstm gru mingru embedding tied; do
+for run in rnn lstm gru mingru embedding tied skip; do
   check "load_numpy.py, $run" same_text $run ""
   check "load_numpy.py, $run, a prime" same_text $run "the gate
 turns "
