@@ -38,7 +38,7 @@ static const option rows[] = {
      .heading = "Preset",
      .choices = "off|char|word|quick",
      .others = "recipe",
-     .help = "options that do well without tuning, for characters, for words, or for a first model "
+     .help = "options to begin with, for characters, for words, or for a first model "
              "within minutes: what they are is told at the start; those of --config and of the "
              "command line win"},
 

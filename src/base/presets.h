@@ -2,7 +2,7 @@
 #define BASE_PRESETS_H
 
 /*
- * Presets: names for sets of options of a training that do well without tuning.
+ * Presets: names for sets of options of a training, to begin with.
  *
  * A preset is rows of one table and nothing else. Its values stand above the
  * defaults and below all that is given: preset < file of --config < command line.
