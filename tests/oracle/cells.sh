@@ -73,7 +73,7 @@ for cell in lstm gru mingru; do
   # One after the other, so that a state left over from the line before would be seen.
   check "training on lines, $cell" train lines --valid lines "${model[@]}" --bptt full --sequences line --hidden 21 --batch 1 \
     --max-steps 80 --lr 1e-2 --valid-every 80
-  check "validation of lines, $cell" "$python" "$oracle" valid run.h5 lines
+  check "validation of lines, $cell" ask valid run.h5 lines
   from=text
 done
 

@@ -4,7 +4,7 @@
 #   rnn.sh SOURCE UNROLL
 . "$(dirname "$0")/lib.sh" "$@"
 
-check "the oracle's own gradients" "$python" "$oracle" self
+check "the oracle's own gradients" ask self
 
 for layers in 1 3; do
   for activation in tanh relu; do
@@ -125,7 +125,7 @@ shape=(--batch 4 --shards 1)
 check "paragraphs" step 1 --bptt full --sequences paragraph --layers 2 "${sgd[@]}"
 # One after the other, so that a state left over from the line before would be seen.
 check "training on lines" train lines --valid lines "${lines[@]}" --hidden 21 --batch 1 --max-steps 80 --lr 1e-2 --valid-every 80
-check "validation of lines" "$python" "$oracle" valid run.h5 lines
+check "validation of lines" ask valid run.h5 lines
 from=text
 
 check "training on words" train text --level word --hidden 17 --batch 4 --steps 5 --epochs 2
