@@ -201,8 +201,9 @@ refused '3 ranks' '16 shards' '1, 2, 4, 8, 16' -- train text
 ranks=
 
 # ---------------------------------------------------------------- run file
-# The commands that read one, each with the word "text" where it takes a text too.
-readers=$("$unroll" --help | sed -n 's/^  unroll \([a-z]*\)  *RUN\(\.\.\.\)\{0,1\}  .*/\1/p;s/^  unroll \([a-z]*\)  *RUN TEXT.*/\1 text/p')
+# The commands that read one, each with the word "text" where it takes a text too. What watch follows are logs, also of
+# runs that have not begun.
+readers=$("$unroll" --help | sed -n '/^  unroll watch /d;s/^  unroll \([a-z]*\)  *RUN\(\.\.\.\)\{0,1\}  .*/\1/p;s/^  unroll \([a-z]*\)  *RUN TEXT.*/\1 text/p')
 check "commands that read a run file" [ "$(wc -l <<<"$readers")" -ge 3 ]
 commands_on() { # FILE PART...: every command that reads a run file refuses this one
   local file=$1 command text
