@@ -11,11 +11,11 @@ void score_text(network *net, const text_source *text, score_listener listener, 
   net->dropout = (dropout){0};
   memset(sums, 0, net->size.shards * sizeof *sums);
   for (uint64_t k = 0; k < text->batches; ++k) {
-    const uint64_t steps = text_source_extent(text, 0, k).steps;
+    uint64_t steps = text->longest;
     network_reset(net);
     if (text->ragged) {
       text_source_lengths(text, 0, k, net->ragged.length);
-      network_sort(net);
+      steps = network_sort(net);
     }
     for (uint64_t first = 0; first < steps; first += chunk) {
       size_t T = steps - first < chunk ? (size_t)(steps - first) : chunk;
